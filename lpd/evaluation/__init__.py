@@ -1,0 +1,1 @@
+"""Confusion matrix to scores, under the predicted and the oracle gate."""

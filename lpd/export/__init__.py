@@ -1,0 +1,1 @@
+"""A finished result as QuPath GeoJSON, OME-TIFF, CSV and PNG."""

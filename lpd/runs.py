@@ -1,0 +1,239 @@
+"""A run is a folder: one process writes its state, anyone may read it, ask it to stop, or see that it died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from lpd.errors import LpdError, RunError
+
+StateName = Literal["new", "queued", "running", "done", "cancelled", "failed", "crashed"]
+ENDED: frozenset[str] = frozenset({"done", "cancelled", "failed", "crashed"})
+
+_STATE_FILE = "state.json"
+_LOCK_FILE = "run.lock"
+_STOP_FILE = "stop"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; ``rate`` in units per second, ``eta_s`` in seconds, both None until known."""
+
+    done: int = 0
+    total: int = 0
+    unit: str = "tiles"
+    rate: float | None = None
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a run says of itself; times are Unix seconds."""
+
+    kind: str = ""
+    state: StateName = "new"
+    message: str = ""
+    progress: Progress = field(default_factory=Progress)
+    pid: int = 0
+    started: float = 0.0
+    updated: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+def read_state(folder: Path) -> RunState:
+    """State of the run in ``folder``; ``crashed`` if it claims to be active but nobody holds its lock.
+
+    Raises:
+        RunError: the state file exists but is not ours.
+    """
+    path = folder / _STATE_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        state = RunState(**{**data, "progress": Progress(**data["progress"])})
+    except FileNotFoundError:
+        return RunState()
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} is not a readable run state ({error}): delete the folder or start anew") from error
+    if state.state in ("queued", "running") and not is_alive(folder):
+        # Read once more: the process may have ended properly between the two looks.
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["state"] in ("queued", "running"):
+            return replace(state, state="crashed", message=state.message or "the process ended without a word")
+        return RunState(**{**data, "progress": Progress(**data["progress"])})
+    return state
+
+
+def is_alive(folder: Path) -> bool:
+    """True while a process holds the run's lock; the operating system frees it on any death."""
+    path = folder / _LOCK_FILE
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def request_stop(folder: Path) -> None:
+    """Ask a run to save what it has and stop; returns at once."""
+    (folder / _STOP_FILE).touch()
+
+
+def write_json_atomically(path: Path, data: Mapping[str, Any]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"cannot write {path} ({error.strerror or error}): free some space or choose another folder") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it if the block ends well and vanishes if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _replace_patiently(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace_patiently(source: Path, target: Path) -> None:
+    # Windows refuses to replace a file that a reader holds open; readers here are brief.
+    for attempt in range(20):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if os.name != "nt" or attempt == 19:
+                raise
+            time.sleep(0.05)
+
+
+class Run:
+    """The worker's side of a run folder; use as a context manager around the work.
+
+    Entering takes the run's lock (and waits for ``device_lock`` if given, as ``queued``); leaving writes the final
+    state: ``done``, ``cancelled`` after a stop request, ``failed`` with the error's sentence.
+
+    Raises:
+        RunError: another process is working in this folder.
+    """
+
+    def __init__(self, folder: Path, kind: str, *, device_lock: Path | None = None) -> None:
+        self.folder = folder
+        self._state = RunState(kind=kind, pid=os.getpid())
+        self._lock = FileLock(folder / _LOCK_FILE)
+        self._device_lock = FileLock(device_lock) if device_lock else None
+        self._stop = threading.Event()
+        self._clock: tuple[float, int] | None = None
+        self._last_write = 0.0
+
+    def __enter__(self) -> Run:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=2)  # a reader's liveness check may hold it for an instant
+        except Timeout:
+            raise RunError(f"{self.folder} is in use by another run: wait for it, stop it, or choose another folder") from None
+        (self.folder / _STOP_FILE).unlink(missing_ok=True)
+        now = time.time()
+        self._state = replace(self._state, state="queued", started=now, updated=now)
+        self._write()
+        self._catch_signals()
+        try:
+            self._wait_for_device()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        self._state = replace(self._state, state="running")
+        self._write()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            self._state = replace(self._state, state="cancelled" if self.stop_requested() else "done")
+        elif isinstance(error, KeyboardInterrupt):
+            self._state = replace(self._state, state="cancelled", message="interrupted")
+        else:
+            message = str(error) if isinstance(error, LpdError) else f"{type(error).__name__}: {error}"
+            self._state = replace(self._state, state="failed", message=message)
+        try:
+            self._write()
+        finally:
+            if self._device_lock is not None:
+                self._device_lock.release()
+            self._lock.release()
+
+    def stop_requested(self) -> bool:
+        """True once a person asked to stop, by :func:`request_stop`, SIGTERM or Ctrl-C. Cheap: ask per batch."""
+        if not self._stop.is_set() and (self.folder / _STOP_FILE).exists():
+            self._stop.set()
+        return self._stop.is_set()
+
+    def say(self, message: str) -> None:
+        """Set the one line that people read beside the state."""
+        self._state = replace(self._state, message=message)
+        self._write()
+
+    def advance(self, done: int, total: int, unit: str = "tiles") -> Progress:
+        """Report progress; writes to disk at most twice a second. Rate and ETA are measured from the first call."""
+        now = time.monotonic()
+        if self._clock is None:
+            self._clock = (now, done)
+        elapsed, since = now - self._clock[0], done - self._clock[1]
+        rate = since / elapsed if elapsed > 0.2 and since > 0 else None
+        progress = Progress(done, total, unit, rate, (total - done) / rate if rate else None)
+        self._state = replace(self._state, progress=progress)
+        if now - self._last_write > 0.5 or done >= total:
+            self._write()
+        return progress
+
+    def _write(self) -> None:
+        self._state = replace(self._state, updated=time.time())
+        write_json_atomically(self.folder / _STATE_FILE, asdict(self._state))
+        self._last_write = time.monotonic()
+
+    def _wait_for_device(self) -> None:
+        while self._device_lock is not None:
+            try:
+                self._device_lock.acquire(timeout=0.2)
+                return
+            except Timeout:
+                if self.stop_requested():
+                    raise KeyboardInterrupt from None
+
+    def _catch_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def ask(_signal: int, _frame: FrameType | None) -> None:
+            self._stop.set()
+
+        signal.signal(signal.SIGTERM, ask)
+        signal.signal(signal.SIGINT, ask)

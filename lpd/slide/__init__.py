@@ -1,0 +1,1 @@
+"""The only room with OpenSlide: opening, resolution, regions, tissue, tile geometry."""

@@ -1,0 +1,1 @@
+"""The browser app: the only room with Gradio and FastAPI."""
