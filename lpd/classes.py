@@ -106,7 +106,7 @@ class ClassScheme:
             )
             background = _rgb(data.get("background_color", (255, 255, 255)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"class list is malformed ({error!r}): each class needs code, name, color") from error
+            raise ConfigError(f"class list is malformed ({error!r}): give each code, name and color") from error
         return cls(classes, background)
 
 

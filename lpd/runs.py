@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -107,16 +107,15 @@ def write_json_atomically(path: Path, data: Mapping[str, Any]) -> None:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
     except OSError as error:
-        raise RunError(f"cannot write {path} ({error.strerror or error}): free some space or choose another folder") from error
+        reason = error.strerror or error
+        raise RunError(f"cannot write {path} ({reason}): free some space or choose another folder") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it if the block ends well and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
         _replace_patiently(temporary, path)
@@ -128,7 +127,7 @@ def _replace_patiently(source: Path, target: Path) -> None:
     # Windows refuses to replace a file that a reader holds open; readers here are brief.
     for attempt in range(20):
         try:
-            os.replace(source, target)
+            source.replace(target)
             return
         except PermissionError:
             if os.name != "nt" or attempt == 19:
@@ -160,7 +159,7 @@ class Run:
         try:
             self._lock.acquire(timeout=2)  # a reader's liveness check may hold it for an instant
         except Timeout:
-            raise RunError(f"{self.folder} is in use by another run: wait for it, stop it, or choose another folder") from None
+            raise RunError(f"{self.folder} is in use by another run: wait for it, stop it, or choose another") from None
         (self.folder / _STOP_FILE).unlink(missing_ok=True)
         now = time.time()
         self._state = replace(self._state, state="queued", started=now, updated=now)

@@ -1,0 +1,157 @@
+"""Run folders: who is alive, who died, stop requests, and the queue for a device."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from lpd.errors import RunError, SlideError
+from lpd.runs import Run, is_alive, read_state, replacing, request_stop, write_json_atomically
+
+
+def _start_worker(folder, body, device_lock=None):
+    code = f"""
+        import time
+        from pathlib import Path
+        from lpd.runs import Run
+        lock = Path({str(device_lock)!r}) if {device_lock is not None} else None
+        with Run(Path({str(folder)!r}), "segment", device_lock=lock) as run:
+    """
+    text = textwrap.dedent(code) + textwrap.indent(textwrap.dedent(body), "    ")
+    return subprocess.Popen([sys.executable, "-c", text])
+
+
+def _wait_for(folder, *states, seconds=20):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        state = read_state(folder)
+        if state.state in states:
+            return state
+        time.sleep(0.05)
+    raise AssertionError(f"still {read_state(folder).state}, not one of {states}")
+
+
+def test_a_folder_without_a_run_is_new(tmp_path):
+    assert read_state(tmp_path).state == "new"
+    assert not is_alive(tmp_path)
+
+
+def test_states_of_a_run_that_ends_well(tmp_path):
+    with Run(tmp_path, "segment") as run:
+        assert read_state(tmp_path).state == "running"
+        assert is_alive(tmp_path)
+        run.advance(0, 10)
+        run.advance(10, 10)
+        run.say("writing files")
+    state = read_state(tmp_path)
+    assert (state.state, state.kind, state.message) == ("done", "segment", "writing files")
+    assert (state.progress.done, state.progress.total) == (10, 10)
+    assert not is_alive(tmp_path)
+
+
+def test_a_failure_leaves_its_sentence(tmp_path):
+    with pytest.raises(SlideError), Run(tmp_path, "segment"):
+        raise SlideError("a.svs is empty: copy it again")
+    state = read_state(tmp_path)
+    assert (state.state, state.message) == ("failed", "a.svs is empty: copy it again")
+
+
+def test_killed_worker_is_crashed(tmp_path):
+    worker = _start_worker(tmp_path, "time.sleep(60)")
+    _wait_for(tmp_path, "running")
+    worker.kill()
+    worker.wait()
+    assert _wait_for(tmp_path, "crashed").state == "crashed"
+    with Run(tmp_path, "segment"):  # and the folder can be used again
+        pass
+    assert read_state(tmp_path).state == "done"
+
+
+def test_stop_request_reaches_another_process(tmp_path):
+    worker = _start_worker(tmp_path, "while not run.stop_requested(): time.sleep(.02)")
+    _wait_for(tmp_path, "running")
+    request_stop(tmp_path)
+    assert _wait_for(tmp_path, "cancelled").state == "cancelled"
+    assert worker.wait(10) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_sigterm_is_a_stop_request(tmp_path):
+    worker = _start_worker(tmp_path, "while not run.stop_requested(): time.sleep(.02)")
+    _wait_for(tmp_path, "running")
+    worker.terminate()
+    assert worker.wait(10) == 0
+    assert read_state(tmp_path).state == "cancelled"
+
+
+def test_old_stop_request_does_not_stop_the_next_run(tmp_path):
+    request_stop(tmp_path)
+    with Run(tmp_path, "segment") as run:
+        assert not run.stop_requested()
+
+
+def test_one_writer_per_folder(tmp_path):
+    worker = _start_worker(tmp_path, "time.sleep(60)")
+    try:
+        _wait_for(tmp_path, "running")
+        with pytest.raises(RunError, match="in use"), Run(tmp_path, "segment"):
+            pass
+        assert read_state(tmp_path).state == "running"  # the refused one wrote nothing
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_runs_queue_for_a_device(tmp_path):
+    lock, first, second = tmp_path / "device.lock", tmp_path / "a", tmp_path / "b"
+    body = "while not run.stop_requested(): time.sleep(.02)"
+    one = _start_worker(first, body, lock)
+    _wait_for(first, "running")
+    two = _start_worker(second, body, lock)
+    _wait_for(second, "queued")
+    request_stop(first)
+    _wait_for(second, "running")
+    assert one.wait(10) == 0
+    request_stop(second)
+    assert two.wait(10) == 0
+
+
+def test_a_queued_run_can_be_cancelled(tmp_path):
+    lock, first, second = tmp_path / "device.lock", tmp_path / "a", tmp_path / "b"
+    one = _start_worker(first, "time.sleep(60)", lock)
+    try:
+        _wait_for(first, "running")
+        two = _start_worker(second, "raise AssertionError('must not start')", lock)
+        _wait_for(second, "queued")
+        request_stop(second)
+        assert _wait_for(second, "cancelled").message == "interrupted"
+        two.wait(10)
+    finally:
+        one.kill()
+        one.wait()
+
+
+def test_foreign_state_file_is_refused(tmp_path):
+    (tmp_path / "state.json").write_text("[]")
+    with pytest.raises(RunError, match=r"state\.json"):
+        read_state(tmp_path)
+
+
+def _fail_half_way(target):
+    with replacing(target) as temporary:
+        temporary.write_text("half")
+        raise ValueError("boom")
+
+
+def test_failed_write_keeps_the_old_file(tmp_path):
+    target = tmp_path / "file.json"
+    write_json_atomically(target, {"a": 1})
+    with pytest.raises(ValueError, match="boom"):
+        _fail_half_way(target)
+    assert json.loads(target.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [target]

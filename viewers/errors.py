@@ -1,0 +1,13 @@
+"""Errors of the web room: what a request can ask for in vain."""
+
+from __future__ import annotations
+
+from lpd.errors import LpdError
+
+
+class NotFoundError(LpdError):
+    """An id, tile or file that the request names does not exist."""
+
+
+class NotReadyError(LpdError):
+    """What the request names will exist later, for example the mask of a run that has just started."""
