@@ -1,0 +1,144 @@
+"""OpenSlideSource: slides in the formats that OpenSlide reads, from several threads at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import openslide
+from PIL import Image, ImageCms
+
+from lpd.errors import SlideError
+from lpd.slide.color import on_white
+from lpd.slide.levels import make_levels
+from lpd.slide.region import Region
+
+#: Decoded tiles kept per slide, shared by all its handles. Reading in order needs only a few rows of tiles.
+_CACHE_BYTES = 32 * 1024 * 1024
+#: Handles kept open while nobody reads.
+_IDLE_HANDLES = 8
+
+
+class OpenSlideSource:
+    """A slide read by OpenSlide; see :class:`lpd.slide.source.Source`.
+
+    Each read borrows a handle that no other thread uses. OpenSlide refuses every call on a handle after one error,
+    so a handle that failed is thrown away and the next read gets a fresh one.
+
+    Raises:
+        openslide.OpenSlideUnsupportedFormatError: the file is of another format.
+        SlideError: OpenSlide knows the format, but the file is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cache = openslide.OpenSlideCache(_CACHE_BYTES)
+        self._lock = threading.Lock()
+        self._idle: list[openslide.OpenSlide] = []
+        self._closed = False
+        with self._borrowed() as handle:
+            self.properties = dict(handle.properties)
+            self.levels = make_levels(handle.level_dimensions)
+            self.bounds = _bounds(self.properties, handle.dimensions)
+            self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+            self.icc_profile = _icc_profile(handle)
+            self._downsamples = tuple(handle.level_downsamples)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
+        size = self.levels[level].width_px, self.levels[level].height_px
+        location = (
+            _location(x, width, size[0], self._downsamples[level]),
+            _location(y, height, size[1], self._downsamples[level]),
+        )
+        with self._borrowed() as handle:
+            return on_white(handle.read_region(location, level, (width, height)))
+
+    def associated(self) -> dict[str, Image.Image]:
+        pictures: dict[str, Image.Image] = {}
+        with self._borrowed() as handle:
+            names = list(handle.associated_images)
+        for name in names:
+            try:
+                with self._borrowed() as handle:
+                    pictures[name] = on_white(handle.associated_images[name])
+            except SlideError:
+                continue  # a damaged label must not keep the slide itself from being used
+        return pictures
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for handle in idle:
+            handle.close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[openslide.OpenSlide]:
+        handle = self._take()
+        try:
+            yield handle
+        except openslide.OpenSlideError as error:
+            handle.close()
+            raise SlideError(
+                f"{self._path.name} is damaged and cannot be read ({error}): copy or export it again"
+            ) from error
+        self._give_back(handle)
+
+    def _take(self) -> openslide.OpenSlide:
+        with self._lock:
+            if self._closed:
+                raise SlideError(f"{self._path.name} was closed: open it again to read from it")
+            if self._idle:
+                return self._idle.pop()
+        try:
+            handle = openslide.OpenSlide(self._path)
+        except openslide.OpenSlideUnsupportedFormatError:
+            raise
+        except openslide.OpenSlideError as error:
+            raise SlideError(
+                f"{self._path.name} is damaged and cannot be opened ({error}): copy or export it again"
+            ) from error
+        handle.set_cache(self._cache)
+        return handle
+
+    def _give_back(self, handle: openslide.OpenSlide) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < _IDLE_HANDLES:
+                self._idle.append(handle)
+                return
+        handle.close()
+
+
+def _location(start: int, count: int, length: int, downsample: float) -> int:
+    """Level-0 coordinate that makes OpenSlide start at level pixel ``start``, to half a level-0 pixel.
+
+    OpenSlide counts in whole level-0 pixels and interpolates in between; a read that ends at the level's edge
+    starts a trifle early rather than late, or its last pixels would mix with the empty outside.
+    """
+    exact = start * downsample
+    return int(exact) if start + count >= length else round(exact)
+
+
+def _bounds(properties: dict[str, str], size: tuple[int, int]) -> Region:
+    """The part of level 0 that holds the slide; the whole of it if the file does not say or says nonsense."""
+    whole = Region(0, 0, *size)
+    try:
+        x = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0))
+        y = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0))
+        width = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_WIDTH, size[0] - x))
+        height = int(properties.get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, size[1] - y))
+    except ValueError:
+        return whole
+    if width < 1 or height < 1:
+        return whole
+    return Region(x, y, width, height).intersection(whole) or whole
+
+
+def _icc_profile(handle: openslide.OpenSlide) -> bytes | None:
+    try:
+        profile = handle.color_profile
+    except (OSError, ImageCms.PyCMSError):
+        return None  # a damaged profile: colours as stored
+    return None if profile is None else bytes(profile.tobytes())

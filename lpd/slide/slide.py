@@ -1,0 +1,163 @@
+"""Slide: one whole-slide image, read at any place and scale in its level-0 frame."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lpd.errors import ConfigError, MissingMppError, SlideError
+from lpd.slide.color import srgb_transform
+from lpd.slide.levels import best_level
+from lpd.slide.region import Region
+from lpd.slide.resampling import read_level
+from lpd.slide.resolution import Resolution
+from lpd.slide.source import Source
+
+Pixels = npt.NDArray[np.uint8]
+
+#: A slide whose coarsest level is longer than this (px) has no overview to serve tiles from.
+_OVERVIEW_SIDE_PX = 8192
+#: Reading more than this many pixels for one overview takes seconds to minutes.
+_OVERVIEW_PX = 100_000_000
+
+
+class Slide:
+    """An open slide; made by :func:`lpd.slide.opening.open_slide`. All methods may be called from any thread.
+
+    Attributes:
+        path, name: the file, and its name without the ending.
+        vendor: OpenSlide's format name, or ``plain image``.
+        width_l0, height_l0: size of the bounds-cropped slide at full resolution.
+        mpp: µm per level-0 pixel with its origin, None if nobody knows.
+        fingerprint: short text that changes when the file does.
+        properties: what the file says of itself.
+    """
+
+    def __init__(
+        self, path: Path, source: Source, mpp: Resolution | None, fingerprint: str, *, icc: bool = True
+    ) -> None:
+        self.path = path
+        self.name = path.stem
+        self.vendor = source.vendor
+        self.width_l0 = source.bounds.width_l0
+        self.height_l0 = source.bounds.height_l0
+        self.mpp = mpp
+        self.fingerprint = fingerprint
+        self.properties = dict(source.properties)
+        self._source = source
+        self._to_srgb = srgb_transform(source.icc_profile) if icc and source.icc_profile else None
+
+    @property
+    def region(self) -> Region:
+        """The whole slide."""
+        return Region(0, 0, self.width_l0, self.height_l0)
+
+    @property
+    def downsamples(self) -> tuple[float, ...]:
+        """Level-0 pixels per pixel of each stored level, 1.0 first."""
+        return tuple(level.scale_x for level in self._source.levels)
+
+    @property
+    def needs_pyramid(self) -> bool:
+        """True if the coarsest stored level is so large that every overview tile would have to read all of it."""
+        last = self._source.levels[-1]
+        return max(last.width_px, last.height_px) > _OVERVIEW_SIDE_PX
+
+    def require_overview(self) -> None:
+        """Check that an overview can be had in about a second; for those who serve them on demand.
+
+        Raises:
+            SlideError: the coarsest stored level has more than 100 million pixels.
+        """
+        last = self._source.levels[-1]
+        if last.width_px * last.height_px > _OVERVIEW_PX:
+            raise SlideError(
+                f"{self.path.name} has no smaller level than {last.width_px} × {last.height_px} px "
+                "to show as an overview: make a pyramid first, e.g. "
+                f"vips tiffsave {self.path.name} {self.name}-pyramid.tif --tile --pyramid --bigtiff --compression jpeg"
+            )
+
+    def require_mpp(self) -> float:
+        """µm per level-0 pixel.
+
+        Raises:
+            MissingMppError: the file does not say and nobody gave it.
+        """
+        if self.mpp is None:
+            raise MissingMppError(
+                f"{self.path.name} has no resolution: pass --mpp (a 20x scan is usually 0.5) "
+                "or type it beside the slide"
+            )
+        return self.mpp.value
+
+    def read(self, region: Region, size: tuple[int, int]) -> Pixels:
+        """Pixels of ``region`` at ``size``, resampled without aliasing from the nearest finer level.
+
+        Memory is bounded by the result and a few pieces of 2048 × 2048 pixels, whatever the region.
+
+        Args:
+            region: level-0 rectangle; it may reach beyond the slide.
+            size: (width, height) of the result; its pixel (i, j) shows the region's part from i / width on.
+
+        Returns:
+            uint8 (height, width, 3) RGB, sRGB colours. Pixels whose centre lies outside the slide are white.
+
+        Raises:
+            ConfigError: the size is not positive.
+            SlideError: the file is damaged there.
+        """
+        width, height = size
+        if width < 1 or height < 1:
+            raise ConfigError(f"size {width} × {height} px to read a region at must be at least 1 × 1")
+        result = np.full((height, width, 3), 255, dtype=np.uint8)
+        x0, x1 = _inside(region.x_l0, region.width_l0, width, self.width_l0)
+        y0, y1 = _inside(region.y_l0, region.height_l0, height, self.height_l0)
+        if x0 < x1 and y0 < y1:
+            step_x, step_y = region.width_l0 / width, region.height_l0 / height
+            bounds = self._source.bounds
+            corner = bounds.x_l0 + region.x_l0 + x0 * step_x, bounds.y_l0 + region.y_l0 + y0 * step_y
+            extent = (x1 - x0) * step_x, (y1 - y0) * step_y
+            level = best_level(self._source.levels, max(step_x, step_y))
+            image = read_level(self._source, level, (*corner, *extent), (x1 - x0, y1 - y0))
+            result[y0:y1, x0:x1] = np.asarray(self._in_srgb(image))
+        return result
+
+    def thumbnail(self, max_px: int) -> Pixels:
+        """The whole slide, its longer side ``max_px`` long (never magnified): uint8 (h, w, 3)."""
+        scale = min(1.0, max_px / max(self.width_l0, self.height_l0))
+        size = max(1, round(self.width_l0 * scale)), max(1, round(self.height_l0 * scale))
+        return self.read(self.region, size)
+
+    def associated(self) -> dict[str, Pixels]:
+        """Label, macro and thumbnail pictures by name, uint8 (h, w, 3), as stored; unreadable ones are left out."""
+        return {name: np.asarray(image) for name, image in self._source.associated().items()}
+
+    def close(self) -> None:
+        """Free the file; later reads raise SlideError."""
+        self._source.close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Slide({os.fspath(self.path)!r}, {self.width_l0} × {self.height_l0}, {self.vendor})"
+
+    def _in_srgb(self, image: Image.Image) -> Image.Image:
+        return self._to_srgb(image) if self._to_srgb else image
+
+
+def _inside(start: int, length: int, count: int, limit: int) -> tuple[int, int]:
+    """First and end index of the pixels whose centre, ``start + (i + 1/2) * length / count``, is in [0, limit)."""
+    first = -((2 * start * count + length) // (2 * length))
+    end = -((length - 2 * count * (limit - start)) // (2 * length))
+    return max(0, min(count, first)), max(0, min(count, end))

@@ -1,0 +1,181 @@
+"""Tissue mask: which parts of a slide hold tissue rather than glass, from one coarse look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from lpd.errors import ConfigError
+from lpd.slide.region import Region
+from lpd.slide.slide import Pixels, Slide
+
+Mask = npt.NDArray[np.bool_]
+
+#: Longest side of the look at a slide: a huge one is seen a little coarser than asked for.
+_LONGEST_PX = 4096
+#: Longest side where nobody knows the resolution.
+_LONGEST_PX_UNKNOWN = 2048
+
+#: Specks and holes below this area are removed and filled; 64 px at 8 µm/px, a square of 64 µm.
+_SPECK_UM2 = 4096.0
+_SPECK_PX_UNKNOWN = 64
+#: In a picture as small as a tile, what covers more than this part of it is no speck.
+_SPECK_SHARE = 0.02
+#: The mask grows by this much, so that pale rims are kept.
+_MARGIN_UM = 16.0
+_MARGIN_PX_UNKNOWN = 2
+
+#: Bounds on the threshold (optical density): an empty slide is below the lower one, a slide full of tissue above the
+#: upper one, and neither is split.
+_LOWEST, _HIGHEST = 0.06, 0.20
+#: Glass is at least this bright in every channel and this close to grey.
+_GLASS_BRIGHT, _GLASS_CHROMA = 200, 16
+#: Less glass than this part of the slide is not enough to tell its colour by.
+_GLASS_SHARE = 0.002
+#: Scanners and converters fill what they did not scan with black, too.
+_BLACK = 10
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Where the tissue is, on a coarse grid stretched over the slide.
+
+    Attributes:
+        mask: bool (h, w), True on tissue.
+        width_l0, height_l0: size of the slide.
+        mpp: µm per level-0 pixel, None if unknown.
+    """
+
+    mask: Mask
+    width_l0: int
+    height_l0: int
+    mpp: float | None
+
+    @property
+    def fraction(self) -> float:
+        """Part of the slide that the mask covers, 0 to 1."""
+        return float(self.mask.mean())
+
+    @property
+    def area_mm2(self) -> float | None:
+        """Area of the mask in mm², its margin and small holes included; None if the resolution is unknown."""
+        if self.mpp is None:
+            return None
+        return self.fraction * self.width_l0 * self.height_l0 * (self.mpp / 1000) ** 2
+
+    def covers(self, region: Region) -> bool:
+        """True if the region holds any tissue; outside the slide there is none."""
+        part = region.clipped(self.width_l0, self.height_l0)
+        if part is None:
+            return False
+        rows, cols = self.mask.shape
+        top, bottom = part.y_l0 * rows // self.height_l0, -(-part.bottom_l0 * rows // self.height_l0)
+        left, right = part.x_l0 * cols // self.width_l0, -(-part.right_l0 * cols // self.width_l0)
+        return bool(self.mask[top:bottom, left:right].any())
+
+    def read(self, region: Region, size: tuple[int, int]) -> Mask:
+        """The mask over ``region`` at ``size`` (width, height): bool (h, w), nearest, False outside the slide."""
+        cols, inside_x = _nearest(region.x_l0, region.width_l0, size[0], self.width_l0, self.mask.shape[1])
+        rows, inside_y = _nearest(region.y_l0, region.height_l0, size[1], self.height_l0, self.mask.shape[0])
+        part: Mask = self.mask[rows[:, None], cols[None, :]] & inside_y[:, None] & inside_x[None, :]
+        return part
+
+
+def tissue_mask(slide: Slide, mpp: float = 8.0, *, everything: bool = False) -> TissueMask:
+    """Find the tissue of a slide.
+
+    Tissue absorbs light and has colour: the signal is the optical density of the darkest channel plus the spread
+    between channels, relative to the slide's own glass. Otsu's threshold on the signal's logarithm separates glass
+    noise from even pale tissue; specks go, small holes close, and the mask grows by 16 µm.
+
+    Args:
+        slide: any open slide; without a resolution it is looked at with 2048 px on its longer side.
+        mpp: µm per pixel of the look, coarser where the slide itself is, or is larger than 4096 px at this scale.
+        everything: call the whole slide tissue, without a look.
+
+    Raises:
+        ConfigError: ``mpp`` is not positive.
+        SlideError: the slide is damaged.
+    """
+    if not mpp > 0:
+        raise ConfigError(f"tissue resolution {mpp} µm/px is not above 0: 8 is usual")
+    slide_mpp = slide.mpp.value if slide.mpp else None
+    if everything:
+        return TissueMask(np.ones((1, 1), dtype=np.bool_), slide.width_l0, slide.height_l0, slide_mpp)
+    longest_l0 = max(slide.width_l0, slide.height_l0)
+    longest = (
+        _LONGEST_PX_UNKNOWN if slide_mpp is None else min(_LONGEST_PX, max(1, round(longest_l0 * slide_mpp / mpp)))
+    )
+    pixels = slide.thumbnail(longest)
+    seen_mpp = None if slide_mpp is None else slide_mpp * longest_l0 / max(pixels.shape)
+    return TissueMask(find_tissue(pixels, seen_mpp), slide.width_l0, slide.height_l0, slide_mpp)
+
+
+def find_tissue(pixels: Pixels, mpp: float | None) -> Mask:
+    """Tissue in an overview picture, uint8 (h, w, 3) RGB of ``mpp`` µm/px: bool (h, w)."""
+    signal = _signal(pixels)
+    mask: Mask = signal > _threshold(signal)
+    speck_px = min(_SPECK_PX_UNKNOWN if mpp is None else _SPECK_UM2 / mpp**2, _SPECK_SHARE * mask.size)
+    margin_px = _MARGIN_PX_UNKNOWN if mpp is None else max(1, round(_MARGIN_UM / mpp))
+    mask = _without_small_parts(mask, speck_px)
+    mask = ~_without_small_parts(~mask, speck_px)
+    grown: Mask = ndimage.maximum_filter(mask, size=2 * margin_px + 1)
+    return grown
+
+
+def _signal(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """(h, w) optical density of the darkest channel plus the spread between channels; 0 on glass and black fill."""
+    # One table per channel: density is a function of 256 values.
+    values = np.arange(256, dtype=np.float32)
+    tables = [np.maximum(0, np.log((g + 1) / (values + 1))).astype(np.float32) for g in _glass(pixels)]
+    density = np.stack([table[pixels[..., c]] for c, table in enumerate(tables)])
+    high = density.max(axis=0)
+    signal: npt.NDArray[np.float32] = 2 * high - density.min(axis=0)
+    signal[pixels.max(axis=2) <= _BLACK] = 0
+    return signal
+
+
+def _glass(pixels: Pixels) -> tuple[int, int, int]:
+    """Commonest value of each channel over bright grey pixels; white if the slide shows hardly any glass."""
+    low, high = pixels.min(axis=2), pixels.max(axis=2)
+    # Pure white is what was never scanned, not glass.
+    glass = (low >= _GLASS_BRIGHT) & (high - low <= _GLASS_CHROMA) & (low < 255)
+    if np.count_nonzero(glass) < _GLASS_SHARE * glass.size:
+        return 255, 255, 255
+    red, green, blue = (int(np.bincount(pixels[..., c][glass], minlength=256).argmax()) for c in range(3))
+    return red, green, blue
+
+
+def _threshold(signal: npt.NDArray[np.float32]) -> float:
+    """Otsu's threshold (largest variance between the two sides) on a logarithmic scale, within fixed bounds."""
+    edges = np.geomspace(0.005, 3.0, 257)
+    counts, _ = np.histogram(signal.clip(edges[0], edges[-1]), bins=edges)
+    position = np.arange(256)
+    below = np.cumsum(counts)[:-1]
+    above = signal.size - below
+    sums = np.cumsum(counts * position)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = sums[:-1] / below - (sums[-1] - sums[:-1]) / above
+    between = np.nan_to_num(below * above * gap**2, posinf=0.0, neginf=0.0)
+    return float(np.clip(edges[1 + int(between.argmax())], _LOWEST, _HIGHEST))
+
+
+def _without_small_parts(mask: Mask, smallest_px: float) -> Mask:
+    labels, _ = ndimage.label(mask)
+    keep = np.bincount(labels.ravel()) >= smallest_px
+    keep[0] = False
+    kept: Mask = keep[labels]
+    return kept
+
+
+def _nearest(
+    start: int, length: int, count: int, limit: int, cells: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Cell index under the centre of each of ``count`` pixels, and whether that centre is inside the slide."""
+    doubled = 2 * start * count + (2 * np.arange(count, dtype=np.int64) + 1) * length  # centre · 2 · count
+    inside = (doubled >= 0) & (doubled < 2 * count * limit)
+    index = np.clip(doubled * cells // (2 * count * limit), 0, cells - 1)
+    return index, inside
