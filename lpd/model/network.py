@@ -1,0 +1,125 @@
+"""LPDNet: an encoder, learnable prototypes, and cosine CAMs at several scales (arXiv 2512.05922)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lpd.config import ModelConfig
+from lpd.errors import ShapeError
+from lpd.model.cam import at_least_float32, pool_prototype_cams, prototype_cosines
+from lpd.model.encoders import build_encoder
+
+_PROTOTYPE_STD = 0.1  # small enough that ten times the encoder's learning rate turns a prototype within one training
+_ADAPTER_STD = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class LPDOutput:
+    """What one forward pass yields, by scale s (0 fine … 3 deep, those of ``ModelConfig.scales``).
+
+    Attributes:
+        prototype_cosines: (B, C * K, h_s, w_s) in [-1, 1]; a class's K prototypes are adjacent.
+        prototype_logits: the same times the scale's gain g_s.
+        class_logits: (B, C, h_s, w_s), mean of each class's prototype logits.
+        features: (B, D_s, h_s, w_s) encoder maps.
+    """
+
+    prototype_cosines: dict[int, Tensor]
+    prototype_logits: dict[int, Tensor]
+    class_logits: dict[int, Tensor]
+    features: dict[int, Tensor]
+
+    @property
+    def deepest(self) -> int:
+        """The deepest scale."""
+        return max(self.class_logits)
+
+    def image_scores(self, scale: int) -> Tensor:
+        """(B, C) class logits of the whole images at one scale: the mean over pixels that L_cls trains."""
+        return self.class_logits[scale].mean((2, 3))
+
+
+class LPDNet(nn.Module):
+    """Cosine CAMs of learnable prototypes on an encoder's feature maps.
+
+    ``L_s[b, m, y, x] = g_s · cos(F_s[b, :, y, x], A_s(p_m))`` with prototypes P (M, D), M = C · K class-major, one
+    adapter ``A_s(p) = W2 · relu(W1 · p + b1) + b2`` (D → D / 2 → D_s) and one gain g_s (initially 1 / τ) per scale.
+    A new network is random, its encoder too.
+
+    Attributes:
+        config: what it was built from.
+        encoder: the feature extractor.
+        prototypes: (M, D) parameter.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build a randomly initialised network.
+
+        Raises:
+            ConfigError: the encoder is unknown or cannot give the scales asked for.
+        """
+        super().__init__()
+        self.config = config
+        self.encoder = build_encoder(
+            config.encoder,
+            maps=4 - min(config.scales),
+            last_stride=config.last_stride,
+            options=config.timm_options,
+        )
+        self.prototypes = nn.Parameter(torch.randn(config.prototype_count, config.prototype_dim) * _PROTOTYPE_STD)
+        # Scales count from the deep end of the encoder, so that an encoder with fewer stages still has a scale 3.
+        self.adapters = nn.ModuleDict(
+            {str(s): _adapter(config.prototype_dim, self.encoder.channels[s - 4]) for s in config.scales}
+        )
+        self.gains = nn.ParameterDict(
+            {str(s): nn.Parameter(torch.tensor(1 / config.init_temperature)) for s in config.scales}
+        )
+
+    def forward(self, images: Tensor) -> LPDOutput:
+        """Compute the CAMs of normalised images.
+
+        Args:
+            images: (B, 3, H, W) floating, RGB, normalised as the checkpoint's input spec says.
+
+        Raises:
+            ShapeError: the images are not (B, 3, H, W) floating-point.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ShapeError(
+                f"images are {tuple(images.shape)} {images.dtype}, not (B, 3, H, W) floating-point: "
+                f"pass tiles through to_network_input first"
+            )
+        maps = self.encoder(images)
+        features = {s: maps[s - 4] for s in self.config.scales}
+        adapted = self.adapted_prototypes()
+        cosines = {s: prototype_cosines(features[s], adapted[s]) for s in self.config.scales}
+        logits = {s: cosines[s] * self.gains[str(s)] for s in self.config.scales}
+        classes = {s: pool_prototype_cams(logits[s], self.config.prototypes_per_class) for s in self.config.scales}
+        return LPDOutput(cosines, logits, classes, features)
+
+    def adapted_prototypes(self) -> dict[int, Tensor]:
+        """(M, D_s) prototypes by scale, in the space of that scale's features; fp32 even under autocast."""
+        with torch.autocast(self.prototypes.device.type, enabled=False):
+            prototypes = at_least_float32(self.prototypes)
+            return {s: self.adapters[str(s)](prototypes) for s in self.config.scales}
+
+    def prototype_parameters(self) -> list[nn.Parameter]:
+        """The prototypes: train them without decay, at a multiple of the encoder's rate, or they stay put."""
+        return [self.prototypes]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Adapters and gains: what is neither encoder nor prototype."""
+        return [*self.adapters.parameters(), *self.gains.parameters()]
+
+
+def _adapter(prototype_dim: int, feature_dim: int) -> nn.Sequential:
+    hidden = max(1, prototype_dim // 2)
+    layers = nn.Sequential(nn.Linear(prototype_dim, hidden), nn.ReLU(), nn.Linear(hidden, feature_dim))
+    for layer in (layers[0], layers[2]):
+        assert isinstance(layer, nn.Linear)
+        nn.init.trunc_normal_(layer.weight, std=_ADAPTER_STD)
+        nn.init.zeros_(layer.bias)
+    return layers

@@ -1,0 +1,119 @@
+"""From network output to scores: raw logits that may be blended, and their calibrated, never per-tile, scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lpd.config import Calibration, ModelConfig
+from lpd.errors import ShapeError
+from lpd.model.cam import at_least_float32
+from lpd.model.network import LPDOutput
+
+
+def dense_logits(output: LPDOutput, calibration: Calibration, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Fuse the scales into one class logit per pixel, and take the deepest scale's mean as the gate.
+
+    Both are linear in the CAMs and uncalibrated, so overlapping windows may be averaged before :func:`score_map`.
+
+    Args:
+        output: of the network, for B images.
+        calibration: its ``fusion_weights`` pair up with the output's scales, fine to deep.
+        size: (h, w) of the pixel logits, rows first as in a tensor's shape.
+
+    Returns:
+        pixel: (B, C, h, w) ``Σ_s weight_s · upsample(class_logits_s)``, bilinear.
+        gate: (B, C) mean class logit of the deepest scale; what L_cls trains as "is the class in the image?".
+
+    Raises:
+        ShapeError: the calibration has another number of scales than the output.
+    """
+    scales = sorted(output.class_logits)
+    if len(scales) != len(calibration.fusion_weights):
+        raise ShapeError(f"{len(calibration.fusion_weights)} fusion weights do not pair up with the scales {scales}")
+    cams = [at_least_float32(output.class_logits[s]) for s in scales]
+    weighted = [w * cam for w, cam in zip(calibration.fusion_weights, cams, strict=True) if w]
+    by_size: dict[torch.Size, Tensor] = {}
+    for cam in weighted:  # resizing is linear: maps of one size are added first and resized once
+        by_size[cam.shape[2:]] = by_size[cam.shape[2:]] + cam if cam.shape[2:] in by_size else cam
+    resized = [_resize(cam, size) for cam in by_size.values()]
+    return torch.stack(resized).sum(0) if len(resized) > 1 else resized[0], output.image_scores(output.deepest)
+
+
+def score_map(pixel: Tensor, gate: Tensor, calibration: Calibration) -> Tensor:
+    """Score of each class at each pixel: ``sigmoid(pixel part) · sigmoid(gate part)``, see :class:`Calibration`.
+
+    Args:
+        pixel: (B, C, h, w) raw pixel logits, of any scale of blending.
+        gate: (B, C), or (B, C, h, w) where neighbouring windows' gates were blended.
+        calibration: gain and bias of both, per class.
+
+    Returns:
+        (B, C, h, w) fp32 in [0, 1]. Near 1 different logits round to one value: argmax :func:`decision_logits`.
+
+    Raises:
+        ShapeError: the shapes do not fit one another or the calibration.
+    """
+    pixel_part, gate_part = _calibrated(pixel, gate, calibration)
+    return pixel_part.sigmoid() * gate_part.sigmoid()
+
+
+def decision_logits(pixel: Tensor, gate: Tensor, calibration: Calibration) -> Tensor:
+    """The logit of :func:`score_map`, which rises with it and does not saturate: the one to take an argmax of.
+
+    With m ≤ M the calibrated pixel and gate parts in rising order,
+    ``logit(σ(m) σ(M)) = −log(e^{−m} + e^{−M} + e^{−m−M}) = m − log(1 + e^{m−M} + e^{−M})``; a score threshold t becomes
+    ``log(t / (1 − t))``.
+
+    Returns:
+        (B, C, h, w) fp32, unbounded. Arguments and errors are those of :func:`score_map`.
+    """
+    pixel_part, gate_part = _calibrated(pixel, gate, calibration)
+    low, high = torch.minimum(pixel_part, gate_part), torch.maximum(pixel_part, gate_part)
+    # Below −80 exp would overflow fp32, and the class is out of the question anyway; ``low`` still ranks it.
+    return low - torch.log1p((low - high).exp() + (-high.clamp_min(-80)).exp())
+
+
+def default_calibration(config: ModelConfig) -> Calibration:
+    """The calibration of a network that has none yet: identity.
+
+    L_cls trains mean class logits to be log-odds of presence, so gain 1 and bias 0 are what training itself claims.
+    A scale counts as much in the fusion as it did in L_cls.
+    """
+    ones, zeros = (1.0,) * config.class_count, (0.0,) * config.class_count
+    return Calibration(default_fusion_weights(config), ones, zeros, ones, zeros)
+
+
+def default_fusion_weights(config: ModelConfig) -> tuple[float, ...]:
+    """L_cls's scale weights made to sum to 1; equal weights if all are 0."""
+    total = sum(config.scale_weights)
+    count = len(config.scales)
+    return tuple(w / total for w in config.scale_weights) if total > 0 else (1 / count,) * count
+
+
+def _resize(cam: Tensor, size: tuple[int, int]) -> Tensor:
+    if cam.shape[2:] == torch.Size(size):
+        return cam
+    return functional.interpolate(cam, size, mode="bilinear", align_corners=False)
+
+
+def _calibrated(pixel: Tensor, gate: Tensor, calibration: Calibration) -> tuple[Tensor, Tensor]:
+    spread = gate[:, :, None, None] if gate.ndim == 2 else gate
+    classes = len(calibration.pixel_gain)
+    fits = pixel.ndim == spread.ndim == 4 and pixel.shape[:2] == spread.shape[:2] and pixel.shape[1] == classes
+    if not fits or spread.shape[2:] not in (pixel.shape[2:], (1, 1)):
+        raise ShapeError(
+            f"pixel logits {tuple(pixel.shape)} and gate {tuple(gate.shape)} are not (B, C, h, w) and (B, C) or "
+            f"(B, C, h, w) with the calibration's {classes} classes"
+        )
+    return (
+        _affine(pixel, calibration.pixel_gain, calibration.pixel_bias),
+        _affine(spread, calibration.gate_gain, calibration.gate_bias),
+    )
+
+
+def _affine(values: Tensor, gain: tuple[float, ...], bias: tuple[float, ...]) -> Tensor:
+    values = at_least_float32(values)
+    per_class = values.new_tensor([gain, bias])[:, None, :, None, None]
+    return per_class[0] * values + per_class[1]
