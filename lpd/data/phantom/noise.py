@@ -39,7 +39,7 @@ class Noise:
 
 
 #: Standard deviation of one octave of unit-gradient noise, measured over 10^7 points.
-_OCTAVE_DEVIATION = 0.25
+_OCTAVE_DEVIATION = 0.2157
 
 
 def _turned_octave(seed: int, octave: int, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Floats:
@@ -88,4 +88,8 @@ def _mix(value: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
 
 
 def _mix_scalar(value: int) -> int:
-    return int(_mix(np.array([value & 0xFFFFFFFF], np.uint32))[0])
+    mixed = 0
+    while value:  # 32 bits at a time, so that large seeds count in full
+        mixed = int(_mix(np.array([(value & 0xFFFFFFFF) ^ mixed], np.uint32))[0])
+        value >>= 32
+    return mixed

@@ -1,0 +1,107 @@
+"""The label mask as a pyramidal OME-TIFF with palette, for QuPath, Fiji, napari and OpenSlide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from lpd.classes import NOT_COMPUTED, ClassScheme
+from lpd.errors import ResultError
+from lpd.export.source import Mask, MaskSource
+from lpd.runs import replacing
+
+_TILE_PX = 512
+_SMALLEST_PX = 512  # levels are added until the longer side is at most this
+_KEPT = 4  # levels from this downsample on are gathered in memory while level 0 is written: 1/16 of the mask
+
+
+def write_ome_tiff(store: MaskSource, path: Path) -> None:
+    """Write the mask, uint8: 0 … C−1 classes, C background, 255 not computed, with the names as OME map annotation.
+
+    Levels of downsample 2, 4, … follow as SubIFDs; pixel i of a level is pixel i · 2^k of the mask, so that every
+    level holds true labels. Tiles of 512 px, deflate; the physical pixel size is the mask's µm per pixel. The mask
+    is read twice, tile by tile; memory is a sixteenth of the mask.
+
+    Raises:
+        ResultError: the file cannot be written.
+    """
+    height, width = store.mask_shape
+    steps = _steps(height, width)
+    kept = np.full((-(-height // _KEPT), -(-width // _KEPT)), NOT_COMPUTED, np.uint8)
+    try:
+        # BigTIFF only where needed: labels deflate to far less than their raw size.
+        with (
+            replacing(path) as temporary,
+            tifffile.TiffWriter(temporary, ome=True, bigtiff=height * width > 2**33) as tiff,
+        ):
+            for step in steps:
+                tiles = _reduced(store, step, kept) if step < _KEPT else _cut(kept[:: step // _KEPT, :: step // _KEPT])
+                pixel_um = store.meta.mask_mpp * step
+                tiff.write(
+                    tiles,
+                    shape=(-(-height // step), -(-width // step)),
+                    dtype=np.uint8,
+                    tile=(_TILE_PX, _TILE_PX),
+                    photometric="palette",
+                    colormap=_colormap(store.meta.classes),
+                    compression="zlib",
+                    resolution=(1e4 / pixel_um, 1e4 / pixel_um),
+                    resolutionunit="CENTIMETER",
+                    **(_first(store, len(steps) - 1) if step == 1 else {"subfiletype": 1}),
+                )
+    except OSError as error:
+        raise ResultError(
+            f"cannot write {path} ({error.strerror or error}): free some space or choose another folder"
+        ) from error
+
+
+def _steps(height: int, width: int) -> list[int]:
+    steps = [1]
+    while max(height, width) > _SMALLEST_PX * steps[-1]:
+        steps.append(2 * steps[-1])
+    return steps
+
+
+def _reduced(store: MaskSource, step: int, kept: Mask) -> Iterator[Mask]:
+    """Tiles of the level with this downsample, below _KEPT; those of level 0 also fill ``kept``."""
+    height, width = store.mask_shape
+    side = _TILE_PX * step
+    for y in range(0, height, side):
+        for x in range(0, width, side):
+            square = store.read_mask_px(x, y, (side, side))
+            if step == 1:
+                inside = square[: height - y : _KEPT, : width - x : _KEPT]
+                kept[y // _KEPT :, x // _KEPT :][: inside.shape[0], : inside.shape[1]] = inside
+            yield np.ascontiguousarray(square[::step, ::step])
+
+
+def _cut(level: Mask) -> Iterator[Mask]:
+    height, width = level.shape
+    padded = np.pad(level, ((0, -height % _TILE_PX), (0, -width % _TILE_PX)), constant_values=NOT_COMPUTED)
+    for y in range(0, height, _TILE_PX):
+        for x in range(0, width, _TILE_PX):
+            yield np.ascontiguousarray(padded[y : y + _TILE_PX, x : x + _TILE_PX])
+
+
+def _colormap(classes: ClassScheme) -> npt.NDArray[np.uint16]:
+    """(3, 256) TIFF palette; values that have no meaning, and 255, are mid-grey."""
+    colors = np.full((256, 3), 128, np.uint16)
+    palette = classes.palette()
+    colors[: len(palette)] = palette
+    return np.ascontiguousarray(colors.T * np.uint16(257))
+
+
+def _first(store: MaskSource, levels_below: int) -> dict[str, Any]:
+    meta = store.meta
+    names = {str(value): c.name for value, c in enumerate(meta.classes.classes)}
+    names |= {str(meta.classes.background): "background", str(NOT_COMPUTED): "not computed"}
+    about = f"LPD label mask of {meta.slide_name} by {meta.checkpoint_name}. {meta.notice}".strip()
+    size = {f"PhysicalSize{axis}": meta.mask_mpp for axis in "XY"}
+    units = {f"PhysicalSize{axis}Unit": "µm" for axis in "XY"}
+    metadata = {"axes": "YX", "Name": meta.slide_name, "Description": about, "MapAnnotation": names, **size, **units}
+    return {"subifds": levels_below, "metadata": metadata}

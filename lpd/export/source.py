@@ -1,0 +1,77 @@
+"""What an export needs of a result: its description and its mask's own pixels, read block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lpd.classes import ClassScheme
+from lpd.slide.region import Region
+
+Mask = npt.NDArray[np.uint8]
+
+#: Side of the blocks in which masks are read, in mask pixels: some chunks of the store, about 4 MB.
+BLOCK_PX = 2048
+
+
+class Meta(Protocol):
+    """The part of ``lpd.inference.meta.ResultMeta`` that exports use; see there."""
+
+    @property
+    def slide_name(self) -> str: ...
+    @property
+    def slide_fingerprint(self) -> str: ...
+    @property
+    def width_l0(self) -> int: ...
+    @property
+    def height_l0(self) -> int: ...
+    @property
+    def mask_mpp(self) -> float: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def classes(self) -> ClassScheme: ...
+    @property
+    def checkpoint_name(self) -> str: ...
+    @property
+    def checkpoint_digest(self) -> str: ...
+    @property
+    def notice(self) -> str: ...
+    @property
+    def region(self) -> Region | None: ...
+
+
+class MaskSource(Protocol):
+    """The part of ``lpd.inference.store.ResultStore`` that exports use; see there."""
+
+    @property
+    def meta(self) -> Meta: ...
+    @property
+    def mask_shape(self) -> tuple[int, int]: ...
+    def read_mask(self, region: Region, size: tuple[int, int]) -> Mask: ...
+    def read_mask_px(self, x_px: int, y_px: int, size: tuple[int, int]) -> Mask: ...
+
+
+def blocks(store: MaskSource) -> Iterator[tuple[int, int, Mask]]:
+    """The whole mask once, as (x, y, uint8 (h, w)) in mask pixels, row by row; each at most BLOCK_PX wide and high."""
+    height, width = store.mask_shape
+    for y in range(0, height, BLOCK_PX):
+        for x in range(0, width, BLOCK_PX):
+            yield x, y, store.read_mask_px(x, y, (min(BLOCK_PX, width - x), min(BLOCK_PX, height - y)))
+
+
+def every(store: MaskSource, step: int) -> Mask:
+    """One mask pixel of each ``step`` × ``step`` cell, the one at its middle: uint8 (ceil(H / step), ceil(W / step)).
+
+    Args:
+        step: a power of two up to BLOCK_PX, so that cells do not straddle blocks.
+    """
+    height, width = store.mask_shape
+    out = np.empty((-(-height // step), -(-width // step)), np.uint8)
+    for x, y, block in blocks(store):
+        rows, columns = (np.minimum(np.arange(0, n, step) + step // 2, n - 1) for n in block.shape)
+        out[y // step :, x // step :][: len(rows), : len(columns)] = block[np.ix_(rows, columns)]
+    return out
