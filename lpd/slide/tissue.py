@@ -39,6 +39,43 @@ _GLASS_SHARE = 0.002
 _BLACK = 10
 
 
+@dataclass(frozen=True)
+class Glass:
+    """How a slide's glass looks, and from what signal on something is tissue.
+
+    Attributes:
+        color: (red, green, blue) of clear glass.
+        threshold: of :meth:`signal`.
+    """
+
+    color: tuple[int, int, int]
+    threshold: float
+
+    def signal(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """Optical density of the darkest channel plus the spread between channels; 0 on glass and black fill.
+
+        Args:
+            pixels: uint8 (h, w, 3) RGB.
+
+        Returns:
+            (h, w), from 0.
+        """
+        # One table per channel: density is a function of 256 values.
+        values = np.arange(256, dtype=np.float32)
+        tables = [np.maximum(0, np.log((g + 1) / (values + 1))).astype(np.float32) for g in self.color]
+        density = np.stack([table[pixels[..., c]] for c, table in enumerate(tables)])
+        high = density.max(axis=0)
+        signal: npt.NDArray[np.float32] = 2 * high - density.min(axis=0)
+        signal[pixels.max(axis=2) <= _BLACK] = 0
+        return signal
+
+    @classmethod
+    def seen_in(cls, pixels: Pixels) -> Glass:
+        """Learn colour and threshold from an overview picture, uint8 (h, w, 3) RGB."""
+        color = _glass(pixels)
+        return cls(color, _threshold(cls(color, 0.0).signal(pixels)))
+
+
 @dataclass(frozen=True, eq=False)
 class TissueMask:
     """Where the tissue is, on a coarse grid stretched over the slide.
@@ -47,12 +84,14 @@ class TissueMask:
         mask: bool (h, w), True on tissue.
         width_l0, height_l0: size of the slide.
         mpp: µm per level-0 pixel, None if unknown.
+        glass: how the slide's glass looks; None where everything is called tissue.
     """
 
     mask: Mask
     width_l0: int
     height_l0: int
     mpp: float | None
+    glass: Glass | None = None
 
     @property
     def fraction(self) -> float:
@@ -87,9 +126,9 @@ class TissueMask:
 def tissue_mask(slide: Slide, mpp: float = 8.0, *, everything: bool = False) -> TissueMask:
     """Find the tissue of a slide.
 
-    Tissue absorbs light and has colour: the signal is the optical density of the darkest channel plus the spread
-    between channels, relative to the slide's own glass. Otsu's threshold on the signal's logarithm separates glass
-    noise from even pale tissue; specks go, small holes close, and the mask grows by 16 µm.
+    Tissue absorbs light and has colour: the signal (:meth:`Glass.signal`) is relative to the slide's own glass. Otsu's
+    threshold on the signal's logarithm separates glass noise from even pale tissue; specks go, small holes close, and
+    the mask grows by 16 µm. That errs on the side of tissue; :class:`lpd.slide.fine_tissue.FineTissue` draws the line.
 
     Args:
         slide: any open slide; without a resolution it is looked at with 2048 px on its longer side.
@@ -111,31 +150,20 @@ def tissue_mask(slide: Slide, mpp: float = 8.0, *, everything: bool = False) -> 
     )
     pixels = slide.thumbnail(longest)
     seen_mpp = None if slide_mpp is None else slide_mpp * longest_l0 / max(pixels.shape)
-    return TissueMask(find_tissue(pixels, seen_mpp), slide.width_l0, slide.height_l0, slide_mpp)
+    glass = Glass.seen_in(pixels)
+    return TissueMask(find_tissue(pixels, seen_mpp, glass), slide.width_l0, slide.height_l0, slide_mpp, glass)
 
 
-def find_tissue(pixels: Pixels, mpp: float | None) -> Mask:
+def find_tissue(pixels: Pixels, mpp: float | None, glass: Glass | None = None) -> Mask:
     """Tissue in an overview picture, uint8 (h, w, 3) RGB of ``mpp`` µm/px: bool (h, w)."""
-    signal = _signal(pixels)
-    mask: Mask = signal > _threshold(signal)
+    glass = glass or Glass.seen_in(pixels)
+    mask: Mask = glass.signal(pixels) > glass.threshold
     speck_px = min(_SPECK_PX_UNKNOWN if mpp is None else _SPECK_UM2 / mpp**2, _SPECK_SHARE * mask.size)
     margin_px = _MARGIN_PX_UNKNOWN if mpp is None else max(1, round(_MARGIN_UM / mpp))
     mask = _without_small_parts(mask, speck_px)
     mask = ~_without_small_parts(~mask, speck_px)
     grown: Mask = ndimage.maximum_filter(mask, size=2 * margin_px + 1)
     return grown
-
-
-def _signal(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """(h, w) optical density of the darkest channel plus the spread between channels; 0 on glass and black fill."""
-    # One table per channel: density is a function of 256 values.
-    values = np.arange(256, dtype=np.float32)
-    tables = [np.maximum(0, np.log((g + 1) / (values + 1))).astype(np.float32) for g in _glass(pixels)]
-    density = np.stack([table[pixels[..., c]] for c, table in enumerate(tables)])
-    high = density.max(axis=0)
-    signal: npt.NDArray[np.float32] = 2 * high - density.min(axis=0)
-    signal[pixels.max(axis=2) <= _BLACK] = 0
-    return signal
 
 
 def _glass(pixels: Pixels) -> tuple[int, int, int]:

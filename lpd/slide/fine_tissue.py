@@ -1,0 +1,62 @@
+"""FineTissue: the border between tissue and glass at cell size, inside the coarse tissue mask's generous one."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from lpd.slide.region import Region
+from lpd.slide.slide import Slide
+from lpd.slide.tissue import Glass, TissueMask
+
+Mask = npt.NDArray[np.bool_]
+
+#: One sample per this many pixels of the answer: glass needs no more, and a coarser level of the slide will do.
+_STEP = 4
+#: Standard deviation, in samples, of the neighbourhood that votes: it closes the gaps between fibres and cells.
+_NEIGHBOURHOOD = 1.25
+#: Share of votes for tissue that makes tissue; a half would cut thin strands off.
+_MAJORITY = 0.4
+#: Samples beyond the region that vote, too.
+_MARGIN = 8
+
+
+class FineTissue:
+    """Tissue as the coarse mask has it, less what looks like the slide's own glass."""
+
+    def __init__(self, slide: Slide, coarse: TissueMask) -> None:
+        self._slide = slide
+        self._coarse = coarse
+
+    def read(self, region: Region, size: tuple[int, int]) -> Mask:
+        """The mask over ``region`` at ``size`` (width, height): bool (h, w), False outside of the slide.
+
+        Raises:
+            SlideError: the slide is damaged here.
+        """
+        coarse = self._coarse.read(region, size)
+        if self._coarse.glass is None or not coarse.any():
+            return coarse
+        mask: Mask = coarse & (self._votes(self._coarse.glass, region, size) > _MAJORITY)
+        return mask
+
+    def _votes(self, glass: Glass, region: Region, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+        """Share of tissue around each pixel of ``region`` at ``size``, (h, w)."""
+        columns, rows = (-(-length // _STEP) for length in size)
+        step_x, step_y = _STEP * region.width_l0 / size[0], _STEP * region.height_l0 / size[1]
+        left, top = round(_MARGIN * step_x), round(_MARGIN * step_y)
+        wider = Region(
+            region.x_l0 - left,
+            region.y_l0 - top,
+            round((columns + _MARGIN) * step_x) + left,
+            round((rows + _MARGIN) * step_y) + top,
+        )
+        pixels = self._slide.read(wider, (columns + 2 * _MARGIN, rows + 2 * _MARGIN))
+        stained = (glass.signal(pixels) > glass.threshold).astype(np.float32)
+        votes = ndimage.gaussian_filter(stained, _NEIGHBOURHOOD)
+        fine = ndimage.zoom(votes, _STEP, order=1, mode="nearest", grid_mode=True)
+        inner: npt.NDArray[np.float32] = fine[
+            _MARGIN * _STEP : _MARGIN * _STEP + size[1], _MARGIN * _STEP : _MARGIN * _STEP + size[0]
+        ]
+        return inner
