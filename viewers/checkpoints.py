@@ -1,0 +1,71 @@
+"""The models of one folder as the page sees them: headers only, bad files with their reason, a suggestion per slide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lpd.classes import ClassScheme
+from lpd.errors import LpdError
+from lpd.model.header import BadCheckpoint, CheckpointInfo, list_checkpoints
+from viewers.errors import NotFoundError
+
+_PHANTOM = "phantom"
+
+
+class Checkpoints:
+    """Checkpoint files in ``folder``, read anew at each question: a model that training just saved shows up.
+
+    Raises:
+        LpdError: ``folder`` is not a folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise LpdError(f"there is no checkpoints folder {folder}: create it or name another one with --checkpoints")
+        self.folder = folder.resolve()
+
+    def all(self) -> list[CheckpointInfo | BadCheckpoint]:
+        return list_checkpoints(self.folder)
+
+    def get(self, name: str) -> CheckpointInfo:
+        """The good checkpoint of that name.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        for found in self.all():
+            if isinstance(found, CheckpointInfo) and found.name == name:
+                return found
+        raise NotFoundError(f"there is no usable model {name[:80]!r}: choose another one from the list")
+
+
+def suggest(checkpoints: list[CheckpointInfo | BadCheckpoint], slide_name: str) -> str | None:
+    """Name of the model to preselect: the phantom's for a phantom slide, else the first that is not the phantom's.
+
+    Falls back to the first usable one; None without any.
+    """
+    names = [found.name for found in checkpoints if isinstance(found, CheckpointInfo)]
+    wants_phantom = _PHANTOM in slide_name.lower()
+    matching = [name for name in names if (_PHANTOM in name.lower()) == wants_phantom]
+    return next(iter(matching or names), None)
+
+
+def describe(found: CheckpointInfo | BadCheckpoint) -> dict[str, Any]:
+    """A checkpoint as plain JSON for the page."""
+    if isinstance(found, BadCheckpoint):
+        return {"name": found.name, "error": found.reason.replace(str(found.path), found.path.name)}
+    return {
+        "name": found.name,
+        "notice": found.notice,
+        "mpp": found.input.mpp,
+        "classes": describe_classes(found.classes),
+        "prototypes_per_class": found.model.prototypes_per_class,
+        "encoder": found.model.encoder,
+    }
+
+
+def describe_classes(scheme: ClassScheme) -> list[dict[str, Any]]:
+    """Legend entries in mask order; the last one is background."""
+    entries = [{"code": c.code, "name": c.name, "color": list(c.color)} for c in scheme.classes]
+    return [*entries, {"code": "BACK", "name": "Background", "color": list(scheme.background_color)}]

@@ -1,0 +1,297 @@
+"""Jobs: segmentations seen from the web, each a folder and the command a person would type; the folder is the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lpd.errors import LpdError
+from lpd.runs import RunState, StateName, is_alive, read_state, request_stop, write_json_atomically
+from viewers.errors import NotFoundError
+from viewers.processes import signal_group, start_process
+
+_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+#: How a run reports an error that is not one of ours: by the name of its class.
+_UNEXPECTED = re.compile(r"\w+(Error|Exception|Warning|Exit|Iteration): ")
+_JOB, _LOG, _EXIT, _CANCEL = "job.json", "log.txt", "exit.json", "cancel"
+
+#: A job without a run folder, started by an app that is gone, counts as dead after this long.
+_START_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What a person asked for; ``region_l0`` is (x, y, width, height) in level-0 pixels, None for the whole slide."""
+
+    slide_id: str
+    slide_path: Path
+    checkpoint_path: Path
+    device: str = "auto"
+    mpp: float | None = None
+    region_l0: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as its folder tells it."""
+
+    id: str
+    folder: Path
+    slide_id: str
+    slide_name: str
+    checkpoint: str
+    device: str
+    mpp: float | None
+    region_l0: tuple[int, int, int, int] | None
+    created: float
+    argv: tuple[str, ...]
+    run: RunState
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the command writes: the run's state and the result."""
+        return _run_folder(self.folder, self.slide_name)
+
+
+class Jobs:
+    """Starts, finds, and stops jobs below ``folder``; holds nothing that a restart would lose.
+
+    Args:
+        folder: results folder; made if missing.
+        command: how to call ``lpd``; the default runs the package beside this one with the same Python.
+        stop_patience_s: how long a job that shall stop may ignore a request, and then a SIGTERM, before it is killed.
+
+    Raises:
+        LpdError: ``folder`` cannot be made.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        command: tuple[str, ...] = (sys.executable, "-m", "lpd"),
+        stop_patience_s: tuple[float, float] = (15.0, 10.0),
+    ) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LpdError(
+                f"cannot make the results folder {folder} ({error.strerror}): name another one with --results"
+            ) from error
+        self.folder = folder.resolve()
+        self._command = command
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._stop_patience_s = stop_patience_s
+
+    def start(self, request: JobRequest) -> Job:
+        """Start a job and return at once.
+
+        Raises:
+            LpdError: the folder cannot be written or the process cannot be started.
+        """
+        job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        folder = self.folder / job_id
+        argv = (*self._command, *segment_arguments(request, folder, self.folder / "device.lock"))
+        record = {
+            "slide_id": request.slide_id,
+            "slide_name": request.slide_path.name,
+            "checkpoint": request.checkpoint_path.stem,
+            "device": request.device,
+            "mpp": request.mpp,
+            "region_l0": request.region_l0,
+            "created": time.time(),
+            "argv": argv,
+        }
+        write_json_atomically(folder / _JOB, record)
+        self._children[job_id] = start_process(argv, folder, folder / _LOG)
+        threading.Thread(target=self._reap, args=(job_id, folder), name=f"reap {job_id}", daemon=True).start()
+        return self.get(job_id)
+
+    def get(self, job_id: str) -> Job:
+        """One job, as it is now.
+
+        Raises:
+            NotFoundError: there is no such job, or its record cannot be read.
+        """
+        folder = self.folder / job_id
+        if not _ID.fullmatch(job_id) or not (folder / _JOB).is_file():
+            raise NotFoundError(f"there is no result {job_id[:40]!r}: it may have been deleted, so reload the page")
+        try:
+            data: Mapping[str, Any] = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+            region = data["region_l0"]
+            job = Job(
+                id=job_id,
+                folder=folder,
+                slide_id=str(data["slide_id"]),
+                slide_name=str(data["slide_name"]),
+                checkpoint=str(data["checkpoint"]),
+                device=str(data["device"]),
+                mpp=None if data["mpp"] is None else float(data["mpp"]),
+                region_l0=None if region is None else (int(region[0]), int(region[1]), int(region[2]), int(region[3])),
+                created=float(data["created"]),
+                argv=tuple(str(part) for part in data["argv"]),
+                run=RunState(),
+            )
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise NotFoundError(f"the record of result {job_id} cannot be read ({error}): delete its folder") from error
+        return replace(job, run=self._state(job))
+
+    def all(self, slide_id: str | None = None) -> list[Job]:
+        """Jobs on disk, newest first; those of one slide if ``slide_id`` is given. Unreadable ones are left out."""
+        names = sorted((p.name for p in self.folder.iterdir() if _ID.fullmatch(p.name)), reverse=True)
+        jobs = []
+        for name in names:
+            try:
+                jobs.append(self.get(name))
+            except NotFoundError:
+                continue
+        return [job for job in jobs if slide_id in (None, job.slide_id)]
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask a job to save what it has and stop; it is stopped by force if it does not react. Returns at once.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        job = self.get(job_id)
+        if not job.run.ended:
+            (job.folder / _CANCEL).touch()
+            threading.Thread(target=self._stop, args=(job_id,), name=f"stop {job_id}", daemon=True).start()
+        return self.get(job_id)
+
+    def log_tail(self, job_id: str, lines: int = 40) -> str:
+        """The last lines of what the command printed."""
+        return "\n".join(_log_lines(self.get(job_id).folder)[-lines:])
+
+    def _state(self, job: Job) -> RunState:
+        try:
+            state = read_state(job.run_folder)
+        except LpdError as error:
+            return RunState(state="failed", message=str(error))
+        cancelled = (job.folder / _CANCEL).exists()
+        if state.state == "new":
+            return self._state_before_run(job, cancelled)
+        if state.state == "crashed" and cancelled:
+            return replace(state, state="cancelled")
+        if state.state == "crashed":
+            return replace(
+                state, message=f"The work ended unexpectedly: start it again, or look at {_where(job.folder)}."
+            )
+        if state.state == "failed" and _UNEXPECTED.match(state.message):
+            return replace(state, message=f"Something unexpected went wrong: {_where(job.folder)} says what.")
+        return replace(state, message="Stopping …") if cancelled and not state.ended else state
+
+    def _state_before_run(self, job: Job, cancelled: bool) -> RunState:
+        """State of a job whose command has not made its run folder: starting, or ended on the way."""
+        name: StateName = "queued"
+        message = "Stopping …" if cancelled else "Starting …"
+        ended = (job.folder / _EXIT).exists()
+        orphaned = job.id not in self._children and time.time() - job.created > _START_PATIENCE_S
+        if ended or orphaned:
+            name = "cancelled" if cancelled else "failed"
+            message = "" if cancelled else _reason(job.folder)
+        return RunState(kind="segment", state=name, message=message, started=job.created, updated=job.created)
+
+    def _reap(self, job_id: str, folder: Path) -> None:
+        """Wait for the child, so that it does not stay a zombie, and note how it ended."""
+        code = self._children[job_id].wait()
+        write_json_atomically(folder / _EXIT, {"exit_code": code, "ended": time.time()})
+        del self._children[job_id]
+
+    def _stop(self, job_id: str) -> None:
+        ways: tuple[Callable[[Job], None], ...] = (_ask, self._terminate, self._kill)
+        for way, patience_s in zip(ways, (*self._stop_patience_s, 0.0), strict=True):
+            deadline = time.monotonic() + patience_s
+            while True:
+                job = self.get(job_id)
+                if job.run.ended:
+                    return
+                way(job)
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(0.3)
+
+    def _terminate(self, job: Job) -> None:
+        self._signal(job, force=False)
+
+    def _kill(self, job: Job) -> None:
+        self._signal(job, force=True)
+
+    def _signal(self, job: Job, *, force: bool) -> None:
+        child = self._children.get(job.id)
+        pid = child.pid if child else job.run.pid if is_alive(job.run_folder) else 0
+        if not pid:
+            return
+        try:
+            signal_group(pid, force=force)
+        except OSError:
+            return  # it ended between the look and the signal
+
+
+def segment_arguments(request: JobRequest, out: Path, device_lock: Path) -> tuple[str, ...]:
+    """Arguments of ``lpd`` for a request, as a person would type them."""
+    arguments = ["segment", str(request.slide_path), "--checkpoint", str(request.checkpoint_path), "--out", str(out)]
+    arguments += ["--device", request.device, "--queue-lock", str(device_lock)]
+    if request.region_l0 is not None:
+        arguments += ["--region", *(str(v) for v in request.region_l0)]
+    if request.mpp is not None:
+        arguments += ["--mpp", str(request.mpp)]
+    return tuple(arguments)
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """A job as plain JSON for the page; paths stay on the server."""
+    return {
+        "id": job.id,
+        "slide_id": job.slide_id,
+        "slide_name": job.slide_name,
+        "checkpoint": job.checkpoint,
+        "region_l0": job.region_l0,
+        "created": job.created,
+        "state": job.run.state,
+        "ended": job.run.ended,
+        "message": job.run.message,
+        "progress": asdict(job.run.progress),
+        "updated": job.run.updated,
+    }
+
+
+def _ask(job: Job) -> None:
+    # Again and again: a run that is just starting clears requests that came before it.
+    if job.run_folder.is_dir():
+        request_stop(job.run_folder)
+
+
+def _run_folder(folder: Path, slide_name: str) -> Path:
+    return folder / Path(slide_name).stem
+
+
+def _reason(folder: Path) -> str:
+    """The sentence with which the command failed before it had a run folder."""
+    for line in reversed(_log_lines(folder)):
+        if line.startswith("lpd "):  # "lpd segment: <sentence>"
+            return line.partition(": ")[2]
+    return f"The work could not be started: look at {_where(folder)}."
+
+
+def _where(folder: Path) -> str:
+    """Where the job's log is, as people find it from the project's folder."""
+    return f"{folder.parent.name}/{folder.name}/{_LOG}"
+
+
+def _log_lines(folder: Path) -> list[str]:
+    try:
+        with (folder / _LOG).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 16_384))
+            return log.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,187 @@
+"""Routes of jobs and their results: start, watch, cancel, live masks, areas, downloads."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from lpd.errors import LpdError, ResultError
+from lpd.inference.meta import ResultMeta
+from lpd.slide.region import Region
+from viewers import checkpoints, images, jobs
+from viewers.errors import NotFoundError, NotReadyError
+from viewers.jobs import Job, JobRequest
+from viewers.services import Services
+from viewers.slide_routes import tile_address
+
+_FOREVER = "private, max-age=31536000, immutable"
+_AREAS = "areas.csv"
+#: Download kind -> file in the result folder, ending of the name it is saved under, media type.
+_DOWNLOADS: dict[str, tuple[str, str, str]] = {
+    "geojson": ("annotations.geojson", "geojson", "application/geo+json"),
+    "ome-tiff": ("mask.ome.tif", "ome.tif", "image/tiff"),
+    "csv": (_AREAS, "csv", "text/csv"),
+    "png": ("snapshot.png", "png", "image/png"),
+    "manifest": ("manifest.json", "json", "application/json"),
+}
+_Pixel = Annotated[int, Field(ge=-(2**31), le=2**31)]
+
+
+class NewJob(BaseModel):
+    """Body of a request to segment a slide or a region (x, y, width, height in level-0 pixels) of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    slide: str
+    checkpoint: str
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    region: tuple[_Pixel, _Pixel, _Pixel, _Pixel] | None = None
+
+
+def result_router(services: Services) -> APIRouter:
+    """Everything under ``/api/jobs``, ``/api/checkpoints`` and ``/results``."""
+    router = APIRouter()
+
+    @router.get("/api/checkpoints")
+    def models() -> dict[str, Any]:
+        found = services.checkpoints.all()
+        return {"folder": str(services.checkpoints.folder), "checkpoints": [checkpoints.describe(c) for c in found]}
+
+    @router.get("/api/jobs")
+    def listing(slide: str | None = None) -> dict[str, Any]:
+        return {"jobs": [_describe(services, job) for job in services.jobs.all(slide)]}
+
+    @router.post("/api/jobs", status_code=201)
+    def start(new: NewJob) -> dict[str, Any]:
+        return _describe(services, services.jobs.start(_request(services, new)))
+
+    @router.get("/api/jobs/{job_id}")
+    def job(job_id: str) -> dict[str, Any]:
+        return _describe(services, services.jobs.get(job_id))
+
+    @router.post("/api/jobs/{job_id}/cancel")
+    def cancel(job_id: str) -> dict[str, Any]:
+        return _describe(services, services.jobs.cancel(job_id))
+
+    @router.get("/results/{job_id}/changes")
+    def changes(job_id: str, since: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
+        found = services.jobs.get(job_id)
+        answer: dict[str, Any] = {"revision": 0, "rects": [], "job": _describe(services, found)}
+        if answer["job"]["has_mask"]:
+            with services.result(found) as store:
+                new = store.changes(since)
+            rects = [[r.x_l0, r.y_l0, r.width_l0, r.height_l0] for r in new.rects]
+            answer |= {"revision": new.revision, "rects": rects}
+        return answer
+
+    @router.get("/results/{job_id}/mask_files/{level}/{col}_{row}.png")
+    def mask_tile(job_id: str, level: int, col: int, row: int) -> Response:
+        found = services.jobs.get(job_id)
+        region, size = tile_address(services.catalogue.info(found.slide_id), level, col, row)
+        with services.result(found) as store:
+            mask = store.read_mask(region, size)
+        caching = _FOREVER if found.run.ended else "no-store"
+        return Response(images.grey_png(mask), media_type="image/png", headers={"Cache-Control": caching})
+
+    @router.get("/results/{job_id}/areas")
+    def areas(job_id: str) -> dict[str, Any]:
+        return {"areas": _read_areas(_file(services.jobs.get(job_id), "csv"))}
+
+    @router.get("/results/{job_id}/download/{kind}")
+    def download(job_id: str, kind: str) -> FileResponse:
+        found = services.jobs.get(job_id)
+        path = _snapshot(services, found) if kind == "png" else _file(found, kind)
+        _, ending, media_type = _DOWNLOADS[kind]
+        name = f"{Path(found.slide_name).stem}-{found.checkpoint}.{ending}"
+        return FileResponse(path, media_type=media_type, filename=name, headers={"Cache-Control": "no-store"})
+
+    return router
+
+
+def _request(services: Services, new: NewJob) -> JobRequest:
+    """Turn names into files, and refuse what cannot work before a process is started."""
+    info = services.catalogue.info(new.slide)
+    checkpoint = services.checkpoints.get(new.checkpoint)
+    if info.mpp is None:
+        raise LpdError(f"{info.file.path.name} does not say its resolution: enter the size of one pixel in µm first")
+    region = None
+    if new.region is not None:
+        inside = Region(*new.region).clipped(info.width_l0, info.height_l0)
+        if inside is None:
+            raise LpdError("the view shows no part of the slide: move the slide into view first")
+        region = (inside.x_l0, inside.y_l0, inside.width_l0, inside.height_l0)
+    mpp = info.mpp if info.mpp_origin == "given" else None
+    return JobRequest(new.slide, info.file.path, checkpoint.path, new.device, mpp, region)
+
+
+def _describe(services: Services, job: Job) -> dict[str, Any]:
+    """A job with its result as plain JSON; ``scale`` is level-0 pixels per mask pixel."""
+    described = jobs.describe(job) | {"has_mask": False, "classes": [], "notice": "", "scale": None, "downloads": []}
+    if services.has_mask(job):
+        with services.result(job) as store:
+            meta = store.meta
+        described |= {"has_mask": True, "notice": meta.notice, "scale": meta.scale}
+        described["classes"] = checkpoints.describe_classes(meta.classes)
+        if not _fits(services, job, meta):
+            described |= {"has_mask": False, "message": "The slide file has been replaced since: segment it again."}
+    if job.run.ended:
+        made = {kind for kind, (name, _, _) in _DOWNLOADS.items() if (job.run_folder / name).is_file()}
+        made |= {"png"} if described["has_mask"] else set()  # drawn when asked for
+        described["downloads"] = [kind for kind in _DOWNLOADS if kind in made]
+    return described
+
+
+def _fits(services: Services, job: Job, meta: ResultMeta) -> bool:
+    """False if the slide's file is now one of another size, over which the mask would lie wrongly."""
+    try:
+        info = services.catalogue.info(job.slide_id)
+    except LpdError:
+        return True  # the slide is away; whoever asks for its tiles will hear so
+    return (info.width_l0, info.height_l0) == (meta.width_l0, meta.height_l0)
+
+
+def _snapshot(services: Services, job: Job) -> Path:
+    """The picture of a finished result, drawn when it is first asked for."""
+    from lpd.export.snapshot import write_snapshot  # brings in Matplotlib, which nothing else here needs
+
+    path = job.run_folder / _DOWNLOADS["png"][0]
+    if not job.run.ended:
+        raise NotReadyError(f"result {job.id} has no picture yet: it can be drawn when the work is done")
+    if not path.is_file():
+        with services.result(job) as store, services.catalogue.borrow(job.slide_id) as slide:
+            write_snapshot(slide, store, path)
+    return path
+
+
+def _file(job: Job, kind: str) -> Path:
+    if kind not in _DOWNLOADS:
+        raise NotFoundError(f"there is no download {kind[:20]!r}: it is one of {', '.join(_DOWNLOADS)}")
+    path = job.run_folder / _DOWNLOADS[kind][0]
+    if not path.is_file():
+        raise NotReadyError(f"result {job.id} has no {kind} file yet: it is written when the work is done")
+    return path
+
+
+def _read_areas(path: Path) -> list[dict[str, Any]]:
+    """Rows of the table that the command wrote, all tissue last."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [
+            {
+                "code": row["code"],
+                "name": row["name"],
+                "area_mm2": float(row["area_mm2"]),
+                "percent": float(row["percent_of_tissue"]),
+            }
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ResultError(
+            f"the table of areas of {path.parent.name} cannot be read: segment the slide again"
+        ) from error

@@ -1,0 +1,65 @@
+// Talks to the server's JSON routes. Every failure becomes one sentence for people.
+
+export class ApiError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function ask(method, path, body) {
+  const options = { method, headers: {}, cache: 'no-store' };
+  if (body !== undefined) {
+    options.headers['Content-Type'] = 'application/json';
+    options.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new ApiError('The app does not answer: check that it is still running.', 0);
+  }
+  const data = await response.json().catch(() => ({}));
+  if (!response.ok) throw new ApiError(sentence(data.error ?? 'The app could not do that.'), response.status);
+  return data;
+}
+
+const sentence = (text) => {
+  const trimmed = text.trim();
+  const capital = /^[a-z]+ /.test(trimmed) ? trimmed[0].toUpperCase() + trimmed.slice(1) : trimmed;
+  return /[.!?…]$/.test(capital) ? capital : `${capital}.`;
+};
+
+const at = encodeURIComponent;
+
+export const api = {
+  slides: () => ask('GET', '/api/slides'),
+  slide: (id) => ask('GET', `/api/slides/${at(id)}`),
+  setMpp: (id, mpp) => ask('PUT', `/api/slides/${at(id)}/mpp`, { mpp }),
+  checkpoints: () => ask('GET', '/api/checkpoints'),
+  jobs: (slide) => ask('GET', `/api/jobs${slide ? `?slide=${at(slide)}` : ''}`),
+  start: (request) => ask('POST', '/api/jobs', request),
+  cancel: (id) => ask('POST', `/api/jobs/${at(id)}/cancel`),
+  changes: (id, since) => ask('GET', `/results/${at(id)}/changes?since=${since}`),
+  areas: (id) => ask('GET', `/results/${at(id)}/areas`),
+  download: (id, kind) => `/results/${at(id)}/download/${at(kind)}`,
+  maskTile: (id, level, col, row, revision) => `/results/${at(id)}/mask_files/${level}/${col}_${row}.png?v=${revision}`,
+};
+
+// What this browser remembers between visits; a browser that forbids storage simply forgets.
+export const memory = {
+  get(name, fallback) {
+    try {
+      return JSON.parse(localStorage.getItem(`lpd.${name}`)) ?? fallback;
+    } catch {
+      return fallback;
+    }
+  },
+  set(name, value) {
+    try {
+      localStorage.setItem(`lpd.${name}`, JSON.stringify(value));
+    } catch {
+      return; // private browsing: nothing is lost but convenience
+    }
+  },
+};

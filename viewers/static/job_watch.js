@@ -1,0 +1,50 @@
+// Watches one job: asks what is new, again and again, slower when nobody looks, and never gives up while it runs.
+
+import { api } from './api.js';
+
+const QUICK_MS = 600;
+const HIDDEN_MS = 4000;
+const LOST_MS = 2000;
+
+export class JobWatch {
+  constructor({ onGrow, onState, onLost }) {
+    this.onGrow = onGrow;
+    this.onState = onState;
+    this.onLost = onLost;
+    this.round = 0;
+  }
+
+  start(id) {
+    this.stop();
+    this.follow(id, this.round);
+  }
+
+  stop() {
+    this.round += 1;
+    clearTimeout(this.timer);
+  }
+
+  async follow(id, round) {
+    let since = 0;
+    let lost = false;
+    for (;;) {
+      let wait = document.hidden ? HIDDEN_MS : QUICK_MS;
+      try {
+        const { revision, rects, job } = await api.changes(id, since);
+        if (round !== this.round) return;
+        if (lost) this.onLost((lost = false));
+        this.onState(job);
+        if (revision !== since) this.onGrow(rects, revision);
+        since = revision;
+        if (job.ended) return;
+      } catch (error) {
+        if (round !== this.round) return;
+        if (error.status === 404) return; // the result was deleted
+        if (!lost) this.onLost((lost = true));
+        wait = LOST_MS;
+      }
+      await new Promise((resolve) => (this.timer = setTimeout(resolve, wait)));
+      if (round !== this.round) return;
+    }
+  }
+}
