@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from lpd.errors import ConfigError
 from lpd.slide.region import Region
@@ -178,17 +179,8 @@ def _glass(pixels: Pixels) -> tuple[int, int, int]:
 
 
 def _threshold(signal: npt.NDArray[np.float32]) -> float:
-    """Otsu's threshold (largest variance between the two sides) on a logarithmic scale, within fixed bounds."""
-    edges = np.geomspace(0.005, 3.0, 257)
-    counts, _ = np.histogram(signal.clip(edges[0], edges[-1]), bins=edges)
-    position = np.arange(256)
-    below = np.cumsum(counts)[:-1]
-    above = signal.size - below
-    sums = np.cumsum(counts * position)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gap = sums[:-1] / below - (sums[-1] - sums[:-1]) / above
-    between = np.nan_to_num(below * above * gap**2, posinf=0.0, neginf=0.0)
-    return float(np.clip(edges[1 + int(between.argmax())], _LOWEST, _HIGHEST))
+    """Otsu's threshold on a logarithmic scale, within fixed bounds."""
+    return float(np.clip(np.exp(threshold_otsu(np.log(signal.clip(0.005, 3.0)))), _LOWEST, _HIGHEST))
 
 
 def _without_small_parts(mask: Mask, smallest_px: float) -> Mask:

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -85,11 +85,18 @@ class App:
             return False
 
 
+def _missing(what: str) -> NoReturn:
+    """Skip, or fail where the browser tests must run (``LPD_REQUIRE_BROWSER``)."""
+    if os.environ.get("LPD_REQUIRE_BROWSER"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not executable:
-        pytest.skip("no Chromium on this machine")
+        _missing("no Chromium on this machine")
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=_FLAGS)
@@ -111,12 +118,11 @@ def phantom_slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def app(tmp_path: Path, phantom_slides: Path, browser: Browser) -> Iterator[App]:
     """A running app with the shipped phantom model."""
     models = sorted((ROOT / "checkpoints").glob("*phantom*.safetensors"))
-    if not models:
-        pytest.skip("no phantom checkpoint in checkpoints/")
+    assert models, "the phantom checkpoint that checkpoints/ ships is gone"
     try:
         openseadragon.ensure()
     except LpdError as error:
-        pytest.skip(str(error))
+        _missing(str(error))
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(models[0], tmp_path / "checkpoints")
     app = App(phantom_slides, tmp_path / "results", tmp_path / "checkpoints", _free_port(), tmp_path / "app.log")

@@ -1,0 +1,103 @@
+"""Backend: what turns a batch of tiles into raw logits; torch in fp32 is the reference that others must agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lpd.config import InputSpec
+from lpd.errors import CheckpointError, ConfigError
+from lpd.inference.meta import CELL_PX
+from lpd.inference.settings import DeviceName
+from lpd.model.checkpoint import load_checkpoint
+from lpd.model.header import CheckpointInfo
+from lpd.model.inputs import to_network_input
+from lpd.model.network import LPDNet
+from lpd.model.scoring import dense_logits
+
+
+class Backend(Protocol):
+    """Runs one checkpoint.
+
+    Attributes:
+        info: the checkpoint.
+        device: where the logits lie.
+    """
+
+    info: CheckpointInfo
+    device: torch.device
+
+    def logits(self, tiles: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """Raw logits of (B, tile, tile, 3) uint8 RGB tiles: pixel (B, C, tile/4, tile/4) and gate (B, C), fp32.
+
+        Raises:
+            CheckpointError: the network answers with something that is no number.
+        """
+
+
+class TorchBackend:
+    """The network as PyTorch runs it, in fp32, channels last."""
+
+    def __init__(self, network: LPDNet, info: CheckpointInfo, device: torch.device) -> None:
+        self.info = info
+        self.device = device
+        self._network = network.to(device).to(memory_format=torch.channels_last).eval()
+
+    def logits(self, tiles: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        side = tiles.shape[1] // CELL_PX
+        images = to_network_input(torch.from_numpy(tiles).to(self.device), self._spec)
+        with torch.inference_mode():
+            pixel, gate = dense_logits(self._network(images), self.info.calibration, (side, side))
+        if not bool(torch.isfinite(pixel).all() & torch.isfinite(gate).all()):
+            raise CheckpointError(
+                f"{self.info.path} answers with values that are no numbers: train it again at a lower learning rate"
+            )
+        return pixel, gate
+
+    @property
+    def _spec(self) -> InputSpec:
+        return self.info.input
+
+
+def load_backend(checkpoint_path: Path, device: DeviceName) -> Backend:
+    """Load a checkpoint where it shall run.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or foreign.
+        ConfigError: this machine has no such device.
+    """
+    chosen = choose_device(device)
+    network, info = load_checkpoint(checkpoint_path, chosen)
+    return TorchBackend(network, info, chosen)
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """The device of that name; ``auto`` is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        ConfigError: this machine has no such device.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+    if not available[name]:
+        raise ConfigError(f"device {name} is not available on this machine: choose --device auto or cpu")
+    return torch.device(name)
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Let torch use ``count`` CPU threads within the block; None leaves its own choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

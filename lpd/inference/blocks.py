@@ -1,0 +1,79 @@
+"""BlockReader: reads a slide in fixed blocks of mask pixels, each once, and cuts any rectangle out of them.
+
+The blocks' grid never moves. So a pixel's value does not depend on which rectangle was asked for, although level-0
+coordinates are whole numbers and a mask pixel may be 1.996 of them wide.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lpd.inference.frame import Box, MaskFrame
+from lpd.slide.region import Region
+
+Array = npt.NDArray[Any]
+BLOCK_PX = 512
+
+
+class BlockReader:
+    """Rectangles of mask pixels from a function that reads level-0 regions; safe to use from several threads."""
+
+    def __init__(
+        self, read: Callable[[Region, tuple[int, int]], Array], frame: MaskFrame, fill: Array, cache_blocks: int
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            read: (region, (width, height)) to (height, width, …).
+            frame: of the slide.
+            fill: one pixel's value outside of the slide; its type is the result's.
+            cache_blocks: how many blocks of 512 × 512 px to keep.
+        """
+        self._read = read
+        self._frame = frame
+        self._fill = fill
+        self._capacity = cache_blocks
+        self._blocks: OrderedDict[tuple[int, int], Future[Array]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, box: Box) -> Array:
+        """Pixels of ``box``, (height, width, …); outside of the slide the fill value."""
+        out = np.empty((box.height, box.width, *self._fill.shape), dtype=self._fill.dtype)
+        out[...] = self._fill
+        inside = box.intersection(self._frame.bounds)
+        for row in range(inside.y0 // BLOCK_PX, -(-inside.y1 // BLOCK_PX)) if inside else ():
+            for column in range(inside.x0 // BLOCK_PX, -(-inside.x1 // BLOCK_PX)):
+                x0, y0 = column * BLOCK_PX, row * BLOCK_PX
+                part = inside.intersection(Box(x0, y0, x0 + BLOCK_PX, y0 + BLOCK_PX))
+                target = out[part.y0 - box.y0 : part.y1 - box.y0, part.x0 - box.x0 : part.x1 - box.x0]
+                target[...] = self._block(column, row)[part.y0 - y0 : part.y1 - y0, part.x0 - x0 : part.x1 - x0]
+        return out
+
+    def _block(self, column: int, row: int) -> Array:
+        with self._lock:
+            block = self._blocks.get((column, row))
+            mine = block is None
+            if block is None:
+                block = self._blocks[column, row] = Future()
+                while len(self._blocks) > max(1, self._capacity):
+                    self._blocks.popitem(last=False)
+            self._blocks.move_to_end((column, row))
+        if mine:
+            self._load(block, column, row)
+        return block.result()
+
+    def _load(self, block: Future[Array], column: int, row: int) -> None:
+        scale = self._frame.scale
+        x0, x1 = (round((column + i) * BLOCK_PX * scale) for i in (0, 1))
+        y0, y1 = (round((row + i) * BLOCK_PX * scale) for i in (0, 1))
+        try:
+            block.set_result(self._read(Region(x0, y0, x1 - x0, y1 - y0), (BLOCK_PX, BLOCK_PX)))
+        except Exception as error:  # whoever waits for this block gets the same error
+            block.set_exception(error)

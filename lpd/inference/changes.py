@@ -1,0 +1,73 @@
+"""ChangeLog: which parts of a result are finished, one JSON line each, appended by one process and read by others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lpd.slide.region import Region
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is new in a result.
+
+    Attributes:
+        revision: pass it as ``since`` the next time; 0 for a result without a finished panel.
+        rects: level-0 rectangles finished after ``since``, oldest first.
+        complete: the whole request has been computed; stays False for a cancelled or crashed run.
+    """
+
+    revision: int
+    rects: tuple[Region, ...]
+    complete: bool
+
+
+class ChangeLog:
+    """The file ``changes.jsonl``; revisions count its lines from 1."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = 0
+
+    def start(self) -> None:
+        """Begin anew with an empty file."""
+        self._path.write_bytes(b"")
+        self._written = 0
+
+    def append(self, region: Region) -> None:
+        """Say that ``region`` is finished."""
+        self._write(dataclasses.asdict(region))
+
+    def finish(self) -> None:
+        """Say that nothing will follow because everything is there."""
+        self._write({"complete": True})
+
+    def read(self, since: int) -> Changes:
+        """Lines after revision ``since``; everything if the file has been started anew since then."""
+        lines = list(self._lines())
+        if since > len(lines):
+            since = 0
+        rects = tuple(Region(**_without_revision(line)) for line in lines[max(0, since) :] if "x_l0" in line)
+        return Changes(len(lines), rects, bool(lines) and "complete" in lines[-1])
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._written += 1
+        with self._path.open("ab") as file:
+            file.write(json.dumps({"revision": self._written, **line}).encode() + b"\n")
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        for line in content.split(b"\n")[:-1]:  # what follows the last newline is still being written
+            yield json.loads(line)
+
+
+def _without_revision(line: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in line.items() if k != "revision"}

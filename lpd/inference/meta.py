@@ -1,0 +1,104 @@
+"""ResultMeta: what a result says of itself — which slide, which model, which frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lpd.classes import ClassScheme
+from lpd.errors import LpdError, ResultError
+from lpd.inference.frame import MaskFrame
+from lpd.slide.region import Region
+
+#: Version of the ``lpd`` document inside ``result.zarr``; raised when a field changes its meaning.
+FORMAT_VERSION = 1
+#: Mask pixels per score cell, along each axis: the network's finest map has stride 4.
+CELL_PX = 4
+
+
+@dataclass(frozen=True)
+class ResultMeta:
+    """Frozen description of one result; the same for as long as the result exists.
+
+    Attributes:
+        slide_name: ``Slide.name``, the file name without its ending.
+        slide_fingerprint: identity of the slide's bytes, as given by ``Slide.fingerprint``.
+        width_l0, height_l0: size of the slide in level-0 pixels.
+        slide_mpp: µm per level-0 pixel.
+        mask_mpp: µm per mask pixel; the resolution that the model was trained at.
+        classes: names, colours and mask values.
+        checkpoint_name: file stem of the checkpoint.
+        checkpoint_digest: ``sha256:<hex>`` of the checkpoint file.
+        notice: one line shown to people beside every result of this model; may be empty.
+        region: the part of the slide that was asked for, level-0 pixels; None for the whole slide.
+        created: UTC, ISO 8601.
+        settings: the segmentation settings as plain JSON values.
+    """
+
+    slide_name: str
+    slide_fingerprint: str
+    width_l0: int
+    height_l0: int
+    slide_mpp: float
+    mask_mpp: float
+    classes: ClassScheme
+    checkpoint_name: str
+    checkpoint_digest: str
+    notice: str = ""
+    region: Region | None = None
+    created: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.width_l0 < 1 or self.height_l0 < 1:
+            raise ResultError(f"slide {self.slide_name} has no pixels ({self.width_l0} x {self.height_l0})")
+        if self.slide_mpp <= 0 or self.mask_mpp <= 0:
+            raise ResultError(f"resolutions {self.slide_mpp} and {self.mask_mpp} µm/px must both be above 0")
+
+    @property
+    def scale(self) -> float:
+        """Level-0 pixels per mask pixel, along x and along y."""
+        return self.mask_mpp / self.slide_mpp
+
+    @property
+    def frame(self) -> MaskFrame:
+        """Conversion between level-0 and mask pixels."""
+        return MaskFrame(self.width_l0, self.height_l0, self.scale)
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """(width, height) of the mask in its own pixels; its last column and row may reach past the slide."""
+        bounds = self.frame.bounds
+        return bounds.width, bounds.height
+
+    @property
+    def score_size(self) -> tuple[int, int]:
+        """(width, height) of the score maps in cells of 4 × 4 mask pixels."""
+        width, height = self.mask_size
+        return -(-width // CELL_PX), -(-height // CELL_PX)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form, read back by :meth:`from_dict`; says also its version and scale."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain["classes"] = self.classes.to_dict()
+        plain["region"] = dataclasses.asdict(self.region) if self.region else None
+        plain["settings"] = dict(self.settings)
+        return {"version": FORMAT_VERSION, "scale": self.scale, **plain}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ResultMeta:
+        """Rebuild from :meth:`to_dict`.
+
+        Raises:
+            ResultError: the document is of another version, incomplete or malformed.
+        """
+        if data.get("version") != FORMAT_VERSION:
+            raise ResultError(f"result format {data.get('version')!r} is not {FORMAT_VERSION}: segment the slide again")
+        known = {k: v for k, v in data.items() if k not in ("version", "scale")}
+        try:
+            region = Region(**known["region"]) if known["region"] else None
+            return cls(**{**known, "classes": ClassScheme.from_dict(known["classes"]), "region": region})
+        except (KeyError, TypeError, LpdError) as error:
+            raise ResultError(f"result description is malformed ({error!r}): segment the slide again") from error

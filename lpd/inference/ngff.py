@@ -1,0 +1,56 @@
+"""OME-NGFF 0.4 attributes of a result, so that napari and other readers open it in µm and in the classes' colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lpd.classes import ClassScheme
+from lpd.inference.meta import CELL_PX, ResultMeta
+
+_VERSION = "0.4"
+
+
+def score_attributes(meta: ResultMeta, level_count: int) -> dict[str, Any]:
+    """Attributes of the root group: the class scores as an image with axes class, y, x."""
+    pixel_um = meta.mask_mpp * CELL_PX
+    scales = [[1.0, pixel_um * 2**k, pixel_um * 2**k] for k in range(level_count)]
+    channel: dict[str, Any] = {"name": "c", "type": "channel"}
+    return {
+        "multiscales": [_multiscales(f"{meta.slide_name} class scores", [channel, *_space()], scales)],
+        "omero": {"name": meta.slide_name, "version": _VERSION, "channels": _channels(meta.classes)},
+    }
+
+
+def mask_attributes(meta: ResultMeta, level_count: int) -> dict[str, Any]:
+    """Attributes of ``labels/mask``: the label image with its colours, background and 255 transparent."""
+    scales = [[meta.mask_mpp * 2**k, meta.mask_mpp * 2**k] for k in range(level_count)]
+    classes = meta.classes.classes
+    return {
+        "multiscales": [_multiscales(f"{meta.slide_name} mask", _space(), scales)],
+        "image-label": {
+            "version": _VERSION,
+            "source": {"image": "../../"},
+            "colors": [{"label-value": i, "rgba": [*c.color, 255]} for i, c in enumerate(classes)],
+            "properties": [{"label-value": i, "code": c.code, "name": c.name} for i, c in enumerate(classes)],
+        },
+    }
+
+
+def _multiscales(name: str, axes: list[dict[str, Any]], scales: list[list[float]]) -> dict[str, Any]:
+    datasets = [
+        {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        for level, scale in enumerate(scales)
+    ]
+    return {"version": _VERSION, "name": name, "type": "nearest", "axes": axes, "datasets": datasets}
+
+
+def _space() -> list[dict[str, Any]]:
+    return [{"name": axis, "type": "space", "unit": "micrometer"} for axis in ("y", "x")]
+
+
+def _channels(classes: ClassScheme) -> list[dict[str, Any]]:
+    window = {"start": 0, "end": 254, "min": 0, "max": 255}
+    return [
+        {"label": c.name, "color": "{:02X}{:02X}{:02X}".format(*c.color), "active": True, "window": window}
+        for c in classes.classes
+    ]

@@ -1,0 +1,208 @@
+"""segment_slide: slide → tissue windows → network → blended logits → stored mask, in memory that is flat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lpd.config import Settings
+from lpd.inference.backend import Backend, cpu_threads, load_backend
+from lpd.inference.blend import BlendedPanel, TentBlender, smooth
+from lpd.inference.blocks import BLOCK_PX, BlockReader
+from lpd.inference.frame import Box, MaskFrame
+from lpd.inference.meta import ResultMeta
+from lpd.inference.reader import PanelPixels, read_panels
+from lpd.inference.settings import SegmentSettings
+from lpd.inference.store import ResultStore
+from lpd.inference.windows import Plan, plan_windows
+from lpd.inference.writer import PanelWriter
+from lpd.model.header import CheckpointInfo, file_digest
+from lpd.runs import Run
+from lpd.slide.fine_tissue import FineTissue
+from lpd.slide.slide import Slide
+from lpd.slide.tissue import TissueMask, tissue_mask
+
+Bytes = npt.NDArray[np.uint8]
+_CPU_BATCH, _GPU_BATCH = 4, 64
+_CPU_PANEL_PX, _GPU_PANEL_PX = 512, 2048
+_MOST_BLOCKS = 256  # 200 MB of pixels; a slide too wide for it has some pixels read twice
+
+
+@dataclass(frozen=True)
+class SegmentSummary(Settings):
+    """How a segmentation went.
+
+    Attributes:
+        windows: windows that the network has seen, of ``planned_windows``.
+        tissue_mm2: area of all classes together in the finished part of the mask.
+        seconds: from opening the checkpoint to the last panel.
+        tiles_per_second: windows per second of ``predict_seconds``, the part after the tissue was found.
+        cancelled: a person stopped it; what had been finished is there.
+        device: where the network ran.
+    """
+
+    windows: int
+    planned_windows: int
+    tissue_mm2: float
+    seconds: float
+    predict_seconds: float
+    tiles_per_second: float
+    cancelled: bool
+    device: str
+
+
+def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> MaskFrame:
+    """Check, before anything is written or computed, that this slide can be segmented in this way.
+
+    Returns:
+        The mask's frame on the slide.
+
+    Raises:
+        MissingMppError: nobody knows the slide's resolution.
+        ConfigError: the region lies outside of the slide, or stride or grid offset do not fit the network's tile.
+    """
+    frame = MaskFrame(slide.width_l0, slide.height_l0, info.input.mpp / slide.require_mpp())
+    settings.wanted(frame, slide.path.name)
+    settings.grid(frame.bounds, info.input, _CPU_PANEL_PX)
+    return frame
+
+
+def segment_slide(
+    slide: Slide, checkpoint_path: Path, folder: Path, settings: SegmentSettings, run: Run
+) -> SegmentSummary:
+    """Segment a slide, or a part of it, into ``folder``'s :class:`~lpd.inference.store.ResultStore`.
+
+    The mask does not depend on the size of batches and panels, nor on the number of threads (but for the last digits
+    of floating-point sums inside the network), and that of a region equals that part of the whole slide's. A stop
+    request is seen before each batch; panels finished until then stay.
+
+    Args:
+        slide: open, with a resolution.
+        checkpoint_path: the model; the mask has its resolution, ``info.input.mpp``.
+        folder: the result folder; a result in it is replaced.
+        settings: what and how.
+        run: told about progress, in windows.
+
+    Raises:
+        MissingMppError, ConfigError: see :func:`check_request`.
+        CheckpointError: the checkpoint cannot be used.
+        SlideError: the slide is damaged somewhere on the way.
+        ResultError: the result cannot be written.
+    """
+    started = time.monotonic()
+    job = _prepare(slide, load_backend(checkpoint_path, settings.device), settings)
+    info = job.backend.info
+    store = ResultStore.create(folder, _describe(slide, info, settings))
+    writer = PanelWriter(store, job.plan.wanted, FineTissue(slide, job.tissue), info.calibration)
+    ready = time.monotonic()
+    with cpu_threads(settings.threads):
+        seen = _predict(job, writer.write, run)
+    cancelled = seen < job.plan.window_count
+    if not cancelled:
+        store.finish()
+    seconds = time.monotonic() - ready
+    return SegmentSummary(
+        windows=seen,
+        planned_windows=job.plan.window_count,
+        tissue_mm2=writer.tissue_px * (info.input.mpp / 1000) ** 2,
+        seconds=seconds + ready - started,
+        predict_seconds=seconds,
+        tiles_per_second=seen / max(seconds, 1e-9),
+        cancelled=cancelled,
+        device=str(job.backend.device),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """Everything that is fixed before the first window."""
+
+    slide: Slide
+    backend: Backend
+    settings: SegmentSettings
+    frame: MaskFrame
+    tissue: TissueMask
+    plan: Plan
+
+    @property
+    def batch_size(self) -> int:
+        return self.settings.batch_size or (_CPU_BATCH if self.backend.device.type == "cpu" else _GPU_BATCH)
+
+    def reader(self) -> BlockReader:
+        white = np.full(3, 255, dtype=np.uint8)
+        # Two rows of blocks: the next row of panels begins with pixels that this one has read.
+        blocks = 2 * (self.plan.wanted.width // BLOCK_PX) + 16
+        return BlockReader(self.slide.read, self.frame, white, min(_MOST_BLOCKS, blocks))
+
+
+def _prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> _Job:
+    frame = check_request(slide, backend.info, settings)
+    tissue = tissue_mask(slide, everything=settings.tissue == "all")
+    panel_px = settings.panel_px or (_CPU_PANEL_PX if backend.device.type == "cpu" else _GPU_PANEL_PX)
+    grid = settings.grid(frame.bounds, backend.info.input, panel_px)
+
+    def has_tissue(window: Box) -> bool:
+        region = frame.to_l0(window)
+        return region is not None and tissue.covers(region)
+
+    plan = plan_windows(grid, settings.wanted(frame, slide.path.name), has_tissue)
+    return _Job(slide, backend, settings, frame, tissue, plan)
+
+
+def _describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> ResultMeta:
+    return ResultMeta(
+        slide_name=slide.name,
+        slide_fingerprint=slide.fingerprint,
+        width_l0=slide.width_l0,
+        height_l0=slide.height_l0,
+        slide_mpp=slide.require_mpp(),
+        mask_mpp=info.input.mpp,
+        classes=info.classes,
+        checkpoint_name=info.name,
+        checkpoint_digest=file_digest(info.path),
+        notice=info.notice,
+        region=settings.region,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        settings=settings.to_dict(),
+    )
+
+
+def _predict(job: _Job, finished: Callable[[BlendedPanel], None], run: Run) -> int:
+    """Run all windows through network and blender; returns how many have been seen."""
+    total, backend = job.plan.window_count, job.backend
+    blender = TentBlender(job.plan, backend.info.classes.count, backend.device, finished)
+    seen = 0
+    run.advance(seen, total)
+    with closing(read_panels(job.plan.panels(), job.reader(), job.settings.reader_threads)) as pictures:
+        for batch in _batches(pictures, job.batch_size):
+            if run.stop_requested():
+                return seen
+            pixel, gate = backend.logits(_stacked(batch, job.batch_size))
+            pixel = smooth(pixel, job.settings.smooth_px)
+            for i, (picture, window) in enumerate(batch):
+                blender.add(picture.panel, window, pixel[i], gate[i])
+            seen += len(batch)
+            run.advance(seen, total)
+    blender.finish()
+    return seen
+
+
+def _batches(pictures: Iterable[PanelPixels], size: int) -> Iterator[list[tuple[PanelPixels, Box]]]:
+    windows = ((picture, window) for picture in pictures for window in picture.panel.windows)
+    while batch := list(islice(windows, size)):
+        yield batch
+
+
+def _stacked(batch: list[tuple[PanelPixels, Box]], size: int) -> Bytes:
+    """(size, tile, tile, 3) uint8. The last batch is filled up by repetition: a network computes a tile in the same
+    way, to the last digit, only among equally many others."""
+    tiles = [picture.crop(window) for picture, window in batch]
+    return np.stack(tiles + tiles[-1:] * (size - len(tiles)))

@@ -1,0 +1,119 @@
+"""Pyramid: a zarr array with coarser copies beside it that grow together, block by block."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr as _zarr
+from numcodecs import Blosc
+
+from lpd.classes import NOT_COMPUTED
+
+zarr: Any = _zarr
+Bytes = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+
+#: Format 2 is what OME-NGFF 0.4 prescribes. zarr 3 calls the argument ``zarr_format``, zarr 2.18 ``zarr_version``.
+FORMAT_2 = {"zarr_format" if int(zarr.__version__.split(".")[0]) >= 3 else "zarr_version": 2}
+_SMALLEST_PX = 256
+_CHUNK_PX = 512
+
+
+def level_count(height: int, width: int) -> int:
+    """How many levels, each half the one before, until the longer side is at most 256 px; at least 1."""
+    count = 1
+    while max(height, width) > _SMALLEST_PX << (count - 1):
+        count += 1
+    return count
+
+
+def create_arrays(group_path: Path, shape: Sequence[int]) -> int:
+    """Create the levels ``0``, ``1``, … of a uint8 pyramid of ``shape`` (…, H, W), all 255; returns their number."""
+    *lead, height, width = shape
+    count = level_count(height, width)
+    for level in range(count):
+        zarr.create(
+            shape=(*lead, _halved(height, level), _halved(width, level)),
+            chunks=(*(1 for _ in lead), _CHUNK_PX, _CHUNK_PX),
+            dtype="uint8",
+            fill_value=NOT_COMPUTED,
+            compressor=Blosc("zstd", clevel=3, shuffle=Blosc.NOSHUFFLE),
+            store=str(group_path),
+            path=str(level),
+            dimension_separator="/",
+            **FORMAT_2,
+        )
+    return count
+
+
+class Pyramid:
+    """Reads and writes a uint8 pyramid (…, H, W); pixel i of level k is pixel i · 2^k of level 0.
+
+    Each level depends on level 0 alone, so that writing a block completes its part of every level at once, and an
+    overview can be read while the slide is still being computed. One process may write; any number may read: a chunk
+    is a file that the store replaces as a whole.
+    """
+
+    def __init__(self, group_path: Path) -> None:
+        group = zarr.open_group(str(group_path), mode="r+", **FORMAT_2)
+        self._levels: list[Any] = []
+        while str(len(self._levels)) in group:
+            self._levels.append(group[str(len(self._levels))])
+        if not self._levels:
+            raise KeyError("0")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the finest level."""
+        return tuple(int(n) for n in self._levels[0].shape)
+
+    def write(self, x: int, y: int, block: Bytes) -> None:
+        """Put ``block`` (…, h, w) with its upper left pixel at column ``x``, row ``y`` of level 0, into every level."""
+        for level, array in enumerate(self._levels):
+            step = 1 << level
+            top, left = -(-y // step), -(-x // step)
+            part = block[..., top * step - y :: step, left * step - x :: step]
+            if part.size:
+                _patiently(array, (..., slice(top, top + part.shape[-2]), slice(left, left + part.shape[-1])), part)
+
+    def sample(self, ys: Indices, xs: Indices, step: float, lead: tuple[int, ...] = ()) -> Bytes:
+        """Values at the rows ``ys`` and columns ``xs`` of level 0, each rising; 255 outside.
+
+        Args:
+            step: distance of neighbouring samples in level-0 pixels; the coarsest level that is not coarser is read.
+            lead: index into the axes before the last two.
+
+        Returns:
+            uint8 (len(ys), len(xs)).
+        """
+        level = min(max(0, int(np.floor(np.log2(max(step, 1.0))))), len(self._levels) - 1)
+        height, width = self.shape[-2:]
+        out = np.full((len(ys), len(xs)), NOT_COMPUTED, dtype=np.uint8)
+        rows, columns = (ys >= 0) & (ys < height), (xs >= 0) & (xs < width)
+        if rows.any() and columns.any():
+            y, x = ys[rows] >> level, xs[columns] >> level
+            slab = self._levels[level][(*lead, slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1))]
+            out[np.ix_(rows, columns)] = np.asarray(slab)[np.ix_(y - y[0], x - x[0])]
+        return out
+
+
+def _halved(length: int, times: int) -> int:
+    return -(-length // (1 << times))
+
+
+def _patiently(array: Any, where: tuple[Any, ...], block: Bytes) -> None:
+    # Windows refuses to replace a chunk file that a reader holds open; readers here are brief.
+    for attempt in range(20):
+        try:
+            array[where] = block
+            return
+        except PermissionError:
+            if os.name != "nt" or attempt == 19:
+                raise
+            time.sleep(0.05)

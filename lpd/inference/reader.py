@@ -1,0 +1,63 @@
+"""read_panels: threads that read the pixels of one panel after another, a few ahead of whoever consumes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lpd.inference.blocks import BlockReader
+from lpd.inference.frame import Box
+from lpd.inference.windows import Panel
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class PanelPixels:
+    """A panel's windows as one picture, each slide pixel in it once.
+
+    Attributes:
+        panel: which one.
+        corner: mask pixel (x, y) of the picture's upper left corner.
+        pixels: uint8 (h, w, 3) RGB; empty if the panel has no windows.
+    """
+
+    panel: Panel
+    corner: tuple[int, int]
+    pixels: Bytes
+
+    def crop(self, window: Box) -> Bytes:
+        """One window's pixels, uint8 (tile, tile, 3); a view."""
+        x, y = window.x0 - self.corner[0], window.y0 - self.corner[1]
+        return self.pixels[y : y + window.height, x : x + window.width]
+
+
+def read_panels(panels: Iterable[Panel], reader: BlockReader, threads: int) -> Generator[PanelPixels, None, None]:
+    """Pixels of ``panels``, in order, read at most ``threads + 1`` panels ahead.
+
+    Close the iterator (or exhaust it) to end the threads. An error in a thread arrives here as it was raised.
+    """
+    waiting: deque[Future[PanelPixels]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="lpd-reader")
+    try:
+        for panel in panels:
+            waiting.append(pool.submit(_read_panel, panel, reader))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_panel(panel: Panel, reader: BlockReader) -> PanelPixels:
+    if not panel.windows:
+        return PanelPixels(panel, (panel.box.x0, panel.box.y0), np.empty((0, 0, 3), dtype=np.uint8))
+    x0, y0 = min(w.x0 for w in panel.windows), min(w.y0 for w in panel.windows)
+    x1, y1 = max(w.x1 for w in panel.windows), max(w.y1 for w in panel.windows)
+    return PanelPixels(panel, (x0, y0), reader.read(Box(x0, y0, x1, y1)))

@@ -1,0 +1,209 @@
+"""ResultStore: a slide's label mask and class scores as OME-Zarr, readable by others while it grows. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lpd.errors import LpdError, ResultError, ShapeError
+from lpd.inference.changes import ChangeLog, Changes
+from lpd.inference.meta import CELL_PX, ResultMeta
+from lpd.inference.ngff import mask_attributes, score_attributes
+from lpd.inference.pyramid import FORMAT_2, Bytes, Indices, Pyramid, create_arrays, zarr
+from lpd.slide.region import Region
+
+STORE_NAME = "result.zarr"
+CHANGES_NAME = "changes.jsonl"
+#: Largest stored score, standing for 1.0; 255 means not computed.
+SCORE_MAX = 254
+
+
+class ResultStore:
+    """One result folder's pixels: ``result.zarr`` and ``changes.jsonl``.
+
+    The root group is the image of class scores, uint8 (C, H/4, W/4), 0–254 for 0–1; ``labels/mask`` is the label
+    mask, uint8 (H, W), 0 … C−1 classes, C background; in both 255 is not computed. Both are pyramids. The mask's
+    pixel (0, 0) begins at the slide's level-0 (0, 0); one mask pixel is ``meta.scale`` level-0 pixels wide and high.
+
+    Attributes:
+        folder: the result folder.
+        meta: what the result is of.
+    """
+
+    def __init__(self, folder: Path, meta: ResultMeta) -> None:
+        self.folder = folder
+        self.meta = meta
+        self._scores = Pyramid(folder / STORE_NAME)
+        self._mask = Pyramid(folder / STORE_NAME / "labels" / "mask")
+        self._changes = ChangeLog(folder / CHANGES_NAME)
+
+    @classmethod
+    def create(cls, folder: Path, meta: ResultMeta) -> ResultStore:
+        """An empty result in ``folder``, in place of any result that was there.
+
+        Raises:
+            ResultError: the folder cannot be written.
+        """
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CHANGES_NAME).unlink(missing_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{STORE_NAME}.") as temporary:
+                _create_groups(Path(temporary) / "new", meta)
+                if (folder / STORE_NAME).exists():
+                    (folder / STORE_NAME).rename(Path(temporary) / "old")
+                (Path(temporary) / "new").rename(folder / STORE_NAME)
+            store = cls(folder, meta)
+            store._changes.start()
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> ResultStore:
+        """The result in ``folder``, finished or growing.
+
+        Raises:
+            ResultError: there is none, or it is not one of ours.
+        """
+        path = folder / STORE_NAME
+        try:
+            document = json.loads((path / ".zattrs").read_text(encoding="utf-8"))["lpd"]
+            return cls(folder, ResultMeta.from_dict(document))
+        except (FileNotFoundError, NotADirectoryError):
+            raise ResultError(f"{folder} holds no result: segment a slide into it first") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, LpdError) as error:
+            raise ResultError(f"{path} is not a readable result ({error}): segment the slide again") from error
+
+    @property
+    def mask_shape(self) -> tuple[int, int]:
+        """(H, W) of the mask in its own pixels."""
+        height, width = self._mask.shape
+        return height, width
+
+    def read_mask(self, region: Region, size: tuple[int, int]) -> Bytes:
+        """The mask in ``region`` (level 0), nearest neighbour, as uint8 (h, w) for ``size`` = (w, h); 255 outside.
+
+        Memory stays in proportion to ``size``: an overview is read from a coarser level.
+        """
+        ys, xs, step = self._samples(region, size, self.meta.scale)
+        with self._reading():
+            return self._mask.sample(ys, xs, step)
+
+    def read_mask_px(self, x_px: int, y_px: int, size: tuple[int, int]) -> Bytes:
+        """The mask's own pixels, unscaled, from column ``x_px`` and row ``y_px``: uint8 (h, w), 255 outside."""
+        width, height = size
+        with self._reading():
+            return self._mask.sample(np.arange(y_px, y_px + height), np.arange(x_px, x_px + width), 1.0)
+
+    def read_scores(self, class_index: int, region: Region, size: tuple[int, int]) -> Bytes:
+        """One class's scores in ``region`` (level 0), nearest neighbour, uint8 (h, w): 0–254 for 0–1, else 255.
+
+        Raises:
+            ResultError: there is no such class.
+        """
+        if not 0 <= class_index < self.meta.classes.count:
+            raise ResultError(f"class {class_index} does not exist: this result has {self.meta.classes.count} classes")
+        ys, xs, step = self._samples(region, size, self.meta.scale * CELL_PX)
+        with self._reading():
+            return self._scores.sample(ys, xs, step, lead=(class_index,))
+
+    def changes(self, since: int = 0) -> Changes:
+        """What has been finished after revision ``since``; everything if the result has been replaced meanwhile."""
+        with self._reading():
+            return self._changes.read(since)
+
+    def write_mask(self, x_px: int, y_px: int, mask: Bytes) -> None:
+        """Put mask values (h, w) at column ``x_px``, row ``y_px`` of the mask.
+
+        Raises:
+            ShapeError: the block reaches outside of the mask.
+            ResultError: the disk is full or cannot be written.
+        """
+        self._write(self._mask, x_px, y_px, mask)
+
+    def write_scores(self, x_cell: int, y_cell: int, scores: Bytes) -> None:
+        """Put scores (C, h, w), 0–254, at column ``x_cell``, row ``y_cell`` of the score maps.
+
+        Raises:
+            ShapeError: the block reaches outside of the maps.
+            ResultError: the disk is full or cannot be written.
+        """
+        self._write(self._scores, x_cell, y_cell, scores)
+
+    def commit(self, region: Region) -> None:
+        """Announce to readers that ``region`` (level 0) has been written."""
+        with _writing(self.folder):
+            self._changes.append(region)
+
+    def finish(self) -> None:
+        """Announce to readers that the whole request has been written."""
+        with _writing(self.folder):
+            self._changes.finish()
+
+    def _samples(self, region: Region, size: tuple[int, int], scale: float) -> tuple[Indices, Indices, float]:
+        width, height = size
+        step_x, step_y = region.width_l0 / width, region.height_l0 / height
+        xs = np.floor((region.x_l0 + (np.arange(width) + 0.5) * step_x) / scale).astype(np.int64)
+        ys = np.floor((region.y_l0 + (np.arange(height) + 0.5) * step_y) / scale).astype(np.int64)
+        return ys, xs, min(step_x, step_y) / scale
+
+    def _write(self, pyramid: Pyramid, x: int, y: int, block: Bytes) -> None:
+        *lead, height, width = pyramid.shape
+        inside = 0 <= x <= width - block.shape[-1] and 0 <= y <= height - block.shape[-2]
+        if not inside or list(block.shape[:-2]) != lead:
+            raise ShapeError(f"a block {block.shape} at ({x}, {y}) does not fit into {pyramid.shape}")
+        with _writing(self.folder):
+            pyramid.write(x, y, block)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+            raise ResultError(f"{self.folder} cannot be read ({error}): segment the slide again") from error
+
+
+def to_uint8_scores(scores: npt.NDArray[np.float32]) -> Bytes:
+    """Scores 0–1 as the bytes that the store keeps, 0–254, rounded to nearest."""
+    return np.rint(np.clip(scores, 0, 1) * SCORE_MAX).astype(np.uint8)
+
+
+def remove_result(folder: Path) -> None:
+    """Delete the pixels of the result in ``folder``, if there are any.
+
+    Raises:
+        ResultError: they cannot be deleted.
+    """
+    with _writing(folder):
+        (folder / CHANGES_NAME).unlink(missing_ok=True)
+        if (folder / STORE_NAME).exists():
+            shutil.rmtree(folder / STORE_NAME)
+
+
+def _create_groups(root: Path, meta: ResultMeta) -> None:
+    mask_path = root / "labels" / "mask"
+    for path in (root, root / "labels", mask_path):
+        zarr.open_group(str(path), mode="w", **FORMAT_2)
+    score_levels = create_arrays(root, (meta.classes.count, *reversed(meta.score_size)))
+    mask_levels = create_arrays(mask_path, tuple(reversed(meta.mask_size)))
+    _write_attributes(mask_path, mask_attributes(meta, mask_levels))
+    _write_attributes(root / "labels", {"labels": ["mask"]})
+    _write_attributes(root, {**score_attributes(meta, score_levels), "lpd": meta.to_dict()})
+
+
+def _write_attributes(group_path: Path, attributes: dict[str, object]) -> None:
+    zarr.open_group(str(group_path), mode="r+", **FORMAT_2).attrs.update(attributes)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ResultError(f"cannot write to {folder} ({reason}): free some space or choose another folder") from error

@@ -1,0 +1,111 @@
+"""A small painted slide and a network that is a colour rule, so that every mask has a known answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lpd.classes import ClassScheme, TissueClass
+from lpd.config import Calibration, InputSpec, ModelConfig
+from lpd.inference import pipeline
+from lpd.inference.settings import SegmentSettings
+from lpd.inference.store import ResultStore
+from lpd.model.header import CheckpointInfo
+from lpd.runs import Run
+from lpd.slide.opening import open_slide
+
+TILE_PX = 64
+SCHEME = ClassScheme(
+    (
+        TissueClass("RED", "Red", (255, 0, 0)),
+        TissueClass("GRN", "Green", (0, 255, 0)),
+        TissueClass("BLU", "Blue", (0, 0, 255)),
+    )
+)
+
+
+class ColourBackend:
+    """Pixel logits: how much a channel stands out of the mean of the 4 × 4 px cell; gate logits: a constant of 20."""
+
+    def __init__(self, path: Path) -> None:
+        ones, zeros = (1.0,) * 3, (0.0,) * 3
+        calibration = Calibration((1.0,), ones, zeros, ones, zeros)
+        model = ModelConfig("none", 3, scales=(3,), scale_weights=(1.0,))
+        self.info = CheckpointInfo(path, SCHEME, InputSpec(mpp=1.0, tile_px=TILE_PX), model, calibration)
+        self.device = torch.device("cpu")
+        self.batches: list[int] = []
+
+    def logits(self, tiles: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        count, side = len(tiles), tiles.shape[1] // 4
+        self.batches.append(count)
+        cells = tiles.reshape(count, side, 4, side, 4, 3).mean(axis=(2, 4)) / 16
+        pixel = torch.from_numpy((cells - cells.mean(axis=3, keepdims=True)).transpose(0, 3, 1, 2).astype(np.float32))
+        return pixel, torch.full((count, 3), 20.0)
+
+
+def paint_slide(path: Path, width: int = 930, height: int = 710) -> npt.NDArray[np.uint8]:
+    """A slide of smooth coloured areas in a frame of white glass; returns its pixels."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    waves = [np.sin(x / a + y / b + c) for a, b, c in ((61, 47, 0.0), (83, -59, 1.0), (-71, 97, 2.0))]
+    pixels = np.stack([120 + 70 * wave for wave in waves], axis=2)
+    glass = (x < 290) | (x > width - 60) | (y < 90) | ((x - 500) ** 2 + (y - 400) ** 2 < 70**2)
+    pixels[glass] = 245
+    image = np.asarray(pixels.round(), dtype=np.uint8)
+    Image.fromarray(image).save(path)
+    return image
+
+
+@pytest.fixture
+def slide_path(tmp_path: Path) -> Path:
+    path = tmp_path / "painted.png"
+    paint_slide(path)
+    return path
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ColourBackend:
+    path = tmp_path / "colours.safetensors"
+    path.write_bytes(b"colours")
+    colours = ColourBackend(path)
+    monkeypatch.setattr(pipeline, "load_backend", lambda _path, _device: colours)
+    return colours
+
+
+Segment = Callable[..., tuple[ResultStore, pipeline.SegmentSummary]]
+
+
+@pytest.fixture
+def segment(tmp_path: Path, slide_path: Path, backend: ColourBackend) -> Segment:
+    """Segment the painted slide with the colour rule into a folder of its own."""
+    count = 0
+
+    def call(mpp: float = 0.5, **choices: object) -> tuple[ResultStore, pipeline.SegmentSummary]:
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"result{count}"
+        settings = SegmentSettings.from_dict({"threads": 1, "device": "cpu", **choices})
+        with open_slide(slide_path, mpp=mpp) as slide, Run(folder, "segment") as run:
+            summary = pipeline.segment_slide(slide, backend.info.path, folder, settings, run)
+        return ResultStore.open(folder), summary
+
+    return call
+
+
+def whole_mask(store: ResultStore) -> npt.NDArray[np.uint8]:
+    return store.read_mask_px(0, 0, store.meta.mask_size)
+
+
+def all_scores(store: ResultStore) -> npt.NDArray[np.uint8]:
+    from lpd.inference.pyramid import Pyramid
+
+    pyramid = Pyramid(store.folder / "result.zarr")
+    _, height, width = pyramid.shape
+    planes = [pyramid.sample(np.arange(height), np.arange(width), 1.0, (c,)) for c in range(3)]
+    return np.stack(planes)
