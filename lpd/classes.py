@@ -105,7 +105,7 @@ class ClassScheme:
                 for c in data["classes"]
             )
             background = _rgb(data.get("background_color", (255, 255, 255)))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ConfigError(f"class list is malformed ({error!r}): give each code, name and color") from error
         return cls(classes, background)
 

@@ -61,21 +61,22 @@ def read_state(folder: Path) -> RunState:
     Raises:
         RunError: the state file exists but is not ours.
     """
-    path = folder / _STATE_FILE
+    state = _said(folder / _STATE_FILE)
+    if state.state in ("queued", "running") and not is_alive(folder):
+        state = _said(folder / _STATE_FILE)  # once more: it may have ended properly between the two looks
+        if state.state in ("queued", "running"):
+            return replace(state, state="crashed", message=state.message or "the process ended without a word")
+    return state
+
+
+def _said(path: Path) -> RunState:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        state = RunState(**{**data, "progress": Progress(**data["progress"])})
+        return RunState(**{**data, "progress": Progress(**data["progress"])})
     except FileNotFoundError:
         return RunState()
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path} is not a readable run state ({error}): delete the folder or start anew") from error
-    if state.state in ("queued", "running") and not is_alive(folder):
-        # Read once more: the process may have ended properly between the two looks.
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["state"] in ("queued", "running"):
-            return replace(state, state="crashed", message=state.message or "the process ended without a word")
-        return RunState(**{**data, "progress": Progress(**data["progress"])})
-    return state
 
 
 def is_alive(folder: Path) -> bool:
@@ -214,6 +215,8 @@ class Run:
         return progress
 
     def _write(self) -> None:
+        if not (self.folder / _LOCK_FILE).exists():  # writing would bring back what a person threw away
+            raise RunError(f"{self.folder} was deleted while a run worked in it: start it again")
         self._state = replace(self._state, updated=time.time())
         write_json_atomically(self.folder / _STATE_FILE, asdict(self._state))
         self._last_write = time.monotonic()

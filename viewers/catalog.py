@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lpd.errors import LpdError
 from lpd.slide.opening import is_slide_path, open_slide
@@ -32,6 +33,11 @@ class SlideFile:
     size: int
     mtime_ns: int
     refusal: str = ""
+
+    @property
+    def name(self) -> str:
+        """File name as people can read it."""
+        return PurePosixPath(self.relative).name
 
     @property
     def version(self) -> tuple[Path, int, int]:
@@ -168,17 +174,22 @@ class Catalogue:
                     yield self._look_at(path)
 
     def _look_at(self, path: Path) -> SlideFile:
-        relative = path.relative_to(self.folder).as_posix()
-        slide_id = hashlib.sha256(os.fsencode(relative)).hexdigest()[:16]
+        name_bytes = os.fsencode(path.relative_to(self.folder).as_posix())
+        slide_id = hashlib.sha256(name_bytes).hexdigest()[:16]
+        relative = name_bytes.decode("utf-8", "replace")
         refused = partial(SlideFile, slide_id, path, relative, 0, 0)
         try:
             if not path.resolve(strict=True).is_relative_to(self.folder):
                 return refused(f"{relative} is a link that leaves the slides folder: copy the slide into it")
-            stat = path.stat()
+            facts = path.stat()
         except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
             reason = getattr(error, "strerror", None) or "broken link"
             return refused(f"{relative} cannot be read ({reason}): check the file and its permissions")
-        return SlideFile(slide_id, path, relative, stat.st_size, stat.st_mtime_ns)
+        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for ever
+            return refused(f"{relative} is not a file: replace it with the slide itself")
+        if os.fsencode(relative) != name_bytes:
+            return refused(f"{relative} has a name with characters that are not UTF-8: rename the file")
+        return SlideFile(slide_id, path, relative, facts.st_size, facts.st_mtime_ns)
 
 
 def _describe(file: SlideFile, slide: Slide) -> SlideInfo:

@@ -54,7 +54,8 @@ def suggest(checkpoints: list[CheckpointInfo | BadCheckpoint], slide_name: str) 
 def describe(found: CheckpointInfo | BadCheckpoint) -> dict[str, Any]:
     """A checkpoint as plain JSON for the page."""
     if isinstance(found, BadCheckpoint):
-        return {"name": found.name, "error": found.reason.replace(str(found.path), found.path.name)}
+        reason = found.reason.replace(str(found.path), found.path.name)
+        return {"name": _readable(found.name), "error": _readable(reason)}
     return {
         "name": found.name,
         "notice": found.notice,
@@ -63,6 +64,11 @@ def describe(found: CheckpointInfo | BadCheckpoint) -> dict[str, Any]:
         "prototypes_per_class": found.model.prototypes_per_class,
         "encoder": found.model.encoder,
     }
+
+
+def _readable(text: str) -> str:
+    # A file name need not be UTF-8, but the page's JSON must be.
+    return text.encode("utf-8", "replace").decode()
 
 
 def describe_classes(scheme: ClassScheme) -> list[dict[str, Any]]:

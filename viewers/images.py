@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,6 @@ def thumbnail_jpeg(catalogue: Catalogue, slide_id: str, cache: Path) -> bytes:
         return path.read_bytes()
     with catalogue.borrow(slide_id) as slide:
         data = jpeg(slide.thumbnail(_THUMBNAIL_PX))
-    with replacing(path) as temporary:
+    with suppress(OSError), replacing(path) as temporary:  # a full or read-only disk costs time, not the picture
         temporary.write_bytes(data)
     return data

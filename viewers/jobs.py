@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -11,15 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lpd.errors import LpdError
+from lpd.errors import LpdError, RunError
 from lpd.runs import RunState, StateName, is_alive, read_state, request_stop, write_json_atomically
 from viewers.errors import NotFoundError
 from viewers.processes import signal_group, start_process
 
+_LOGGER = logging.getLogger(__name__)
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 #: How a run reports an error that is not one of ours: by the name of its class.
 _UNEXPECTED = re.compile(r"\w+(Error|Exception|Warning|Exit|Iteration): ")
@@ -91,6 +94,9 @@ class Jobs:
         self._command = command
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stop_patience_s = stop_patience_s
+        for job in self.all():
+            if not job.run.ended and (job.folder / _CANCEL).exists():  # the app ended before it had stopped the job
+                self._see_to_the_end(job.id)
 
     def start(self, request: JobRequest) -> Job:
         """Start a job and return at once.
@@ -147,7 +153,10 @@ class Jobs:
 
     def all(self, slide_id: str | None = None) -> list[Job]:
         """Jobs on disk, newest first; those of one slide if ``slide_id`` is given. Unreadable ones are left out."""
-        names = sorted((p.name for p in self.folder.iterdir() if _ID.fullmatch(p.name)), reverse=True)
+        try:
+            names = sorted((p.name for p in self.folder.iterdir() if _ID.fullmatch(p.name)), reverse=True)
+        except (FileNotFoundError, NotADirectoryError):  # deleted while the app runs; the next start makes it anew
+            return []
         jobs = []
         for name in names:
             try:
@@ -161,11 +170,16 @@ class Jobs:
 
         Raises:
             NotFoundError: there is no such job.
+            LpdError: its folder cannot be written.
         """
         job = self.get(job_id)
         if not job.run.ended:
-            (job.folder / _CANCEL).touch()
-            threading.Thread(target=self._stop, args=(job_id,), name=f"stop {job_id}", daemon=True).start()
+            try:
+                (job.folder / _CANCEL).touch()
+            except OSError as error:
+                reason = f"cannot write to {_where(job.folder, '')} ({error.strerror})"
+                raise LpdError(f"{reason}: check the disk, then cancel again") from error
+            self._see_to_the_end(job_id)
         return self.get(job_id)
 
     def log_tail(self, job_id: str, lines: int = 40) -> str:
@@ -204,15 +218,26 @@ class Jobs:
     def _reap(self, job_id: str, folder: Path) -> None:
         """Wait for the child, so that it does not stay a zombie, and note how it ended."""
         code = self._children[job_id].wait()
-        write_json_atomically(folder / _EXIT, {"exit_code": code, "ended": time.time()})
-        del self._children[job_id]
+        try:
+            if folder.is_dir():  # a result that was deleted meanwhile must not come back
+                write_json_atomically(folder / _EXIT, {"exit_code": code, "ended": time.time()})
+        except RunError as error:
+            _LOGGER.warning("%s", error)
+        finally:
+            del self._children[job_id]
+
+    def _see_to_the_end(self, job_id: str) -> None:
+        threading.Thread(target=self._stop, args=(job_id,), name=f"stop {job_id}", daemon=True).start()
 
     def _stop(self, job_id: str) -> None:
         ways: tuple[Callable[[Job], None], ...] = (_ask, self._terminate, self._kill)
         for way, patience_s in zip(ways, (*self._stop_patience_s, 0.0), strict=True):
             deadline = time.monotonic() + patience_s
             while True:
-                job = self.get(job_id)
+                try:
+                    job = self.get(job_id)
+                except NotFoundError:
+                    return
                 if job.run.ended:
                     return
                 way(job)
@@ -268,7 +293,8 @@ def describe(job: Job) -> dict[str, Any]:
 def _ask(job: Job) -> None:
     # Again and again: a run that is just starting clears requests that came before it.
     if job.run_folder.is_dir():
-        request_stop(job.run_folder)
+        with suppress(OSError):  # where nothing can be written, the signals that follow must do
+            request_stop(job.run_folder)
 
 
 def _run_folder(folder: Path, slide_name: str) -> Path:
@@ -283,9 +309,9 @@ def _reason(folder: Path) -> str:
     return f"The work could not be started: look at {_where(folder)}."
 
 
-def _where(folder: Path) -> str:
+def _where(folder: Path, name: str = _LOG) -> str:
     """Where the job's log is, as people find it from the project's folder."""
-    return f"{folder.parent.name}/{folder.name}/{_LOG}"
+    return f"{folder.parent.name}/{folder.name}/{name}"
 
 
 def _log_lines(folder: Path) -> list[str]:

@@ -108,7 +108,7 @@ def _request(services: Services, new: NewJob) -> JobRequest:
     info = services.catalogue.info(new.slide)
     checkpoint = services.checkpoints.get(new.checkpoint)
     if info.mpp is None:
-        raise LpdError(f"{info.file.path.name} does not say its resolution: enter the size of one pixel in µm first")
+        raise LpdError(f"{info.file.name} does not say its resolution: enter the size of one pixel in µm first")
     region = None
     if new.region is not None:
         inside = Region(*new.region).clipped(info.width_l0, info.height_l0)

@@ -29,7 +29,7 @@ def slide_router(services: Services) -> APIRouter:
     def slides() -> dict[str, Any]:
         models = services.checkpoints.all()
         listed = [
-            _entry(file, found) | {"suggested_checkpoint": checkpoints.suggest(models, file.path.name)}
+            _entry(file, found) | {"suggested_checkpoint": checkpoints.suggest(models, file.name)}
             for file, found in catalogue.infos(_LISTING_BUDGET_S)
         ]
         return {"folder": str(catalogue.folder), "slides": listed}
@@ -98,7 +98,7 @@ def tile_address(info: SlideInfo, level: int, col: int, row: int) -> tuple[Any, 
 def _entry(file: SlideFile, found: SlideInfo | LpdError | None) -> dict[str, Any]:
     if isinstance(found, SlideInfo):
         return _details(found)
-    entry: dict[str, Any] = {"id": file.id, "name": file.path.name, "relative": file.relative, "status": "unread"}
+    entry: dict[str, Any] = {"id": file.id, "name": file.name, "relative": file.relative, "status": "unread"}
     return entry if found is None else {**entry, "status": "error", "error": str(found)}
 
 
@@ -106,7 +106,7 @@ def _details(info: SlideInfo) -> dict[str, Any]:
     slide_id, version = info.file.id, info.fingerprint
     return {
         "id": slide_id,
-        "name": info.file.path.name,
+        "name": info.file.name,
         "relative": info.file.relative,
         "status": "ok",
         "width": info.width_l0,

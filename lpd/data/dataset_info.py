@@ -12,7 +12,8 @@ from lpd.classes import NOT_COMPUTED, ClassScheme
 from lpd.errors import ConfigError, DatasetError
 
 FILE_NAME = "dataset.yaml"
-_KEYS = {"name", "mpp", "classes", "background", "background_color", "ignore", "licence"}
+# "phantom" records how a synthetic set was made; nothing is read from it.
+_KEYS = {"name", "mpp", "classes", "background", "background_color", "ignore", "licence", "phantom"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class DatasetInfo:
         special = {self.background, self.ignore}
         if len(special) < 2 or special & set(range(self.scheme.count)):
             raise DatasetError(
-                f"data set {self.name!r} uses mask values {self.background} for background and {self.ignore} for ignore: "
+                f"data set {self.name!r} uses mask value {self.background} for background, {self.ignore} for ignore: "
                 f"they must differ from each other and from the classes 0 to {self.scheme.count - 1}"
             )
 

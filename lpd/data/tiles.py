@@ -82,7 +82,7 @@ class TileSet:
 
     @property
     def labels(self) -> npt.NDArray[np.bool_]:
-        """(N, C) bool: which classes each tile shows; from the file name, else every class its mask holds a pixel of."""
+        """(N, C) bool: which classes each tile shows, from its file name or else its mask (one pixel is enough)."""
         if self._labels is None:
             self._labels = np.array([self._label(index) for index in range(len(self))], dtype=np.bool_)
         return self._labels

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lpd.config import InputSpec, Settings
+from lpd.config import Settings
 from lpd.errors import ConfigError, ShapeError
 
 # Absorption of haematoxylin, eosin and a residual per RGB channel (Ruifrok & Johnston 2001), rows of unit length.
 _STAINS = torch.tensor([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], dtype=torch.float64)
-_DARKEST = 1 / 255
 
 
 @dataclass(frozen=True)
@@ -36,59 +33,45 @@ class AugmentConfig(Settings):
             raise ConfigError(f"stain {self.stain} and brightness {self.brightness} must lie in 0 to 1 (below 1)")
 
 
-def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) uint8 RGB → (B, 3, H, W) uint8 tensor."""
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise ShapeError(f"expected uint8 images (B, H, W, 3), got {images.dtype} {images.shape}")
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-
-def normalise(images: Tensor, spec: InputSpec) -> Tensor:
-    """Scale (B, 3, H, W) RGB, uint8 or float in 0–1, to what the network was trained on: ``(x - mean) / std``."""
-    scaled = images.float() / 255 if images.dtype == torch.uint8 else images
-    mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1)
-    return (scaled - mean) / std
-
-
-def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def augment(tiles: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Vary each tile of a batch on its own.
 
     Args:
-        images: (B, 3, H, H) uint8 RGB.
+        tiles: (B, H, H, 3) uint8 RGB on the CPU.
         config: what to vary.
-        generator: source of all randomness, on the CPU; equal states give equal batches.
+        generator: source of all randomness; equal states give equal batches.
 
     Returns:
-        (B, 3, H, H) float32 RGB in 0–1.
+        (B, H, H, 3) uint8 RGB.
+
+    Raises:
+        ShapeError: the tiles are not square uint8 RGB.
     """
-    varied = images
+    if tiles.ndim != 4 or tiles.shape[3] != 3 or tiles.shape[1] != tiles.shape[2] or tiles.dtype != torch.uint8:
+        raise ShapeError(f"tiles are {tuple(tiles.shape)} {tiles.dtype}, not (B, H, H, 3) uint8 RGB")
+    varied = tiles
     if config.symmetries:
-        turns = torch.randint(0, 8, (len(images),), generator=generator).tolist()
-        varied = torch.stack([_symmetry(image, turn) for image, turn in zip(images, turns, strict=True)])
-    scaled = varied.float() / 255
+        turns = torch.randint(0, 8, (len(tiles),), generator=generator).tolist()
+        varied = torch.stack([_symmetry(tile, turn) for tile, turn in zip(tiles, turns, strict=True)])
     if config.stain or config.brightness:
-        scaled = _jitter_stain(scaled, config, generator)
-    return scaled
+        varied = _jitter_stain(varied, config, generator)
+    return varied
 
 
-def _symmetry(image: Tensor, turn: int) -> Tensor:
-    turned = torch.rot90(image, turn % 4, dims=(1, 2))
-    return turned.flip(2) if turn >= 4 else turned
+def _symmetry(tile: Tensor, turn: int) -> Tensor:
+    turned = torch.rot90(tile, turn % 4, dims=(0, 1))
+    return turned.flip(1) if turn >= 4 else turned
 
 
-def _jitter_stain(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _jitter_stain(tiles: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Beer–Lambert: change stain concentrations where they act linearly, in optical density."""
-    count = len(images)
-    gains = 1 + config.stain * _symmetric(generator, count, 3)
-    shift = config.brightness * _symmetric(generator, count, 1)
-    stains = _STAINS.to(images.dtype)
-    # density (pixels, RGB) = concentration @ stains, so scaling the concentrations is one 3×3 matrix per tile.
-    mix = torch.linalg.inv(_STAINS).to(images.dtype) @ (gains[:, :, None] * stains)
-    mix = mix.to(images.device)
-    density = -torch.log(images.clamp_min(_DARKEST))
-    changed = torch.einsum("bdhw,bdc->bchw", density, mix) + shift.to(images.device).view(count, 1, 1, 1)
-    return torch.exp(-changed).clamp(0, 1)
+    gains = 1 + config.stain * _symmetric(generator, len(tiles), 3)
+    shift = config.brightness * _symmetric(generator, len(tiles), 1)
+    # density (pixels, RGB) = concentration @ stains, so scaling the concentrations is one 3 × 3 matrix per tile.
+    mix = torch.linalg.inv(_STAINS) @ (gains.double()[:, :, None] * _STAINS)
+    density = -torch.log(tiles.flatten(1, 2).float().clamp_min(1) / 255)
+    changed = torch.baddbmm(shift[:, :, None], density, mix.float())
+    return (torch.exp(-changed) * 255).round_().clamp_(0, 255).to(torch.uint8).view_as(tiles)
 
 
 def _symmetric(generator: torch.Generator, count: int, width: int) -> Tensor:

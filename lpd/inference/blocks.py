@@ -20,6 +20,15 @@ from lpd.slide.region import Region
 
 Array = npt.NDArray[Any]
 BLOCK_PX = 512
+_MOST_BLOCKS = 256  # 200 MB of RGB; a slide too wide for it has some pixels read twice
+
+
+def blocks_to_keep(width_px: int) -> int:
+    """How many blocks to keep while panels ``width_px`` mask pixels wide in all are read row by row.
+
+    Two rows of blocks: the next row of panels begins with pixels that this one has read.
+    """
+    return min(_MOST_BLOCKS, 2 * (width_px // BLOCK_PX) + 16)
 
 
 class BlockReader:

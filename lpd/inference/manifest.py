@@ -8,14 +8,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import lpd
 from lpd.inference.meta import ResultMeta
 from lpd.inference.pipeline import SegmentSummary
-from lpd.inference.settings import SegmentSettings
 from lpd.runs import write_json_atomically
 from lpd.slide.slide import Slide
 
 MANIFEST_NAME = "manifest.json"
-_PACKAGES = ("lpd", "torch", "timm", "numpy", "openslide-python", "openslide-bin", "zarr", "tifffile")
+_PACKAGES = ("torch", "timm", "numpy", "openslide-python", "openslide-bin", "zarr", "tifffile")
 
 
 def write_manifest(
@@ -42,7 +42,7 @@ def write_manifest(
         "checkpoint": {"name": meta.checkpoint_name, "digest": meta.checkpoint_digest, "notice": meta.notice},
         "mask_mpp": meta.mask_mpp,
         "level0_px_per_mask_px": meta.scale,
-        "settings": SegmentSettings.from_dict(meta.settings).to_dict(),
+        "settings": dict(meta.settings),
         "summary": summary.to_dict(),
         "versions": library_versions(),
         "files": sorted(p.name for p in folder.iterdir() if not p.name.startswith(".") and p.suffix != ".lock"),
@@ -52,8 +52,8 @@ def write_manifest(
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that a mask depends on; those not installed are left out."""
-    versions = {"python": platform.python_version()}
+    """Versions of lpd, Python and the libraries that a mask depends on; those not installed are left out."""
+    versions = {"lpd": lpd.__version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lpd.config import Settings
 from lpd.inference.backend import Backend, cpu_threads, load_backend
 from lpd.inference.blend import BlendedPanel, TentBlender, smooth
-from lpd.inference.blocks import BLOCK_PX, BlockReader
+from lpd.inference.blocks import BlockReader, blocks_to_keep
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.meta import ResultMeta
 from lpd.inference.reader import PanelPixels, read_panels
@@ -33,7 +33,6 @@ from lpd.slide.tissue import TissueMask, tissue_mask
 Bytes = npt.NDArray[np.uint8]
 _CPU_BATCH, _GPU_BATCH = 4, 64
 _CPU_PANEL_PX, _GPU_PANEL_PX = 512, 2048
-_MOST_BLOCKS = 256  # 200 MB of pixels; a slide too wide for it has some pixels read twice
 
 
 @dataclass(frozen=True)
@@ -138,9 +137,7 @@ class _Job:
 
     def reader(self) -> BlockReader:
         white = np.full(3, 255, dtype=np.uint8)
-        # Two rows of blocks: the next row of panels begins with pixels that this one has read.
-        blocks = 2 * (self.plan.wanted.width // BLOCK_PX) + 16
-        return BlockReader(self.slide.read, self.frame, white, min(_MOST_BLOCKS, blocks))
+        return BlockReader(self.slide.read, self.frame, white, blocks_to_keep(self.plan.wanted.width))
 
 
 def _prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> _Job:

@@ -25,10 +25,10 @@ class SegmentSettings(Settings):
 
     Attributes:
         region: level-0 pixels to segment; None for the whole slide.
-        stride_px: distance of neighbouring windows; None for 4 px less than half a window: its neighbours then see the
+        stride_px: distance of neighbouring windows; None for 4 px less than half a window: neighbours then see the
             network's cells of 16 px at other phases, and what depends on the phase averages out.
-        smooth_px: reach of the triangle that smooths each window's pixel logits, a multiple of 4; 16 is one cell of the
-            network's deepest maps, which hold nothing finer; 0 leaves them as they are.
+        smooth_px: reach of the triangle that smooths each window's pixel logits, a multiple of 4; 0 leaves them as they
+            are. More makes the mask depend less on where the grid of windows lies, and rounds off small areas.
         tissue: ``auto`` leaves out glass and marks it background, ``all`` shows every pixel to the network.
         device: where the network runs; ``auto`` takes a GPU if there is one.
         batch_size: windows per forward pass; None for 4 on a CPU, 64 on a GPU.
@@ -44,7 +44,7 @@ class SegmentSettings(Settings):
 
     region: Region | None = None
     stride_px: int | None = None
-    smooth_px: int = 16
+    smooth_px: int = 8
     tissue: TissueChoice = "auto"
     device: DeviceName = "auto"
     batch_size: int | None = None

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from lpd.config import Calibration
 from lpd.inference.blend import BlendedPanel
-from lpd.inference.blocks import BlockReader
+from lpd.inference.blocks import BlockReader, blocks_to_keep
 from lpd.inference.decision import cell_scores, decide
 from lpd.inference.frame import Box
 from lpd.inference.meta import CELL_PX
@@ -15,7 +15,6 @@ from lpd.inference.store import ResultStore
 from lpd.slide.fine_tissue import FineTissue
 
 Bytes = npt.NDArray[np.uint8]
-_CACHED_BLOCKS = 8
 
 
 class PanelWriter:
@@ -31,7 +30,7 @@ class PanelWriter:
         self._frame = store.meta.frame
         self._wanted = wanted
         self._calibration = calibration
-        self._tissue = BlockReader(tissue.read, self._frame, np.array(False), _CACHED_BLOCKS)
+        self._tissue = BlockReader(tissue.read, self._frame, np.array(False), blocks_to_keep(wanted.width))
 
     def write(self, blended: BlendedPanel) -> None:
         """Store one panel and announce it.

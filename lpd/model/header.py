@@ -112,7 +112,7 @@ class CheckpointInfo:
                 training=dict(document["training"]),
                 versions=dict(document["versions"]),
             )
-        except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (ConfigError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
             raise CheckpointError(f"{path} has a malformed description ({reason}): save it again") from error
 
@@ -173,7 +173,10 @@ def file_digest(path: Path) -> str:
 
 def _info_or_reason(path: Path) -> CheckpointInfo | BadCheckpoint:
     try:
+        path.name.encode()
         return read_info(path)
+    except UnicodeEncodeError:
+        return BadCheckpoint(path, f"{path} has a name with characters that are not UTF-8: rename the file")
     except CheckpointError as error:
         return BadCheckpoint(path, str(error))
 
@@ -210,6 +213,7 @@ def _header_length(path: Path, start: bytes, size: int) -> int:
 def _json_object(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # half a character would break every list it is shown in
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has an unreadable header: choose a checkpoint saved by lpd") from error
     if not isinstance(value, dict):
@@ -220,7 +224,7 @@ def _json_object(path: Path, text: str | bytes) -> dict[str, Any]:
 def _check_complete(path: Path, header: Mapping[str, Any], data_bytes: int) -> None:
     try:
         ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise CheckpointError(f"{path} has a malformed tensor table: save or download it again") from error
     if max(ends, default=0) != data_bytes:
         raise _truncated(path, f"its tensors should have {max(ends, default=0)} bytes and have {data_bytes}")

@@ -122,9 +122,10 @@ def test_mask_grows_survives_reload_and_restart_and_stops(page: Page, app: Any, 
 def test_finished_result_is_coloured_without_asking_again(page: Page, app: Any, look: Look, state: State) -> None:
     visit(page, app.url, "small-phantom.tif")
     before = look("small-before")
-    page.get_by_role("button", name="Segment slide").click()
+    page.get_by_role("button", name="Segment slide").dblclick()
     wait_for_job(page, "job?.ended")
     assert state()["job"]["state"] == "done"
+    assert len(Jobs(app.results).all()) == 1  # however nervous the hand
     settle(page)
     finished = look("finished")
     assert (np.abs(finished - before).max(axis=2) > 40).mean() > 0.2
@@ -155,6 +156,17 @@ def test_finished_result_is_coloured_without_asking_again(page: Page, app: Any, 
     assert collection["type"] == "FeatureCollection"
     assert collection["features"]
     assert "tissue" in page.locator(".lpd-legend-head").inner_text()
+
+
+def test_a_result_that_is_deleted_gives_the_buttons_back(page: Page, app: Any) -> None:
+    visit(page, app.url, "large-phantom.tif")
+    page.get_by_role("button", name="Segment slide").click()
+    wait_for_job(page, "job?.state === 'running'")
+    (job,) = Jobs(app.results).all()
+    (job.folder / "job.json").unlink()
+    page.wait_for_function("document.querySelector('.lpd-toasts').textContent.includes('was deleted')")
+    assert page.get_by_role("button", name="Segment slide").is_enabled()
+    os.kill(job.run.pid, signal.SIGTERM)
 
 
 def test_only_the_view_is_segmented_when_asked(page: Page, app: Any, state: State) -> None:

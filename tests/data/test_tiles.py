@@ -164,7 +164,7 @@ def test_an_absent_or_unknown_split_is_refused(folder, split):
         ("mpp: 1.0\n", "", "lacks 'mpp'"),
         ("mpp: 1.0", "mpp: 0", "between 0.01 and 100"),
         ("background: 9", "background: 1", "differ from each other and from the classes"),
-        ("name: Second", "title: Second", "each class needs code, name, color"),
+        ("name: Second", "title: Second", "code, name and color"),
         ("licence: synthetic", "license: synthetic", "unknown entry 'license'"),
         ("name: toy", "[", "cannot be read as YAML"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -134,6 +135,20 @@ def test_a_queued_run_can_be_cancelled(tmp_path):
     finally:
         one.kill()
         one.wait()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps folders that are in use")
+def test_a_deleted_run_ends_and_does_not_come_back(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(RunError, match="was deleted"), Run(folder, "segment"):
+        shutil.rmtree(folder)
+    assert not folder.exists()
+
+
+def test_state_that_vanishes_between_two_looks_is_new(tmp_path, monkeypatch):
+    (tmp_path / "state.json").write_text('{"state": "running", "progress": {}}')
+    monkeypatch.setattr("lpd.runs.is_alive", lambda folder: (folder / "state.json").unlink())
+    assert read_state(tmp_path).state == "new"
 
 
 def test_foreign_state_file_is_refused(tmp_path):

@@ -117,6 +117,23 @@ def test_batches_always_have_the_same_size(segment: Segment, backend: ColourBack
     assert len(backend.batches) == -(-summary.windows // 9)
 
 
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "tcga-cr-7395-01a-01-ts1.svs"])
+def test_on_a_real_slide_a_region_is_a_crop_of_a_larger_one(
+    real_data: Path, backend: ColourBackend, tmp_path: Path, name
+):
+    masks = []
+    for number, region in enumerate((Region(400, 300, 1200, 1200), Region(777, 801, 301, 255))):
+        folder = tmp_path / str(number)
+        settings = SegmentSettings(region=region, threads=1, panel_px=128 * (number + 1))
+        with open_slide(real_data / "slides" / name, mpp=0.499) as slide, Run(folder, "segment") as run:
+            segment_slide(slide, backend.info.path, folder, settings, run)
+        masks.append(whole_mask(ResultStore.open(folder)))
+    part = masks[1] != 255
+    assert part.sum() == 151 * 128  # mask columns 387 to 537 and rows 399 to 526, of 2.004 px each
+    np.testing.assert_array_equal(masks[0][part], masks[1][part])
+    assert len(np.unique(masks[0][part])) > 1
+
+
 class StoppingRun(Run):
     """A run that somebody stops once half of it is done."""
 

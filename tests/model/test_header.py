@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -66,6 +67,14 @@ def test_listing_is_sorted_and_explains_bad_files(saved):
     assert str(folder / "broken.safetensors") in found[1].reason
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file name is Unicode")
+def test_a_name_that_is_no_text_is_explained(saved):
+    saved.rename(os.fsdecode(os.fsencode(saved.parent) + b"/m\xe4.safetensors"))
+    (found,) = list_checkpoints(saved.parent)
+    assert isinstance(found, BadCheckpoint)
+    assert "rename" in found.reason
+
+
 def test_an_absent_or_empty_folder_has_no_checkpoints(tmp_path):
     assert list_checkpoints(tmp_path) == list_checkpoints(tmp_path / "nowhere") == []
 
@@ -110,6 +119,8 @@ def test_truncation_anywhere_is_noticed(saved):
         (safetensors_bytes({"__metadata__": {"lpd": "{}"}}), "format None"),
         (safetensors_bytes({"weight": {"shape": [1]}}), "malformed tensor table"),
         (safetensors_bytes({"weight": 3}), "malformed tensor table"),
+        (safetensors_bytes({"weight": {"data_offsets": [0, float("inf")]}}), "malformed tensor table"),
+        (safetensors_bytes({"__metadata__": {"lpd": '{"notice": "\\ud800"}'}}), "unreadable header"),
         (safetensors_bytes({"weight": {"data_offsets": [0, 8]}}, bytes(9)), "truncated or damaged"),
     ],
 )
@@ -140,6 +151,7 @@ def rewrite(path: Path, info: CheckpointInfo, **changes: object) -> None:
         ({"classes": ...}, "has no 'classes'"),
         ({"classes": {"classes": []}}, "1 to 254 classes"),
         ({"classes": 3}, "malformed"),
+        ({"classes": {"classes": [{"code": "A", "name": "a", "color": [float("inf"), 0, 0]}]}}, "malformed"),
         ({"input": {"mpp": "fast"}}, "malformed"),
         ({"input": {"mpp": 0.5, "colour": "BGR"}}, "no setting 'colour'"),
         ({"model": {"encoder": "mit_b0", "class_count": 3}}, "must agree"),

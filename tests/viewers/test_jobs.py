@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -135,6 +136,32 @@ def test_an_orphan_that_never_started_counts_as_failed(
     assert again.get(job.id).run.message == "Starting …"
     (job.folder / "job.json").write_text(json.dumps({**record, "created": time.time() - 3600}))
     assert again.get(job.id).run.state == "failed"
+
+
+def test_a_restarted_app_finishes_stopping_what_the_last_one_began(
+    wait_for: Wait, services: Services, fake_lpd: tuple[str, ...]
+) -> None:
+    job = running(wait_for, services, "deaf")
+    (job.folder / "cancel").touch()  # as an app leaves it that was killed right after the click
+    again = Jobs(services.jobs.folder, fake_lpd, stop_patience_s=(0.4, 0.4))
+    wait_for(lambda: again.get(job.id).run.state == "cancelled")
+
+
+def test_a_results_folder_that_vanishes_leaves_an_empty_list(services: Services) -> None:
+    services.jobs.folder.rmdir()
+    assert services.jobs.all() == []
+    services.jobs.folder.touch()
+    assert services.jobs.all() == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_deleted_job_does_not_come_back(wait_for: Wait, services: Services) -> None:
+    job = running(wait_for, services, "slow")
+    os.kill(job.run.pid, signal.SIGSTOP)  # so that it writes nothing while the folder goes
+    shutil.rmtree(job.folder)
+    os.kill(job.run.pid, signal.SIGKILL)
+    wait_for(lambda: job.id not in services.jobs._children)
+    assert not job.folder.exists()
 
 
 def test_an_unreadable_record_is_left_out_of_the_list(services: Services) -> None:

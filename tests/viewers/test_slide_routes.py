@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,16 @@ def test_hostile_name_stays_text(client: TestClient, slides: Path) -> None:
     slide = listed(client)[name]
     assert "<" not in slide["thumbnail"] + slide["dzi"] + slide["tiles"]
     assert client.get(slide["thumbnail"]).headers["content-type"] == "image/jpeg"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file name is Unicode, or there are no pipes")
+def test_name_that_is_no_text_and_pipe_do_not_spoil_the_list(client: TestClient, slides: Path) -> None:
+    shutil.copy(slides / "first.png", slides / os.fsdecode(b"bl\xe4tt.png"))
+    os.mkfifo(slides / "pipe.svs")
+    found = listed(client)
+    assert found["first.png"]["status"] == "ok"
+    assert "rename" in found["bl\ufffdtt.png"]["error"]
+    assert "is not a file" in found["pipe.svs"]["error"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need privileges on Windows")
@@ -174,6 +186,11 @@ def test_thumbnail_is_made_once_and_kept(client: TestClient, slide_id: str, tmp_
     assert [path.read_bytes() for path in kept] == [first.content]
     kept[0].write_bytes(b"from the disk")
     assert client.get(f"/slides/{slide_id}/thumbnail").content == b"from the disk"
+
+
+def test_thumbnail_is_shown_even_if_it_cannot_be_kept(client: TestClient, slide_id: str, tmp_path: Path) -> None:
+    (tmp_path / "results" / ".cache").touch()  # a file where the folder should be
+    assert client.get(f"/slides/{slide_id}/thumbnail").status_code == 200
 
 
 def test_answer_about_resolution_is_remembered_and_can_be_taken_back(

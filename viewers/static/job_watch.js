@@ -7,10 +7,11 @@ const HIDDEN_MS = 4000;
 const LOST_MS = 2000;
 
 export class JobWatch {
-  constructor({ onGrow, onState, onLost }) {
+  constructor({ onGrow, onState, onLost, onGone }) {
     this.onGrow = onGrow;
     this.onState = onState;
     this.onLost = onLost;
+    this.onGone = onGone;
     this.round = 0;
   }
 
@@ -39,7 +40,7 @@ export class JobWatch {
         if (job.ended) return;
       } catch (error) {
         if (round !== this.round) return;
-        if (error.status === 404) return; // the result was deleted
+        if (error.status === 404) return this.onGone(id);
         if (!lost) this.onLost((lost = true));
         wait = LOST_MS;
       }

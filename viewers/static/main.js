@@ -51,6 +51,7 @@ class Workspace {
       onGrow: (rects, revision) => this.mask.grow(rects, revision),
       onState: (job) => this.onState(job),
       onLost: (lost) => this.panel.lost(lost),
+      onGone: (id) => this.forget(id),
     });
     this.unmount = new MutationObserver(() => root.isConnected || this.destroy());
     this.unmount.observe(document.body, { childList: true, subtree: true });
@@ -132,7 +133,9 @@ class Workspace {
   async openSlide(id) {
     await this.attempt(async () => {
       this.probe.slideOpen = false;
+      this.wanted = id;
       const slide = { ...this.slides.find((known) => known.id === id), ...(await api.slide(id)) };
+      if (this.wanted !== id) return; // another slide was chosen meanwhile
       this.slide = slide;
       this.list.select(id);
       memory.set('slide', id);
@@ -144,7 +147,7 @@ class Workspace {
       this.jobs = [];
       this.panel.render(this);
       const [{ jobs }] = await Promise.all([api.jobs(id), this.view.open(slide)]);
-      if (this.slide?.id !== id) return; // another slide was chosen meanwhile
+      if (this.wanted !== id) return;
       this.jobs = jobs;
       this.showJob(jobs.find((job) => !job.ended) ?? jobs.find((job) => job.has_mask) ?? jobs[0]);
       this.probe.slideOpen = true;
@@ -188,9 +191,10 @@ class Workspace {
 
   async setMpp(mpp) {
     const details = await api.setMpp(this.slide.id, mpp);
-    this.slide = { ...this.slide, ...details };
     this.slides = this.slides.map((slide) => (slide.id === details.id ? { ...slide, ...details } : slide));
-    this.list.render(this.slides, details.id);
+    this.list.render(this.slides, this.slide.id);
+    if (this.slide.id !== details.id) return; // another slide was chosen meanwhile
+    this.slide = { ...this.slide, ...details };
     this.view.update(this.slide);
     this.panel.render(this);
   }
@@ -198,15 +202,37 @@ class Workspace {
   async segment(what) {
     const request = { slide: this.slide.id, checkpoint: this.panel.model, device: this.panel.device };
     if (what === 'view') request.region = this.view.region();
-    const job = await api.start(request);
-    this.jobs = [job, ...this.jobs];
+    const job = await this.startOnce(request);
     this.followOthers();
+    if (job?.slide_id !== this.slide.id) return; // another slide was chosen meanwhile
+    this.jobs = [job, ...this.jobs];
     if (!this.maskOn) this.toggleMask();
     this.showJob(job);
   }
 
+  /** Start a job; nothing while another start has not been answered, so that a double click asks once. */
+  async startOnce(request) {
+    if (this.starting) return null;
+    this.starting = true;
+    this.panel.render(this);
+    try {
+      return await api.start(request);
+    } finally {
+      this.starting = false;
+      this.panel.render(this);
+    }
+  }
+
   async cancel() {
-    this.onState(await api.cancel(this.job.id));
+    const job = await api.cancel(this.job.id);
+    if (job.id === this.job?.id) this.onState(job);
+  }
+
+  /** The folder of the result that is shown was deleted: offer the others, and the buttons again. */
+  forget(id) {
+    this.jobs = this.jobs.filter((job) => job.id !== id);
+    this.showJob(this.jobs[0]);
+    this.toast('This result was deleted from the results folder.');
   }
 
   toggleMask() {

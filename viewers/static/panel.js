@@ -157,7 +157,7 @@ export class Panel {
         : !state.slide.mpp
           ? 'Enter the size of one pixel first.'
           : '';
-    this.slideButton.disabled = this.viewButton.disabled = Boolean(reason);
+    this.slideButton.disabled = this.viewButton.disabled = Boolean(reason) || Boolean(state.starting);
     this.hint.hidden = !reason;
     this.hint.textContent = reason;
   }

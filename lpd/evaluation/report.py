@@ -1,0 +1,183 @@
+"""The evaluation report: one network on one split, under every gate, with and without background, as plain JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from lpd.classes import NOT_COMPUTED, ClassScheme
+from lpd.config import Calibration, InputSpec
+from lpd.data.tiles import TileSet
+from lpd.errors import DatasetError
+from lpd.evaluation.confusion import Counts, Scores, confusion_matrix, scores_from
+from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, tile_logits
+from lpd.losses.diversity import diversity_loss
+from lpd.model.network import LPDNet
+from lpd.slide.fine_tissue import FineTissue
+from lpd.slide.opening import open_slide
+from lpd.slide.tissue import tissue_mask
+
+#: How far the tiles' resolution may lie from the checkpoint's, as a ratio.
+MPP_TOLERANCE = 1.1
+
+BACKGROUNDS = {
+    "ignored": "true background is left out and never predicted: scores on tissue pixels alone",
+    "tissue rule": "predicted where the slide tissue rule finds glass in the tile, opened as a slide of its own",
+}
+GATE_NOTES: Mapping[Gate, str] = {
+    "predicted": "soft gate from the network itself, the arithmetic used on slides",
+    "oracle": "gate from the true image label: a protocol for comparison, impossible on slides",
+    "none": "gate left open",
+}
+
+
+def evaluate(
+    network: LPDNet,
+    tiles: TileSet,
+    spec: InputSpec,
+    scheme: ClassScheme,
+    calibration: Calibration,
+    *,
+    flip: bool = False,
+) -> dict[str, Any]:
+    """Score a network on a split that has masks.
+
+    Args:
+        network: in evaluation mode.
+        tiles: ``valid`` or ``test``.
+        spec: what the network expects to be fed.
+        scheme: the network's classes.
+        calibration: of the checkpoint.
+        flip: average each tile with its mirror image.
+
+    Returns:
+        JSON values; fractions of 1, None where a class never occurs. ``gates`` holds, per gate and background
+        protocol, IoU and Dice per class and their means; ``label_accuracy`` how often the predicted gate (score above
+        one half) agrees with the true image label; ``jeffreys_similarity`` per scale how alike the prototypes of a
+        class are inside its true regions (1 alike, 0 disjoint).
+
+    Raises:
+        DatasetError: the tiles are of other classes or another resolution than the network's.
+    """
+    _check_fit(tiles, spec, scheme)
+    tally = _Tally(tiles, calibration, network.config.prototypes_per_class)
+    for logits in tile_logits(network, tiles, spec, calibration, flip=flip):
+        tally.add(logits)
+    return {
+        "data": {
+            "name": tiles.info.name,
+            "split": tiles.split,
+            "tiles": len(tiles),
+            "mpp": tiles.info.mpp,
+            "fingerprint": tiles.fingerprint(),
+        },
+        "flip": flip,
+        "protocols": {"gates": dict(GATE_NOTES), "backgrounds": BACKGROUNDS},
+        **tally.summary(),
+    }
+
+
+class _Tally:
+    """Counts of everything reported, summed over batches."""
+
+    def __init__(self, tiles: TileSet, calibration: Calibration, prototypes_per_class: int) -> None:
+        self._tiles = tiles
+        self._calibration = calibration
+        self._per_class = prototypes_per_class
+        values = tiles.info.scheme.count + 1
+        self._counts: dict[tuple[Gate, str], Counts] = {
+            (gate, background): np.zeros((values, values), dtype=np.int64)
+            for gate in GATES
+            for background in BACKGROUNDS
+        }
+        self._agreed = np.zeros(tiles.info.scheme.count)
+        self._similarity: dict[int, float] = {}
+
+    def add(self, logits: TileLogits) -> None:
+        labels = self._tiles.labels[list(logits.indices)]
+        truth = np.stack([self._tiles.mask(i) for i in logits.indices])
+        glass = np.stack([_glass(self._tiles, i) for i in logits.indices])
+        for gate in GATES:
+            predicted = class_map(logits, labels, self._calibration, gate)
+            self._count(gate, truth, predicted, glass)
+        gain, bias = np.array(self._calibration.gate_gain), np.array(self._calibration.gate_bias)
+        self._agreed += (((logits.gate.cpu().numpy() * gain + bias) > 0) == labels).sum(axis=0)
+        self._add_similarity(logits, truth)
+
+    def _count(
+        self, gate: Gate, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8], glass: npt.NDArray[np.bool_]
+    ) -> None:
+        background = self._tiles.info.scheme.background
+        values = background + 1
+        tissue_only = np.where(truth == background, np.uint8(NOT_COMPUTED), truth)
+        with_glass = np.where(glass, np.uint8(background), predicted)
+        self._counts[gate, "ignored"] += confusion_matrix(tissue_only, predicted, values)
+        self._counts[gate, "tissue rule"] += confusion_matrix(truth, with_glass, values)
+
+    def _add_similarity(self, logits: TileLogits, truth: npt.NDArray[np.uint8]) -> None:
+        count = self._tiles.info.scheme.count
+        classes = torch.arange(count, dtype=torch.uint8)[None, :, None, None]
+        regions = (torch.from_numpy(truth)[:, None] == classes).float()
+        for scale, cosines in logits.output.prototype_cosines.items():
+            # A map pixel belongs to a class if more than half of its area does.
+            inside = functional.interpolate(regions, cosines.shape[2:], mode="area") > 0.5
+            grouped = cosines.cpu().reshape(len(truth), count, self._per_class, *cosines.shape[2:])
+            self._similarity[scale] = self._similarity.get(scale, 0.0) + float(diversity_loss(grouped, inside)) * len(
+                truth
+            )
+
+    def summary(self) -> dict[str, Any]:
+        codes = self._tiles.info.scheme.codes
+        gates: dict[str, Any] = {gate: {} for gate in GATES}
+        for (gate, background), counts in self._counts.items():
+            gates[gate][background] = _as_json(scores_from(counts, len(codes)), codes, background != "ignored")
+        accuracy = self._agreed / len(self._tiles)
+        return {
+            "gates": gates,
+            "label_accuracy": dict(zip(codes, accuracy.tolist(), strict=True)),
+            "jeffreys_similarity": {str(s): total / len(self._tiles) for s, total in sorted(self._similarity.items())},
+        }
+
+
+def _as_json(scores: Scores, codes: tuple[str, ...], background: bool) -> dict[str, Any]:
+    names = (*codes, "background") if background else codes
+    table: dict[str, Any] = {
+        "miou": _number(scores.miou),
+        "fwiou": _number(scores.fwiou),
+        "accuracy": _number(scores.accuracy),
+        "iou": {name: _number(value) for name, value in zip(names, scores.iou, strict=False)},
+        "dice": {name: _number(value) for name, value in zip(names, scores.dice, strict=False)},
+    }
+    if background:
+        table["miou_with_background"] = _number(scores.miou_with_background)
+    return table
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _glass(tiles: TileSet, index: int) -> npt.NDArray[np.bool_]:
+    """(H, W) bool: where the slide tissue rule finds glass if this tile is all there is of a slide."""
+    with open_slide(tiles.files[index].image, mpp=tiles.info.mpp) as slide:
+        tissue = FineTissue(slide, tissue_mask(slide)).read(slide.region, (slide.width_l0, slide.height_l0))
+    return ~tissue
+
+
+def _check_fit(tiles: TileSet, spec: InputSpec, scheme: ClassScheme) -> None:
+    if tiles.info.scheme.codes != scheme.codes:
+        raise DatasetError(
+            f"{tiles.info.name!r} has the classes {', '.join(tiles.info.scheme.codes)} but the checkpoint knows "
+            f"{', '.join(scheme.codes)}: choose the tile set that it was made for"
+        )
+    if not 1 / MPP_TOLERANCE <= tiles.info.mpp / spec.mpp <= MPP_TOLERANCE:
+        raise DatasetError(
+            f"{tiles.info.name!r} has {tiles.info.mpp} µm/px but the checkpoint expects {spec.mpp}: "
+            "cut the tiles again at that resolution"
+        )

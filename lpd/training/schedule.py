@@ -1,0 +1,85 @@
+"""What each parameter's learning rate is at each step, and the averaged weights that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lpd.errors import ConfigError
+
+
+def rate_factor(step: int, total: int, warmup: int) -> float:
+    """Share of the full learning rate at ``step`` of ``total``: linear up over ``warmup`` steps, then linear to 0."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def batches(count: int, size: int, epochs: int, generator: np.random.Generator) -> Iterator[list[int]]:
+    """Indices of every step: one shuffled pass an epoch; a last batch of a single tile is dropped."""
+    for _ in range(epochs):
+        order = generator.permutation(count)
+        for start in range(0, count, size):
+            batch: list[int] = order[start : start + size].tolist()
+            if len(batch) > 1 or count == 1 or size == 1:
+                yield batch
+
+
+def freeze(encoder: nn.Module, prefixes: Sequence[str]) -> None:
+    """Stop the gradient of all encoder parameters whose name starts with one of ``prefixes``.
+
+    Raises:
+        ConfigError: a prefix fits no parameter, so that a typing error cannot unfreeze the encoder.
+    """
+    names = dict(encoder.named_parameters())
+    for prefix in prefixes:
+        chosen = [p for name, p in names.items() if name == prefix or name.startswith(f"{prefix}.")]
+        if not chosen:
+            known = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise ConfigError(f"no encoder parameter is called {prefix!r}: choose among {', '.join(known)}")
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+
+
+class AveragedWeights:
+    """Exponential moving average of a network's parameters, kept beside it.
+
+    Early on the average follows faster, at 1 − (1 + n) / (10 + n), so that it forgets the start.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._steps = 0
+        self._values = {name: p.detach().clone() for name, p in _trained(network)}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move the average towards the network's present parameters."""
+        self._steps += 1
+        keep = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._decay else 0.0
+        for name, parameter in _trained(network):
+            self._values[name].lerp_(parameter, 1 - keep)
+
+    @contextmanager
+    def applied(self, network: nn.Module) -> Iterator[None]:
+        """The network wears the average inside the block and its own weights after it."""
+        own = {name: p.detach().clone() for name, p in _trained(network)}
+        _load(network, self._values)
+        try:
+            yield
+        finally:
+            _load(network, own)
+
+
+def _trained(network: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
+
+
+@torch.no_grad()
+def _load(network: nn.Module, values: dict[str, Tensor]) -> None:
+    for name, parameter in _trained(network):
+        parameter.copy_(values[name])

@@ -1,0 +1,166 @@
+"""The evaluation report against a slow, separate computation, and the three gates on logits made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lpd.config import Calibration, InputSpec, ModelConfig
+from lpd.data.tiles import TileSet
+from lpd.errors import DatasetError
+from lpd.evaluation.report import evaluate
+from lpd.evaluation.tiles import GATES, TileLogits, class_map, tile_logits
+from lpd.model.network import LPDNet
+from lpd.model.scoring import default_calibration
+
+PX = 64
+YAML = """\
+name: toy
+mpp: 1.0
+classes:
+  - {code: AAA, name: First, color: [255, 0, 0]}
+  - {code: BBB, name: Second, color: [0, 255, 0]}
+  - {code: CCC, name: Third, color: [0, 0, 255]}
+background: 3
+licence: synthetic
+"""
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory) -> TileSet:
+    """19 tiles (more than a batch) of noise on white; the third class never occurs."""
+    folder = tmp_path_factory.mktemp("tiles")
+    rng = np.random.default_rng(0)
+    (folder / "dataset.yaml").write_text(YAML)
+    for name in ("img", "mask"):
+        (folder / "valid" / name).mkdir(parents=True)
+    for index in range(19):
+        image = np.full((PX, PX, 3), 245, np.uint8)
+        image[:, : PX // 2] = rng.integers(60, 180, (PX, PX // 2, 3))
+        mask = np.full((PX, PX), 3, np.uint8)
+        mask[:, : PX // 2] = index % 2
+        mask[:4] = 255
+        Image.fromarray(image).save(folder / "valid" / "img" / f"{index:02d}.png")
+        Image.fromarray(mask).save(folder / "valid" / "mask" / f"{index:02d}.png")
+    return TileSet.open(folder, "valid")
+
+
+@pytest.fixture(scope="module")
+def network() -> LPDNet:
+    torch.manual_seed(0)
+    return LPDNet(ModelConfig("test_convnext", class_count=3, prototype_dim=16)).eval()
+
+
+SPEC = InputSpec(mpp=1.0, tile_px=PX)
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def test_each_gate_by_hand():
+    calibration = Calibration((1.0,), (1.0, 2.0), (0.0, -1.0), (1.0, 1.0), (0.0, 0.5))
+    pixel = torch.tensor([[[[1.0, 3.0, -2.0]], [[0.9, 1.0, 0.1]]]])
+    gate = torch.tensor([[-1.0, 0.5]])
+    logits = TileLogits(range(1), pixel, gate, output=None)
+    labels = np.array([[True, False]])
+    open_gate, soft_gate = [], []
+    for first, second in zip(pixel[0, 0, 0].tolist(), pixel[0, 1, 0].tolist(), strict=True):
+        scores = sigmoid(first), sigmoid(2 * second - 1)
+        open_gate.append(int(scores[1] > scores[0]))
+        soft_gate.append(int(scores[1] * sigmoid(0.5 + 0.5) > scores[0] * sigmoid(-1)))
+    assert open_gate != soft_gate
+    assert class_map(logits, labels, calibration, "none")[0, 0].tolist() == open_gate
+    assert class_map(logits, labels, calibration, "predicted")[0, 0].tolist() == soft_gate
+    assert class_map(logits, labels, calibration, "oracle")[0, 0].tolist() == [0, 0, 0]
+    assert class_map(logits, ~labels, calibration, "oracle")[0, 0].tolist() == [1, 1, 1]
+
+
+def test_only_the_oracle_gate_reads_the_labels(network, tiles):
+    calibration = default_calibration(network.config)
+    logits = next(tile_logits(network, tiles, SPEC, calibration))
+    labels = tiles.labels[list(logits.indices)]
+    for gate in GATES:
+        same = np.array_equal(
+            class_map(logits, labels, calibration, gate), class_map(logits, ~labels, calibration, gate)
+        )
+        assert same == (gate != "oracle")
+
+
+def test_scores_equal_a_loop_over_tiles_and_classes(network, tiles):
+    calibration = default_calibration(network.config)
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, calibration)
+    hit, union = np.zeros(3), np.zeros(3)
+    for logits in tile_logits(network, tiles, SPEC, calibration):
+        maps = class_map(logits, tiles.labels[list(logits.indices)], calibration, "predicted")
+        for index, predicted in zip(logits.indices, maps, strict=True):
+            truth = tiles.mask(index)
+            for c in range(3):
+                tissue = truth < 3
+                hit[c] += ((truth == c) & (predicted == c))[tissue].sum()
+                union[c] += ((truth == c) | (predicted == c))[tissue].sum()
+    expected = [h / u if u else None for h, u in zip(hit, union, strict=True)]
+    found = report["gates"]["predicted"]["ignored"]
+    assert list(found["iou"].values()) == [None if e is None else pytest.approx(e) for e in expected]
+    assert found["miou"] == pytest.approx(np.mean([e for e in expected if e is not None]))
+
+
+def test_glass_is_found_by_the_tissue_rule_and_never_without_it(network, tiles):
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
+    assert "background" not in report["gates"]["none"]["ignored"]["iou"]
+    assert report["gates"]["none"]["tissue rule"]["iou"]["background"] > 0.85  # half of each tile is glass
+    accuracy = {g: report["gates"][g]["tissue rule"]["iou"]["background"] for g in GATES}
+    assert len(set(accuracy.values())) == 1  # no gate has a say in it
+
+
+def test_flipping_averages_both_views(network, tiles):
+    calibration = default_calibration(network.config)
+    both = next(tile_logits(network, tiles, SPEC, calibration, flip=True))
+    plain = next(tile_logits(network, tiles, SPEC, calibration))
+    mirrored = TileSet(tiles.info, "valid", tiles.files)
+    mirrored._cache = {i: np.ascontiguousarray(tiles.images([i])[0][:, ::-1]) for i in range(len(tiles))}
+    other = next(tile_logits(network, mirrored, SPEC, calibration))
+    torch.testing.assert_close(both.pixel, (plain.pixel + other.pixel.flip(3)) / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(both.gate, (plain.gate + other.gate) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_label_accuracy_follows_the_calibrated_gate(network, tiles):
+    calibration = dataclasses.replace(
+        default_calibration(network.config), gate_gain=(1e-9, 1e-9, 1e-9), gate_bias=(1.0, 1.0, -1.0)
+    )
+    accuracy = evaluate(network, tiles, SPEC, tiles.info.scheme, calibration)["label_accuracy"]
+    assert accuracy == {"AAA": pytest.approx(10 / 19), "BBB": pytest.approx(9 / 19), "CCC": 1.0}
+
+
+def test_the_report_is_plain_json_and_knows_no_paths(network, tiles):
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
+    text = json.dumps(report, allow_nan=False)
+    assert json.loads(text) == report
+    assert str(Path(tiles.files[0].image).parent) not in text
+    assert set(report["jeffreys_similarity"]) == {"1", "2", "3"}
+    assert all(0 <= value <= 1 for value in report["jeffreys_similarity"].values())
+
+
+def test_identical_prototypes_are_fully_alike(tiles):
+    torch.manual_seed(0)
+    network = LPDNet(ModelConfig("test_convnext", class_count=3, prototype_dim=16)).eval()
+    with torch.no_grad():
+        network.prototypes.copy_(network.prototypes[::3].repeat_interleave(3, 0))
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
+    assert report["jeffreys_similarity"]["1"] == pytest.approx(1.0)
+
+
+def test_tiles_of_other_classes_or_scale_are_refused(network, tiles):
+    calibration = default_calibration(network.config)
+    with pytest.raises(DatasetError, match=r"1\.0 µm/px but the checkpoint expects 0\.5"):
+        evaluate(network, tiles, dataclasses.replace(SPEC, mpp=0.5), tiles.info.scheme, calibration)
+    fewer = dataclasses.replace(tiles.info.scheme, classes=tiles.info.scheme.classes[:2])
+    with pytest.raises(DatasetError, match="AAA, BBB, CCC but the checkpoint knows AAA, BBB"):
+        evaluate(network, tiles, SPEC, fewer, calibration)

@@ -1,0 +1,194 @@
+"""What a training leaves in its run folder: loadable checkpoints, honest records, and the same result for one seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lpd.data.tiles import TileSet
+from lpd.errors import CheckpointError, ConfigError
+from lpd.model.checkpoint import load_checkpoint
+from lpd.model.encoders import build_encoder
+from lpd.model.network import LPDNet
+from lpd.runs import Run, read_state, request_stop
+from lpd.training.config import TrainConfig
+from lpd.training.loop import losses_of, train
+from lpd.training.setup import build_network, build_optimizer
+
+QUICK = TrainConfig(
+    encoder="test_convnext", encoder_weights="none", prototype_dim=16, epochs=2, batch_size=3, warmup_steps=1, seed=5
+)
+
+
+def run_training(config: TrainConfig, tiles: Path, out: Path):
+    torch.set_num_threads(1)
+    with Run(out, "train") as run:
+        return train(config, TileSet.open(tiles, "train"), TileSet.open(tiles, "valid"), run)
+
+
+@pytest.fixture(scope="module")
+def finished(few_tiles, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return out, run_training(dataclasses.replace(QUICK, validate_every=1), few_tiles, out)
+
+
+def test_the_checkpoint_carries_everything_needed_to_run_it(finished, few_tiles):
+    out, summary = finished
+    network, info = load_checkpoint(summary.last)
+    tiles = TileSet.open(few_tiles, "train")
+    assert isinstance(network, LPDNet)
+    assert (info.classes, info.input.mpp, info.input.tile_px) == (tiles.info.scheme, 1.0, 128)
+    assert info.calibration.fusion_weights == QUICK.fusion_weights
+    assert info.training["data"]["fingerprint"] == tiles.fingerprint()
+    assert info.training["steps"] == summary.steps == 4
+    assert info.training["encoder_weights"]["file"] == "none"
+    assert info.notice == "synthetic"
+    assert info.scores["valid"]["gates"] == summary.report["gates"]
+    assert read_state(out).state == "done"
+
+
+def test_no_path_of_this_machine_is_recorded(finished, few_tiles):
+    out, summary = finished
+    for path in (summary.last, summary.best, out / "metrics.jsonl", out / "config.json"):
+        assert str(few_tiles.parent).encode() not in path.read_bytes()
+        assert str(out).encode() not in path.read_bytes()
+
+
+def test_metrics_are_one_json_object_a_line(finished):
+    entries = [json.loads(line) for line in (finished[0] / "metrics.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in entries if "valid" in e] == [2, 4]
+    losses = [e for e in entries if "loss" in e]
+    assert losses[-1]["step"] == 4
+    assert losses[-1]["loss"] == pytest.approx(losses[-1]["classification"] + 0.5 * losses[-1]["diversity"], rel=1e-5)
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(finished, few_tiles, tmp_path):
+    again = run_training(dataclasses.replace(QUICK, validate_every=1), few_tiles, tmp_path / "same")
+    first, second = load_file(finished[1].last), load_file(again.last)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = load_file(run_training(dataclasses.replace(QUICK, seed=6), few_tiles, tmp_path / "other").last)
+    assert not torch.equal(first["prototypes"], other["prototypes"])
+
+
+def test_training_leaves_the_callers_random_numbers_alone(few_tiles, tmp_path):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    run_training(dataclasses.replace(QUICK, epochs=1), few_tiles, tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+class _StopsAfter(Run):
+    """A run that a person asks to stop once it has done ``steps`` steps."""
+
+    steps = 1
+
+    def advance(self, done, total, unit="tiles"):
+        if done == self.steps:
+            request_stop(self.folder)
+        return super().advance(done, total, unit)
+
+
+def test_a_stop_request_saves_and_ends(few_tiles, tmp_path):
+    with _StopsAfter(tmp_path, "train") as run:
+        summary = train(QUICK, TileSet.open(few_tiles, "train"), None, run)
+    assert summary.steps == 2  # asked during step 1, seen after step 2
+    assert summary.best is None
+    assert summary.report is None
+    assert load_checkpoint(summary.last)[1].training["steps"] == 2
+    assert read_state(tmp_path).state == "cancelled"
+
+
+def test_a_new_run_in_the_folder_starts_with_clean_records(few_tiles, tmp_path):
+    run_training(dataclasses.replace(QUICK, epochs=1), few_tiles, tmp_path)
+    run_training(dataclasses.replace(QUICK, epochs=1), few_tiles, tmp_path)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 2]  # losses and scores of one run, not of two
+
+
+def test_a_diverged_training_says_so_and_keeps_no_checkpoint(few_tiles, tmp_path):
+    with pytest.raises(CheckpointError, match="lower the learning rate"):
+        run_training(dataclasses.replace(QUICK, learning_rate=1e30, gradient_clip=0.0), few_tiles, tmp_path)
+    assert not (tmp_path / "last.safetensors").exists()
+    assert read_state(tmp_path).state == "failed"
+
+
+def _weights(path: Path) -> Path:
+    torch.manual_seed(11)
+    save_file(build_encoder("test_convnext").body.state_dict(), path)
+    return path
+
+
+def test_encoder_weights_are_loaded_and_recorded_by_name_only(few_tiles, tmp_path):
+    path = _weights(tmp_path / "given.safetensors")
+    config = dataclasses.replace(QUICK, encoder_weights=str(path), encoder_lr_factor=0.0, epochs=1)
+    summary = run_training(config, few_tiles, tmp_path / "run")
+    trained, given = load_file(summary.last), load_file(path)
+    network, _ = load_checkpoint(summary.last)
+    for name, value in network.encoder.body.state_dict().items():
+        torch.testing.assert_close(
+            value, given[name], rtol=1e-3, atol=1e-6
+        )  # a rate of 0 leaves them, in half precision
+    record = load_checkpoint(summary.last)[1].training
+    assert record["encoder_weights"]["file"] == record["settings"]["encoder_weights"] == "given.safetensors"
+    assert len(record["encoder_weights"]["sha256"]) == 64
+    assert len(trained) > len(given)
+
+
+def test_missing_weights_are_an_error_never_random(few_tiles, tmp_path):
+    config = dataclasses.replace(QUICK, encoder_weights=str(tmp_path / "gone.safetensors"))
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
+        run_training(config, few_tiles, tmp_path / "run")
+    with pytest.raises(ConfigError, match="name a weights file"):
+        dataclasses.replace(QUICK, encoder_weights="")
+
+
+def test_parameter_groups_cover_all_that_is_trained_once(few_tiles):
+    config = dataclasses.replace(
+        QUICK, learning_rate=1e-3, prototype_lr_factor=10, encoder_lr_factor=0.5, frozen=("stem_0",)
+    )
+    network, _ = build_network(config, TileSet.open(few_tiles, "train").info.scheme)
+    groups = build_optimizer(network, config).param_groups
+    grouped = [p for group in groups for p in group["params"]]
+    assert len({id(p) for p in grouped}) == len(grouped)
+    assert {id(p) for p in grouped} == {id(p) for p in network.parameters() if p.requires_grad}
+    assert any(not p.requires_grad for p in network.encoder.parameters())
+    rates = {id(p): (group["initial_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert rates[id(network.prototypes)] == (pytest.approx(1e-2), 0.0)
+    assert {rates[id(p)][0] for p in network.encoder.parameters() if p.requires_grad} == {5e-4}
+    assert all(rates[id(p)][1] == 0 for p in network.parameters() if p.requires_grad and p.ndim <= 1)
+
+
+def test_diversity_joins_only_when_asked(few_tiles):
+    network, _ = build_network(QUICK, TileSet.open(few_tiles, "train").info.scheme)
+    output = network(torch.randn(2, 3, 64, 64))
+    labels = torch.tensor([[1.0, 0, 0], [1, 1, 0]])
+    without = losses_of(output, labels, QUICK, with_diversity=False)
+    with_it = losses_of(output, labels, QUICK, with_diversity=True)
+    assert without.diversity == 0
+    assert 0 < with_it.diversity <= 1
+    torch.testing.assert_close(with_it.total, without.total + 0.5 * with_it.diversity)
+    with_it.diversity.backward()
+    assert network.prototypes.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"learning_rate": 0.0},
+        {"ema_decay": 1.0},
+        {"diversity_weight": -1.0},
+        {"fusion_weights": (1.0,)},
+        {"frozen": ("no.such.layer",)},
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_trained(few_tiles, tmp_path, wrong):
+    with pytest.raises(ConfigError):
+        run_training(dataclasses.replace(QUICK, **wrong), few_tiles, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
