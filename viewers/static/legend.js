@@ -21,7 +21,7 @@ export class Legend {
     const key = JSON.stringify([job.id, classes, areas]);
     if (this.shows === key) return;
     this.shows = key;
-    const head = areas && h('div', { class: 'lpd-legend-row lpd-legend-head' }, h('span'), h('span'), h('span', {}, 'mm²'), h('span', {}, 'tissue'));
+    const head = areas && h('div', { class: 'lpd-legend-row lpd-legend-head' }, h('span'), h('span'), h('span', {}, 'mm²'), h('span', {}, 'of tissue'));
     const total = areas?.find((one) => one.code === 'TISSUE');
     this.decimals = total && total.area_mm2 < FINE_BELOW_MM2 ? 3 : 2;
     const rows = classes.slice(0, -1).map((entry, value) => this.row(entry, value, areas, hidden));
