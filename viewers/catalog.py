@@ -58,6 +58,12 @@ class SlideInfo:
     objective: str
     properties: dict[str, str]
 
+    @property
+    def synthetic(self) -> bool:
+        """True for a phantom: drawn by a program, not scanned from tissue."""
+        told = (self.properties.get(name, "") for name in ("openslide.comment", "tiff.ImageDescription"))
+        return any("synthetic phantom" in text.lower() for text in told)
+
 
 class Catalogue:
     """Slides below ``folder``, sub-folders included; nothing outside it can be reached through an id.

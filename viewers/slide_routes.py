@@ -115,6 +115,7 @@ def _details(info: SlideInfo) -> dict[str, Any]:
         "mpp_origin": info.mpp_origin,
         "vendor": info.vendor,
         "objective": info.objective,
+        "synthetic": info.synthetic,
         "fingerprint": version,
         "size_bytes": info.file.size,
         "tile_px": deep_zoom(info).tile_px,

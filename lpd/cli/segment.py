@@ -46,9 +46,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="windows at a time (default: 4 on CPU, 64 on GPU)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the network (default: all cores)")
-    parser.add_argument(
-        "--stride", type=int, metavar="PX", help="distance of windows (default: just below half a window)"
-    )
+    parser.add_argument("--stride", type=int, metavar="PX", help="distance of windows (default: about 3/8 of a window)")
     parser.add_argument(
         "--tissue", choices=TISSUE_CHOICES, default="auto", help="'all' segments glass too (default: auto)"
     )

@@ -25,8 +25,7 @@ class SegmentSettings(Settings):
 
     Attributes:
         region: level-0 pixels to segment; None for the whole slide.
-        stride_px: distance of neighbouring windows; None for 4 px less than half a window: neighbours then see the
-            network's cells of 16 px at other phases, and what depends on the phase averages out.
+        stride_px: distance of neighbouring windows; None for :func:`default_stride_px`.
         smooth_px: reach of the triangle that smooths each window's pixel logits, a multiple of 4; 0 leaves them as they
             are. More makes the mask depend less on where the grid of windows lies, and rounds off small areas.
         tissue: ``auto`` leaves out glass and marks it background, ``all`` shows every pixel to the network.
@@ -77,7 +76,7 @@ class SegmentSettings(Settings):
         Raises:
             ConfigError: stride or offset do not fit the network's tile.
         """
-        stride = self.stride_px or spec.tile_px // 2 - CELL_PX
+        stride = self.stride_px or default_stride_px(spec.tile_px)
         strides = max(1, round(panel_px / stride), -(-(spec.tile_px - stride) // stride))
         return WindowGrid(bounds.width, bounds.height, spec.tile_px, stride, self.grid_offset_px, strides)
 
@@ -96,3 +95,12 @@ class SegmentSettings(Settings):
                 f"which is {frame.width_l0} x {frame.height_l0} px: choose a region inside it"
             )
         return frame.to_mask(self.region)
+
+
+def default_stride_px(tile_px: int) -> int:
+    """About three eighths of a window, but an odd multiple of 4 px (84 for 224).
+
+    Neighbouring windows then see the network's cells of 8, 16 and 32 px at other phases, and what depends on the phase
+    averages out. docs/decisions/0004 has the figures.
+    """
+    return 3 * tile_px // 64 * 8 + CELL_PX

@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from lpd.data.phantom import write_phantom_slide
 from lpd.errors import LpdError
 from viewers.catalog import SlideInfo
 from viewers.services import Services
@@ -35,6 +36,16 @@ def test_list_names_slides_in_subfolders_and_says_why_one_is_bad(client: TestCli
     assert slides["broken.svs"]["status"] == "error"
     assert "broken.svs" in slides["broken.svs"]["error"]
     assert "/" not in slides["broken.svs"]["error"]
+
+
+def test_a_phantom_is_said_to_be_synthetic_and_nothing_else_is(client: TestClient, slides: Path) -> None:
+    write_phantom_slide(slides / "drawn.tif", 512, 512, 3, workers=1)
+    assert {name: slide.get("synthetic") for name, slide in listed(client).items()} == {
+        "first.png": False,
+        "ward/second.png": False,
+        "drawn.tif": True,
+        "broken.svs": None,
+    }
 
 
 def test_ids_stay_the_same_and_tell_no_path(client: TestClient) -> None:

@@ -107,7 +107,8 @@ export class Panel {
       ['Resolution', slide.mpp ? `${trim(slide.mpp)} µm/px` : 'unknown', slide.mpp ? this.origin(slide) : null],
     ];
     const list = h('dl', {}, rows.map(([name, value, extra]) => [h('dt', {}, name), h('dd', {}, value, extra)]));
-    this.facts.replaceChildren(h('h2', { title: slide.relative }, slide.name), list, this.details(slide));
+    const synthetic = slide.synthetic && h('p', { class: 'lpd-caution' }, 'Synthetic: drawn by a program, not tissue.');
+    this.facts.replaceChildren(h('h2', { title: slide.relative }, slide.name), ...(synthetic ? [synthetic] : []), list, this.details(slide));
   }
 
   origin(slide) {

@@ -43,7 +43,7 @@ export class SlideList {
       },
       h('span', { class: 'lpd-picture' }, picture, h('span', { class: 'lpd-badge', hidden: true })),
       h('span', { class: 'lpd-name' }, slide.name),
-      h('span', { class: 'lpd-about' }, about),
+      h('span', { class: 'lpd-about' }, slide.synthetic ? `synthetic · ${about}` : about),
       bad ? h('span', { class: 'lpd-reason' }, slide.error) : null,
     );
   }
