@@ -111,7 +111,7 @@ def _loop(config: TrainConfig, network: LPDNet, tiles: TileSet, run: Run, keeper
         losses = losses_of(output, labels[batch].to(device), config, with_diversity=with_diversity)
 
         optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip or float("inf"))
         optimizer.step()
         average.update(network)
