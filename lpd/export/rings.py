@@ -1,4 +1,4 @@
-"""From labelled pixels to polygons: exact borders along pixel edges, valid also where pixels touch by a corner."""
+"""From cells to the lines between them: exact borders along cell edges, block by block, and rings that are simple."""
 
 from __future__ import annotations
 
@@ -8,101 +8,91 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lpd.export.source import Mask
+
 Points = npt.NDArray[np.int64]
-Labels = npt.NDArray[np.int32]
+Keys = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class Shape:
-    """One region.
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """A piece of border with its region on the right-hand side, walking on the screen.
 
     Attributes:
-        label: its number in the label array.
-        exterior: (N, 2) corners (x, y) in pixel edges, clockwise on the screen, first and last the same.
-        holes: the same, counter-clockwise.
+        region: number of the region.
+        corners: (N, 2) corners (x, y) in cell edges; the last is where the next chain begins, or the first again.
+        begins: names the cell side that the chain begins with, among all of the grid.
+        goes_on: names the cell side that follows it; the chain's own ``begins`` if it is a whole ring.
     """
 
-    label: int
-    exterior: Points
-    holes: tuple[Points, ...]
+    region: int
+    corners: Points
+    begins: int
+    goes_on: int
 
 
-def trace(labels: Labels) -> Iterator[Shape]:
-    """Outline every region of an array of labels, in order of label.
+def border_chains(framed: Mask, numbers: Numbers, x: int, y: int) -> Iterator[Chain]:
+    """Follow the borders of a block's regions; where they leave the block, the chain ends.
+
+    Regions are 4-connected and differ in value from their 4-neighbours, so that values alone tell where a border runs.
 
     Args:
-        labels: (H, W) int32, 0 for no region; a label's pixels must be connected by edges (4-connected).
-
-    Yields:
-        Polygons whose area is exactly that of the pixels. Rings are simple: where a ring would touch itself at a
-        corner it is split there into a ring and a hole, as the simple-features standard asks.
+        framed: (h + 2, w + 2) mask values of the block and of the cells around it.
+        numbers: (h, w) region of each cell; borders of −1 are not followed.
+        x, y: the block's first column and row in the grid, below 2^30.
     """
-    runs = _runs(labels)
-    following = _next_run(runs)
-    exteriors: dict[int, Points] = {}
-    holes: dict[int, list[Points]] = {}
-    for first, ring in _cycles(following):
-        label = int(runs.label[first])
-        for part in _simple_rings(runs.start[ring]):
-            if _doubled_area(part) > 0:
-                exteriors[label] = part
-            else:
-                holes.setdefault(label, []).append(part)
-    for label in sorted(exteriors):
-        yield Shape(label, exteriors[label], tuple(holes.get(label, ())))
+    runs = _runs(framed, np.pad(numbers, 1, constant_values=-1), x - 1, y - 1)
+    order = np.argsort(runs.begins)
+    place = np.searchsorted(runs.begins, runs.goes_on, sorter=order).clip(max=max(0, len(order) - 1))
+    following = order[place] if len(order) else order
+    following = np.where(runs.begins[following] == runs.goes_on, following, -1)
+    for walk in _walks(following):
+        last = walk[-1]
+        corners = np.concatenate([runs.start[walk], runs.end[last:][:1]])
+        yield Chain(int(runs.region[last]), corners, int(runs.begins[walk[0]]), int(runs.goes_on[last]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Runs:
-    """Straight pieces of border between two corners: (R,) each, points (R, 2) as (x, y)."""
+    """Straight pieces of border, (R,) each, points (R, 2) as (x, y)."""
 
     start: Points
     end: Points
-    direction: npt.NDArray[np.int8]  # 0 right, 1 down, 2 left, 3 up on the screen, with the region on its right side
-    turn: npt.NDArray[np.int8]  # direction of the run that follows
-    label: npt.NDArray[np.int32]
+    begins: Keys
+    goes_on: Keys
+    region: Numbers
 
 
-def _runs(labels: Labels) -> _Runs:
-    framed = np.pad(labels, 1)
+def _runs(values: Mask, numbers: Numbers, x: int, y: int) -> _Runs:
     parts = []
+    height, width = values.shape
+    corner = np.array([x, y])
     for quarter in range(4):
-        # Turned by quarters, every side of a pixel is once the upper one, which is followed to the right.
-        start, end, bends_left, label = _upper_runs(np.rot90(framed, quarter))
-        turn = np.where(bends_left, quarter - 1, quarter + 1) % 4
-        height, width = framed.shape
-        parts.append(
-            _Runs(
-                _turned_back(start, quarter, width, height),
-                _turned_back(end, quarter, width, height),
-                np.full(len(label), quarter, np.int8),
-                turn.astype(np.int8),
-                label,
-            )
-        )
-    return _Runs(
-        np.concatenate([p.start for p in parts]) - 1,
-        np.concatenate([p.end for p in parts]) - 1,
-        np.concatenate([p.direction for p in parts]),
-        np.concatenate([p.turn for p in parts]),
-        np.concatenate([p.label for p in parts]),
-    )
+        # Turned by quarters, every side of a cell is once the upper one, which is followed to the right.
+        start, end, turn, region = _upper_runs(np.rot90(values, quarter), np.rot90(numbers, quarter))
+        start, end = (_turned_back(points, quarter, width, height) + corner for points in (start, end))
+        follows = (quarter + turn) % 4
+        parts.append((start, end, _keys(start, np.full_like(follows, quarter)), _keys(end, follows), region))
+    return _Runs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _upper_runs(view: Labels) -> tuple[Points, Points, npt.NDArray[np.bool_], Labels]:
-    """Runs along upper sides, left to right: start, end, whether the border then bends left, label."""
-    upper = np.zeros(view.shape, bool)
-    upper[1:] = (view[1:] != view[:-1]) & (view[1:] != 0)
-    joined = upper[:, 1:] & upper[:, :-1] & (view[:, 1:] == view[:, :-1])
+def _upper_runs(values: Mask, numbers: Numbers) -> tuple[Points, Points, npt.NDArray[np.int64], Numbers]:
+    """Runs along upper sides, left to right: start, end, turn at the end (−1 left, 0 none, 1 right), region."""
+    upper = np.zeros(values.shape, bool)
+    upper[1:] = (values[1:] != values[:-1]) & (numbers[1:] >= 0)
+    joined = upper[:, 1:] & upper[:, :-1] & (values[:, 1:] == values[:, :-1])
     starts, ends = upper.copy(), upper
     starts[:, 1:] &= ~joined
     ends[:, :-1] &= ~joined
     row, first = np.nonzero(starts)
     _, last = np.nonzero(ends)
-    label = view[row, first]
-    # Past its end the border bends left if the region goes on to the right (then also above, or the run went on).
-    bends_left = view[row, last + 1] == label
-    return np.stack([first, row], 1), np.stack([last + 1, row], 1), bends_left, label
+    value = values[row, first]
+    # Past its end the border bends right round the cell, unless the region goes on to the right: then it bends left
+    # if the region goes on above, too, and is merely cut by the block's edge if not.
+    ahead, above = values[row, last + 1] == value, values[row - 1, last + 1] == value
+    turn = np.where(ahead, np.where(above, -1, 0), 1)
+    return np.stack([first, row], 1), np.stack([last + 1, row], 1), turn, numbers[row, first]
 
 
 def _turned_back(points: Points, quarter: int, width: int, height: int) -> Points:
@@ -112,49 +102,80 @@ def _turned_back(points: Points, quarter: int, width: int, height: int) -> Point
     return np.stack(turned, 1)
 
 
-def _next_run(runs: _Runs) -> npt.NDArray[np.int64]:
-    """Which run follows each: a corner and a direction belong to one run only, since they name one pixel side."""
-    span = int(runs.end.max(initial=0)) + 1
-    begins = (runs.start[:, 1] * span + runs.start[:, 0]) * 4 + runs.direction
-    goes_on = (runs.end[:, 1] * span + runs.end[:, 0]) * 4 + runs.turn
-    order = np.argsort(begins)
-    following: npt.NDArray[np.int64] = order[np.searchsorted(begins, goes_on, sorter=order)]
-    return following
+def _keys(corners: Points, direction: npt.NDArray[np.int64]) -> Keys:
+    """One number for a corner and a direction, which name one side of one cell."""
+    keys: Keys = (corners[:, 1] << 32 | corners[:, 0] << 2) + direction
+    return keys
 
 
-def _cycles(following: npt.NDArray[np.int64]) -> Iterator[tuple[int, list[int]]]:
+def _walks(following: Keys) -> Iterator[list[int]]:
+    """Runs in walking order: first the open walks, from where none comes before, then the rings."""
     after = following.tolist()
-    for first in range(len(after)):
-        ring = []
+    has_before = np.zeros(len(after), bool)
+    has_before[following[following >= 0]] = True
+    done = bytearray(len(after))
+    for first in [*np.flatnonzero(~has_before).tolist(), *np.flatnonzero(has_before).tolist()]:
+        walk = []
         run = first
-        while after[run] >= 0:
-            ring.append(run)
-            after[run], run = -1, after[run]
-        if ring:
-            yield first, ring
+        while run >= 0 and not done[run]:
+            walk.append(run)
+            done[run] = 1
+            run = after[run]
+        if walk:
+            yield walk
 
 
-def _simple_rings(corners: Points) -> Iterator[Points]:
-    """Split a closed walk wherever it comes by the same corner again; each part closed."""
-    keys = (corners[:, 1] << 32 | corners[:, 0]).tolist()
-    if len(set(keys)) == len(keys):
+def simple_rings(corners: Points) -> Iterator[Points]:
+    """Split a closed walk wherever it comes by the same corner again, as the simple-features standard asks.
+
+    Args:
+        corners: (N, 2), the first not repeated at the end.
+
+    Yields:
+        (M, 2) rings, the first corner repeated at the end.
+    """
+    keys = corners[:, 1] << 32 | corners[:, 0]
+    order = np.argsort(keys, kind="stable")
+    again = keys[order[1:]] == keys[order[:-1]]
+    if not again.any():
         yield np.concatenate([corners, corners[:1]])
         return
-    walk: list[int] = []
+    repeated = np.sort(np.union1d(order[1:][again], order[:-1][again]))
+    corners, keys = (np.roll(array, -repeated[0], axis=0) for array in (corners, keys))
+    yield from _split(corners, keys, repeated - repeated[0])
+
+
+def _split(corners: Points, keys: Keys, repeated: npt.NDArray[np.int64]) -> Iterator[Points]:
+    """Rings of a walk that begins at its first repeated corner."""
+    pieces: list[Points] = []
+    open_keys: list[int] = []
     at: dict[int, int] = {}
-    for number, key in enumerate(keys):
+    for key, piece in zip(keys[repeated].tolist(), np.split(corners, repeated[1:]), strict=True):
         if key in at:
             since = at[key]
-            loop = walk[since:]
-            for left in loop:
-                del at[keys[left]]
-            del walk[since:]
-            yield corners[[*loop, loop[0]]]
-        at[key] = len(walk)
-        walk.append(number)
-    yield corners[[*walk, walk[0]]]
+            yield _closed(pieces[since:])
+            for left in open_keys[since:]:
+                del at[left]
+            del pieces[since:], open_keys[since:]
+        at[key] = len(pieces)
+        pieces.append(piece)
+        open_keys.append(key)
+    yield _closed(pieces)
 
 
-def _doubled_area(ring: Points) -> int:
-    x, y = ring[:, 0], ring[:, 1]
+def _closed(pieces: list[Points]) -> Points:
+    return np.concatenate([*pieces, pieces[0][:1]])
+
+
+def without_straight_corners(ring: Points) -> Points:
+    """A closed walk (N, 2), first corner not repeated, without those where it goes straight on."""
+    before, after = np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0)
+    bends = ((ring - before) * (after - ring)[:, ::-1]) @ np.array([1, -1]) != 0
+    kept: Points = ring[bends]
+    return kept
+
+
+def doubled_area(ring: Points) -> int:
+    """Twice the area that a closed ring encloses, positive if it runs clockwise on the screen."""
+    x, y = ring[:, 0].astype(np.int64), ring[:, 1].astype(np.int64)
     return int((x[:-1] * y[1:] - x[1:] * y[:-1]).sum())

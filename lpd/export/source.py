@@ -61,17 +61,3 @@ def blocks(store: MaskSource) -> Iterator[tuple[int, int, Mask]]:
     for y in range(0, height, BLOCK_PX):
         for x in range(0, width, BLOCK_PX):
             yield x, y, store.read_mask_px(x, y, (min(BLOCK_PX, width - x), min(BLOCK_PX, height - y)))
-
-
-def every(store: MaskSource, step: int) -> Mask:
-    """One mask pixel of each ``step`` × ``step`` cell, the one at its middle: uint8 (ceil(H / step), ceil(W / step)).
-
-    Args:
-        step: a power of two up to BLOCK_PX, so that cells do not straddle blocks.
-    """
-    height, width = store.mask_shape
-    out = np.empty((-(-height // step), -(-width // step)), np.uint8)
-    for x, y, block in blocks(store):
-        rows, columns = (np.minimum(np.arange(0, n, step) + step // 2, n - 1) for n in block.shape)
-        out[y // step :, x // step :][: len(rows), : len(columns)] = block[np.ix_(rows, columns)]
-    return out

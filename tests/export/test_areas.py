@@ -12,7 +12,6 @@ from lpd.classes import BCSS
 from lpd.errors import ResultError
 from lpd.export import source
 from lpd.export.areas import ClassArea, areas, write_areas_csv
-from lpd.export.source import every
 
 from .conftest import HandMade, HandMadeMeta, blobs
 
@@ -45,16 +44,6 @@ def test_blocks_count_every_pixel_once(monkeypatch: pytest.MonkeyPatch) -> None:
     store = HandMade(blobs(100, 130, 7))
     assert [row.pixels for row in areas(store)] == np.bincount(store.mask.ravel(), minlength=4)[:4].tolist()
     assert store.largest == 32 * 32
-
-
-def test_every_takes_the_middle_of_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "BLOCK_PX", 32)
-    mask = blobs(70, 99, 7)
-    seen = every(HandMade(mask), 4)
-    assert seen.shape == (18, 25)
-    np.testing.assert_array_equal(seen[:17, :24], mask[2:70:4, 2:97:4][:17, :24])
-    assert seen[17, 24] == mask[69, 98]
-    np.testing.assert_array_equal(every(HandMade(mask), 1), mask)
 
 
 def test_csv(tmp_path: Path) -> None:

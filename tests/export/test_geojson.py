@@ -16,7 +16,6 @@ from shapely.geometry.base import BaseGeometry
 
 from lpd.classes import BCSS, ClassScheme, TissueClass
 from lpd.errors import ConfigError, ResultError
-from lpd.export import geojson
 from lpd.export.geojson import write_geojson
 
 from .conftest import HandMade, HandMadeMeta, blobs
@@ -125,16 +124,6 @@ def test_last_column_of_almost_no_width_stays_a_polygon(tmp_path: Path) -> None:
     (feature,) = written(HandMade(mask, meta), tmp_path, min_area_um2=0)["features"]
     assert shape(feature["geometry"]).is_valid
     assert shape(feature["geometry"]).area > 0
-
-
-def test_large_masks_are_traced_on_a_coarser_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = np.kron(blobs(30, 40, 2), np.ones((4, 4), np.uint8))
-    monkeypatch.setattr(geojson, "MAX_TRACED_PX", 30 * 40)
-    document = written(HandMade(mask), tmp_path, min_area_um2=0)
-    assert document["lpd"]["resolution_um"] == 4
-    for name, merged in by_class(document).items():
-        value = [c.qupath_name for c in BCSS.classes].index(name)
-        assert merged.area == 4 * (mask == value).sum()
 
 
 def test_simplify_sets_the_grid(tmp_path: Path) -> None:
