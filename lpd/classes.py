@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class TissueClass:
     """One foreground class.
 
     Attributes:
-        code: short name used in file names and tables, for example ``TUM``.
+        code: short name used in file names and tables, for example ``TUM``; not ``background``, which tables use.
         name: name for people, for example ``Tumour``.
         color: (red, green, blue), each 0–255.
         qupath_name: the name QuPath knows the class by; ``name`` if empty.
@@ -34,8 +34,10 @@ class TissueClass:
     qupath_name: str = ""
 
     def __post_init__(self) -> None:
-        if not self.code or not self.name:
+        if not self.code.strip() or not self.name.strip():
             raise ConfigError(f"class {self.code!r} ({self.name!r}) needs both a code and a name")
+        if self.code.strip().lower() == "background":
+            raise ConfigError(f"class code {self.code!r} is what tables call background: choose another code")
         _check_color(self.color, self.code)
 
 
@@ -110,8 +112,10 @@ class ClassScheme:
         return cls(classes, background)
 
 
-def _rgb(value: Sequence[int]) -> Rgb:
-    red, green, blue = (int(v) for v in value)
+def _rgb(value: Any) -> Rgb:
+    if not isinstance(value, list | tuple) or any(type(v) is not int for v in value):
+        raise TypeError(f"colour {value!r} is not a list of three whole numbers")
+    red, green, blue = value
     return red, green, blue
 
 

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from lpd.classes import NOT_COMPUTED
 from lpd.errors import ConfigError
 
 T = TypeVar("T", bound="Settings")
 
+# Far above what anybody needs, and low enough that a forged checkpoint cannot ask for all memory.
+_MAX_TILE_PX = 4096
+_MAX_PROTOTYPES_PER_CLASS = 100
+_MAX_PROTOTYPE_DIM = 8192
+_LARGEST = 3.4e38  # of float32, in which networks compute
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of all settings: strict conversion from and to plain dictionaries."""
+    """Base of all settings: checked types, strict conversion from and to plain dictionaries.
+
+    A class with a ``__post_init__`` of its own calls this one first.
+
+    Raises:
+        ConfigError: a value is not of its field's type. A whole number may stand for a float, a bool for no number, and
+            floats are finite.
+    """
+
+    def __post_init__(self) -> None:
+        _check_types(type(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as plain JSON values (tuples become lists)."""
@@ -25,14 +45,16 @@ class Settings:
         """Build from a dictionary; lists become tuples.
 
         Raises:
-            ConfigError: a key is unknown or a required one is missing.
+            ConfigError: a key is unknown, a required one is missing, or a value is not of its field's type.
         """
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(data) - known)
         if unknown:
             raise ConfigError(f"{cls.__name__} has no setting {unknown[0]!r}; it knows {sorted(known)}")
+        values = {k: _frozen(v) for k, v in data.items()}
+        _check_types(cls, values)
         try:
-            return cls(**{k: _frozen(v) for k, v in data.items()})
+            return cls(**values)
         except TypeError as error:
             raise ConfigError(f"{cls.__name__} is incomplete or malformed: {error}") from error
 
@@ -43,7 +65,7 @@ class InputSpec(Settings):
 
     Attributes:
         mpp: µm per pixel of the tiles it was trained on.
-        tile_px: width and height of those tiles.
+        tile_px: width and height of those tiles, a multiple of 32.
         mean, std: per RGB channel, of pixel values scaled to 0–1; the network sees ``(x / 255 - mean) / std``.
     """
 
@@ -53,12 +75,18 @@ class InputSpec(Settings):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.01 <= self.mpp <= 100:
-            raise ConfigError(f"tile resolution {self.mpp} µm/px is not between 0.01 and 100")
-        if self.tile_px < 32 or self.tile_px % 32:
-            raise ConfigError(f"tile size {self.tile_px} px is not a positive multiple of 32")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(f"mean {self.mean} and std {self.std} need three values each, std above 0")
+            raise ConfigError(f"tile resolution {self.mpp} µm/px is not between 0.01 and 100: state it in µm per pixel")
+        if not 32 <= self.tile_px <= _MAX_TILE_PX or self.tile_px % 32:
+            raise ConfigError(
+                f"tile size {self.tile_px} px is not a multiple of 32 from 32 to {_MAX_TILE_PX}: "
+                "cut the tiles to such a size, for example 224"
+            )
+        if not all(0 <= v <= 1 for v in self.mean) or not all(0.001 <= v <= 1 for v in self.std):
+            raise ConfigError(
+                f"mean {self.mean} must lie in 0 to 1 and std {self.std} in 0.001 to 1: divide 8-bit values by 255"
+            )
 
 
 @dataclass(frozen=True)
@@ -67,12 +95,12 @@ class ModelConfig(Settings):
 
     Attributes:
         encoder: ``mit_b0`` … ``mit_b5`` or any timm model name with multi-scale features.
-        class_count: C, foreground classes.
-        prototypes_per_class: K.
-        prototype_dim: length of a learnable prototype, before the adapters.
+        class_count: C, foreground classes; 1–254.
+        prototypes_per_class: K; 1–100.
+        prototype_dim: length of a learnable prototype, before the adapters; 1–8192.
         scales: which of the encoder's four deepest maps (0 fine … 3 deep) get a CAM.
-        scale_weights: w_s of L_cls for each of ``scales`` (paper: F2 .1, F3 1, F4 1).
-        init_temperature: τ; logit gain g_s starts at 1 / τ.
+        scale_weights: w_s of L_cls for each of ``scales`` (paper: F2 .1, F3 1, F4 1); none negative.
+        init_temperature: τ; logit gain g_s starts at 1 / τ; 0.001–1000.
         last_stride: stride of the deepest stage where the encoder allows it (paper: 1); 0 keeps the encoder's own.
         timm_options: extra keyword arguments for ``timm.create_model`` as (name, value) pairs.
     """
@@ -88,17 +116,22 @@ class ModelConfig(Settings):
     timm_options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.class_count < 1 or self.prototypes_per_class < 1 or self.prototype_dim < 1:
+        super().__post_init__()
+        for name, largest in (
+            ("class_count", NOT_COMPUTED - 1),
+            ("prototypes_per_class", _MAX_PROTOTYPES_PER_CLASS),
+            ("prototype_dim", _MAX_PROTOTYPE_DIM),
+        ):
+            if not 1 <= getattr(self, name) <= largest:
+                raise ConfigError(f"{name} {getattr(self, name)} must lie in 1 to {largest}")
+        if not self.scales or len(self.scales) != len(self.scale_weights) or min(self.scale_weights) < 0:
             raise ConfigError(
-                f"class_count {self.class_count}, prototypes_per_class {self.prototypes_per_class} and "
-                f"prototype_dim {self.prototype_dim} must each be at least 1"
+                f"scales {self.scales} and scale_weights {self.scale_weights} must pair up, no weight being negative"
             )
-        if not self.scales or len(self.scales) != len(self.scale_weights):
-            raise ConfigError(f"scales {self.scales} and scale_weights {self.scale_weights} must pair up")
         if sorted(set(self.scales)) != list(self.scales) or not set(self.scales) <= {0, 1, 2, 3}:
             raise ConfigError(f"scales {self.scales} must be rising and among 0, 1, 2, 3")
-        if self.init_temperature <= 0:
-            raise ConfigError(f"init_temperature {self.init_temperature} must be above 0")
+        if not 0.001 <= self.init_temperature <= 1000:
+            raise ConfigError(f"init_temperature {self.init_temperature} must lie in 0.001 to 1000")
 
     @property
     def prototype_count(self) -> int:
@@ -115,7 +148,7 @@ class Calibration(Settings):
 
     Attributes:
         fusion_weights: weight of each of the network's scales in the fused pixel logit; they sum to 1.
-        pixel_gain, pixel_bias, gate_gain, gate_bias: one value per class.
+        pixel_gain, pixel_bias, gate_gain, gate_bias: one value per class; gains are above 0, or maps would be inverted.
     """
 
     fusion_weights: tuple[float, ...]
@@ -125,11 +158,48 @@ class Calibration(Settings):
     gate_bias: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         lengths = {len(self.pixel_gain), len(self.pixel_bias), len(self.gate_gain), len(self.gate_bias)}
         if len(lengths) != 1:
             raise ConfigError("calibration needs one pixel and one gate gain and bias per class")
+        if not all(gain > 0 for gain in (*self.pixel_gain, *self.gate_gain)):
+            raise ConfigError(
+                f"pixel_gain {self.pixel_gain} and gate_gain {self.gate_gain} must be above 0: fit the calibration anew"
+            )
         if abs(sum(self.fusion_weights) - 1) > 1e-3 or min(self.fusion_weights) < 0:
             raise ConfigError(f"fusion_weights {self.fusion_weights} must be non-negative and sum to 1")
+
+
+def _check_types(cls: type[Settings], values: Mapping[str, Any]) -> None:
+    kinds, written = get_type_hints(cls), {f.name: f.type for f in dataclasses.fields(cls)}
+    for name, value in values.items():
+        if not _fits(value, kinds[name]):
+            raise ConfigError(
+                f"{cls.__name__} has {name} {reprlib.repr(value)}: it must be {written[name]}, numbers being finite"
+            )
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    parts = get_args(kind)
+    if kind is Any:
+        return True
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if get_origin(kind) is Literal:
+        return value in parts
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and _fit_all(value, parts)
+    if kind is float:
+        return _fits(value, int) or (isinstance(value, float) and abs(value) <= _LARGEST)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.maxsize
+    return isinstance(value, kind)
+
+
+def _fit_all(values: tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
+    if parts[-1] is Ellipsis:
+        return all(_fits(value, parts[0]) for value in values)
+    return len(values) == len(parts) and all(map(_fits, values, parts))
 
 
 def _plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ ENDED: frozenset[str] = frozenset({"done", "cancelled", "failed", "crashed"})
 _STATE_FILE = "state.json"
 _LOCK_FILE = "run.lock"
 _STOP_FILE = "stop"
+_TEMPORARY = ".unfinished-"  # what a killed process leaves behind, for its successor to delete
 
 
 @dataclass(frozen=True)
@@ -102,21 +103,23 @@ def write_json_atomically(path: Path, data: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part.
 
     Raises:
-        RunError: the disk is full or the folder cannot be written.
+        RunError: the disk is full, the folder cannot be written, or the data is no JSON (NaN, half a character).
     """
     try:
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     except OSError as error:
         reason = error.strerror or error
         raise RunError(f"cannot write {path} ({reason}): free some space or choose another folder") from error
+    except ValueError as error:
+        raise RunError(f"cannot write {path}: a name or number in it cannot be written as JSON ({error})") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it if the block ends well and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:12]}{path.suffix}")
     try:
         yield temporary
         _replace_patiently(temporary, path)
@@ -139,11 +142,12 @@ def _replace_patiently(source: Path, target: Path) -> None:
 class Run:
     """The worker's side of a run folder; use as a context manager around the work.
 
-    Entering takes the run's lock (and waits for ``device_lock`` if given, as ``queued``); leaving writes the final
-    state: ``done``, ``cancelled`` after a stop request, ``failed`` with the error's sentence.
+    Entering takes the run's lock (and waits for ``device_lock`` if given, as ``queued``) and makes SIGTERM and Ctrl-C
+    stop requests until it is left. Leaving writes the final state: ``done`` after :meth:`complete` or if nobody asked
+    to stop, ``cancelled`` if somebody did, ``failed`` with the error's sentence.
 
     Raises:
-        RunError: another process is working in this folder.
+        RunError: another process is working in this folder, or it cannot be written.
     """
 
     def __init__(self, folder: Path, kind: str, *, device_lock: Path | None = None) -> None:
@@ -152,16 +156,13 @@ class Run:
         self._lock = FileLock(folder / _LOCK_FILE)
         self._device_lock = FileLock(device_lock) if device_lock else None
         self._stop = threading.Event()
+        self._complete = False
+        self._handlers: dict[signal.Signals, Any] = {}
         self._clock: tuple[float, int] | None = None
         self._last_write = 0.0
 
     def __enter__(self) -> Run:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=2)  # a reader's liveness check may hold it for an instant
-        except Timeout:
-            raise RunError(f"{self.folder} is in use by another run: wait for it, stop it, or choose another") from None
-        (self.folder / _STOP_FILE).unlink(missing_ok=True)
+        self._take_folder()
         now = time.time()
         self._state = replace(self._state, state="queued", started=now, updated=now)
         self._write()
@@ -177,7 +178,8 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if error is None:
-            self._state = replace(self._state, state="cancelled" if self.stop_requested() else "done")
+            cancelled = self.stop_requested() and not self._complete
+            self._state = replace(self._state, state="cancelled" if cancelled else "done")
         elif isinstance(error, KeyboardInterrupt):
             self._state = replace(self._state, state="cancelled", message="interrupted")
         else:
@@ -185,7 +187,12 @@ class Run:
             self._state = replace(self._state, state="failed", message=message)
         try:
             self._write()
+        except RunError:
+            if error is None:  # else the first error is the one to hear of
+                raise
         finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
             if self._device_lock is not None:
                 self._device_lock.release()
             self._lock.release()
@@ -195,6 +202,10 @@ class Run:
         if not self._stop.is_set() and (self.folder / _STOP_FILE).exists():
             self._stop.set()
         return self._stop.is_set()
+
+    def complete(self) -> None:
+        """All work is done: a stop request that came too late for it does not make the run a cancelled one."""
+        self._complete = True
 
     def say(self, message: str) -> None:
         """Set the one line that people read beside the state."""
@@ -214,6 +225,19 @@ class Run:
             self._write()
         return progress
 
+    def _take_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=2)  # a reader's liveness check may hold it for an instant
+            (self.folder / _STOP_FILE).unlink(missing_ok=True)
+            for leftover in self.folder.glob(f"{_TEMPORARY}*"):
+                leftover.unlink()
+        except Timeout:
+            raise RunError(f"{self.folder} is in use by another run: wait for it, stop it, or choose another") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunError(f"cannot work in {self.folder} ({reason}): choose another folder") from error
+
     def _write(self) -> None:
         if not (self.folder / _LOCK_FILE).exists():  # writing would bring back what a person threw away
             raise RunError(f"{self.folder} was deleted while a run worked in it: start it again")
@@ -229,6 +253,9 @@ class Run:
             except Timeout:
                 if self.stop_requested():
                     raise KeyboardInterrupt from None
+            except OSError as error:
+                lock = self._device_lock.lock_file
+                raise RunError(f"cannot wait for {lock} ({error.strerror or error}): name another file") from error
 
     def _catch_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -237,5 +264,4 @@ class Run:
         def ask(_signal: int, _frame: FrameType | None) -> None:
             self._stop.set()
 
-        signal.signal(signal.SIGTERM, ask)
-        signal.signal(signal.SIGINT, ask)
+        self._handlers = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

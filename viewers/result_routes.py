@@ -69,14 +69,14 @@ def result_router(services: Services) -> APIRouter:
         return _describe(services, services.jobs.cancel(job_id))
 
     @router.get("/results/{job_id}/changes")
-    def changes(job_id: str, since: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
+    def changes(job_id: str, since: Annotated[int, Query(ge=0)] = 0, run: str = "") -> dict[str, Any]:
         found = services.jobs.get(job_id)
-        answer: dict[str, Any] = {"revision": 0, "rects": [], "job": _describe(services, found)}
+        answer: dict[str, Any] = {"run": "", "revision": 0, "rects": [], "job": _describe(services, found)}
         if answer["job"]["has_mask"]:
             with services.result(found) as store:
-                new = store.changes(since)
+                new = store.changes(since, run)
             rects = [[r.x_l0, r.y_l0, r.width_l0, r.height_l0] for r in new.rects]
-            answer |= {"revision": new.revision, "rects": rects}
+            answer |= {"run": new.run, "revision": new.revision, "rects": rects}
         return answer
 
     @router.get("/results/{job_id}/mask_files/{level}/{col}_{row}.png")

@@ -135,6 +135,6 @@ def _etag(info: SlideInfo) -> str:
 
 
 def _caching(request: Request, info: SlideInfo) -> dict[str, str]:
-    # An address that carries the fingerprint can never mean other pixels; any other must be asked for again.
+    # An address that carries the fingerprint goes on meaning the same file; any other must be asked for again.
     forever = request.query_params.get("f") == info.fingerprint
     return {"Cache-Control": _FOREVER if forever else "private, no-cache", "ETag": _etag(info)}

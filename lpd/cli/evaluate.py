@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lpd.inference.settings import DEVICES
+
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
@@ -21,23 +23,24 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--split", choices=("valid", "test"), default="valid")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json")
     parser.add_argument("--flip", action="store_true", help="average each tile with its mirror image")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print a table and store ``report.json``."""
+    """Print a table of scores and store ``report.json``."""
     from lpd.data.tiles import TileSet
     from lpd.evaluation.report import evaluate
+    from lpd.inference.backend import choose_device
     from lpd.model.checkpoint import load_checkpoint
     from lpd.runs import write_json_atomically
 
-    network, info = load_checkpoint(args.checkpoint, args.device)
+    network, info = load_checkpoint(args.checkpoint, choose_device(args.device))
     tiles = TileSet.open(args.data, args.split)
     report = evaluate(network, tiles, info.input, info.classes, info.calibration, flip=args.flip)
-    write_json_atomically(args.out / "report.json", {"checkpoint": info.path.name, **report})
     print(f"{info.name} on {len(tiles)} {args.split} tiles of {tiles.info.name}")
     print(_table(report))
+    write_json_atomically(args.out / "report.json", {"checkpoint": info.path.name, **report})
     return 0
 
 
@@ -47,7 +50,9 @@ def _table(report: dict[str, Any]) -> str:
         for background, scores in protocols.items():
             classes = "  ".join(f"{code} {_percent(iou)}" for code, iou in scores["iou"].items())
             rows.append(f"gate {gate:<9}  background {background:<11}  mIoU {_percent(scores['miou'])}  {classes}")
-    similarity = ", ".join(f"scale {s}: {value:.3f}" for s, value in report["jeffreys_similarity"].items())
+    similarity = ", ".join(
+        f"scale {s}: {'–' if value is None else f'{value:.3f}'}" for s, value in report["jeffreys_similarity"].items()
+    )
     accuracy = "  ".join(f"{code} {_percent(value)}" for code, value in report["label_accuracy"].items())
     return "\n".join([*rows, f"label accuracy  {accuracy}", f"prototype similarity (Jeffreys)  {similarity}"])
 

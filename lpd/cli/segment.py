@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from lpd.errors import ConfigError, LpdError, ResultError
+from lpd.cli.progress import ReportingRun
+from lpd.errors import ConfigError, LpdError, ResultError, SlideError
 from lpd.inference.settings import DEVICES, TISSUE_CHOICES, SegmentSettings
-from lpd.runs import Progress, Run
+from lpd.runs import Run
 from lpd.slide.region import Region
 
 if TYPE_CHECKING:  # these bring in torch and OpenSlide, which `lpd --help` does without
+    from lpd.inference.backend import Backend
     from lpd.inference.pipeline import SegmentSummary
     from lpd.model.header import CheckpointInfo
     from lpd.slide.slide import Slide
@@ -64,19 +65,20 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         LpdError: the request cannot be met for any slide; nothing has been written.
     """
-    from lpd.inference.backend import choose_device
+    from lpd.inference.backend import load_backend
     from lpd.model.header import read_info
 
     settings = _settings(args)
     info = read_info(args.checkpoint)
-    choose_device(settings.device)
     folders = _folders(args.slides, args.out)
+    # Whoever waits in a queue must not hold a network in memory; else a bad one is found before anything is written.
+    backend = None if args.queue_lock else load_backend(args.checkpoint, settings.device)
     if info.notice:
         print(f"{info.name}: {info.notice}", file=sys.stderr)
     failed = 0
     for slide_path, folder in folders.items():
         try:
-            summary = _segment(_Request(slide_path, folder, info, settings, args))
+            summary, stop = _segment(_Request(slide_path, folder, info, backend, settings, args))
         except LpdError as error:
             print(f"lpd segment: {error}", file=sys.stderr)
             failed += 1
@@ -90,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
             f"{slide_path.name}: {summary.windows} tiles in {summary.seconds:.1f} s "
             f"({summary.tiles_per_second:.1f} tiles/s), {summary.tissue_mm2:.2f} mm² tissue -> {folder}"
         )
+        if stop:
+            print(f"lpd segment: stopped after {slide_path.name}", file=sys.stderr)
+            return _INTERRUPTED
     return 1 if failed else 0
 
 
@@ -98,21 +103,9 @@ class _Request:
     slide_path: Path
     folder: Path
     info: CheckpointInfo
+    backend: Backend | None
     settings: SegmentSettings
     args: argparse.Namespace
-
-
-class _ReportingRun(Run):
-    """A run whose progress is also a bar on stderr, where that is a terminal."""
-
-    bar: tqdm[Any] | None = None
-
-    def advance(self, done: int, total: int, unit: str = "tiles") -> Progress:
-        progress = super().advance(done, total, unit)
-        if self.bar is not None:
-            self.bar.total = total
-            self.bar.update(done - self.bar.n)
-        return progress
 
 
 def _settings(args: argparse.Namespace) -> SegmentSettings:
@@ -128,60 +121,65 @@ def _settings(args: argparse.Namespace) -> SegmentSettings:
 
 def _folders(slides: list[Path], out: Path) -> dict[Path, Path]:
     """Result folder of each slide: its name, with its ending where two names would be the same."""
-    unique = list(dict.fromkeys(path.absolute() for path in slides))
+    unique = list(dict.fromkeys(Path(os.path.normpath(path.absolute())) for path in slides))
     stems = Counter(path.stem for path in unique)
     folders = {path: out / (path.stem if stems[path.stem] == 1 else path.name) for path in unique}
     for folder, count in Counter(folders.values()).items():
         if count > 1:
             raise ConfigError(f"{count} slides are named {folder.name}: segment them one at a time with another --out")
+        if folder.name in ("", ".", ".."):
+            raise ConfigError(f"a slide named {folder.name!r} cannot have a folder in {out}: rename it")
     return folders
 
 
-def _segment(request: _Request) -> SegmentSummary:
+def _segment(request: _Request) -> tuple[SegmentSummary, bool]:
+    """Segment one slide; also tells whether somebody asked to stop, maybe too late for this slide."""
+    from lpd.inference.backend import load_backend
     from lpd.inference.pipeline import check_request, segment_slide
     from lpd.slide.opening import open_slide
 
     with open_slide(request.slide_path, mpp=request.args.mpp) as slide:
         check_request(slide, request.info, request.settings)
-        _check_replaceable(request.folder, force=request.args.force)
-        _make_folder(request.folder)
-        run = _ReportingRun(request.folder, "segment", device_lock=request.args.queue_lock)
+        _check_replaceable(request, slide)
+        run = ReportingRun(request.folder, "segment", device_lock=request.args.queue_lock)
         with run:
+            _check_replaceable(request, slide)  # another process may have finished it meanwhile
+            backend = request.backend or load_backend(request.info.path, request.settings.device)
             _delete_exports(request.folder)
-            with _bar(run, slide.name):
-                summary = segment_slide(slide, request.info.path, request.folder, request.settings, run)
+            with run.bar(slide.name, "tile"):
+                try:
+                    summary = segment_slide(slide, backend, request.folder, request.settings, run)
+                except SlideError as error:
+                    raise SlideError(f"{error}; what was finished before is in {request.folder}") from error
             _export(request, slide, summary, run)
-    return summary
+            if not summary.cancelled:
+                run.complete()
+            return summary, run.stop_requested()
 
 
-def _check_replaceable(folder: Path, *, force: bool) -> None:
-    from lpd.inference.store import STORE_NAME, ResultStore
-
-    if force or not (folder / STORE_NAME).exists():
+def _check_replaceable(request: _Request, slide: Slide) -> None:
+    """The manifest is written last: without one that says done, an earlier run did not get to its end."""
+    if request.args.force:
         return
-    if ResultStore.open(folder).changes().complete:
-        raise ResultError(f"{folder} already holds a finished result: pass --force to replace it or another --out")
-
-
-def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResultError(f"cannot write to {folder} ({error.strerror}): choose another --out") from error
+        manifest = json.loads((request.folder / "manifest.json").read_text(encoding="utf-8"))
+        done, fingerprint = manifest["state"] == "done", manifest["slide"]["fingerprint"]
+        name = Path(manifest["slide"]["path"]).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if done:
+        whose = "" if fingerprint == slide.fingerprint else f" of another slide, {name}"
+        raise ResultError(
+            f"{request.folder} already holds a finished result{whose}: pass --force to replace it or another --out"
+        )
 
 
 def _delete_exports(folder: Path) -> None:
-    for name in EXPORTS:
-        (folder / name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _bar(run: _ReportingRun, name: str) -> Iterator[None]:
-    with tqdm(desc=name, unit="tile", disable=None, file=sys.stderr) as run.bar:
-        try:
-            yield
-        finally:
-            run.bar = None
+    try:
+        for name in EXPORTS:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ResultError(f"cannot replace {folder / name} ({error.strerror}): delete it or choose another") from error
 
 
 def _export(request: _Request, slide: Slide, summary: SegmentSummary, run: Run) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lpd.cli.arguments import positive
+from lpd.cli.progress import ReportingRun
+from lpd.inference.settings import DEVICES
 
 if TYPE_CHECKING:
     from lpd.training.config import TrainConfig
@@ -64,8 +69,9 @@ def add_parser(commands: Any) -> None:
         "--validate-every", type=int, help="epochs between looks at the valid split; 0: at the end only"
     )
     parser.add_argument("--seed", type=int, help="of weights, order and augmentation")
-    parser.add_argument("--device", help="cpu, cuda, mps; the best there is by default")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where to train (default: auto)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument("--force", action="store_true", help="replace a finished training in OUT")
     parser.set_defaults(run=run)
 
 
@@ -75,29 +81,27 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 130 if the run was stopped (its checkpoint is saved all the same).
     """
-    import torch
-
     from lpd.data.tiles import TileSet
-    from lpd.errors import DatasetError
-    from lpd.runs import Run
-    from lpd.training.loop import train
+    from lpd.inference.backend import choose_device, cpu_threads
+    from lpd.training.loop import check_untrained, train
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
     config = _config(args)
+    if not args.force:
+        check_untrained(args.out)
+    device = choose_device(args.device)
     tiles = TileSet.open(args.data, "train")
-    try:
-        valid = TileSet.open(args.data, "valid")
-    except DatasetError as error:
-        valid = None
-        print(f"training without a valid split: {error}")
-    with Run(args.out, "train") as run_:
-        summary = train(config, tiles, valid, run_, device=args.device or _best_device())
-        stopped = run_.stop_requested()
-    print(f"{'stopped' if stopped else 'finished'} after {summary.steps} steps: {summary.last}")
+    valid = TileSet.open(args.data, "valid") if (args.data / "valid").exists() else None
+    if valid is None:
+        print(f"training without scores: {args.data} has no valid split", file=sys.stderr)
+    run_ = ReportingRun(args.out, "train")
+    with run_, run_.bar(args.out.name, "step"), cpu_threads(args.threads):
+        summary = train(config, tiles, valid, run_, device=device, replace=args.force)
+        if not summary.stopped:
+            run_.complete()
+    print(f"{'stopped' if summary.stopped else 'finished'} after {summary.steps} steps: {summary.last}")
     if summary.report:
         _print_scores(summary.report)
-    return 130 if stopped else 0
+    return 130 if summary.stopped else 0
 
 
 def _config(args: argparse.Namespace) -> TrainConfig:
@@ -118,14 +122,6 @@ def _option(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
-
-
-def _best_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _print_scores(report: Any) -> None:

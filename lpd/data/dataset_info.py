@@ -24,8 +24,8 @@ class DatasetInfo:
         name: for people.
         mpp: µm per pixel of every tile.
         scheme: the classes, in the order of the label digits and of the mask values.
-        background: value that mask files use for background.
-        ignore: value that mask files use for pixels nobody labelled.
+        background: value that mask files use for background, 0–255.
+        ignore: value that mask files use for pixels nobody labelled, 0–255.
         licence: one line, carried into every checkpoint trained on the set.
     """
 
@@ -39,6 +39,11 @@ class DatasetInfo:
     def __post_init__(self) -> None:
         if not 0.01 <= self.mpp <= 100:
             raise DatasetError(f"data set {self.name!r} states {self.mpp} µm/px: mpp must lie between 0.01 and 100")
+        for use, value in (("background", self.background), ("ignore", self.ignore)):
+            if type(value) is not int or not 0 <= value <= 255:
+                raise DatasetError(
+                    f"data set {self.name!r} uses mask value {value!r} for {use}: give a whole number from 0 to 255"
+                )
         special = {self.background, self.ignore}
         if len(special) < 2 or special & set(range(self.scheme.count)):
             raise DatasetError(
@@ -64,13 +69,13 @@ def read_info(folder: Path) -> DatasetInfo:
             name=str(data.get("name", folder.name)),
             mpp=float(data["mpp"]),
             scheme=scheme,
-            background=int(data.get("background", scheme.background)),
-            ignore=int(data.get("ignore", NOT_COMPUTED)),
+            background=data.get("background", scheme.background),
+            ignore=data.get("ignore", NOT_COMPUTED),
             licence=str(data.get("licence", "not stated")),
         )
     except KeyError as error:
         raise DatasetError(f"{path} lacks {error.args[0]!r}: add it") from error
-    except (ConfigError, TypeError, ValueError) as error:
+    except (ConfigError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{path} cannot be used: {error}") from error
 
 

@@ -25,7 +25,7 @@ SPLIT_FOLDERS = {"train": ("train", "training"), "valid": ("valid", "val"), "tes
 #: Decoded tiles are kept in memory while they fit in this many bytes (BCSS-WSSS needs 3.3 GiB).
 DEFAULT_CACHE_BYTES = 4 << 30
 
-_DIGITS = re.compile(r"\[([01]+)\]$")
+_DIGITS = re.compile(r"\[([01 ,]+)\]$")
 _THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -108,7 +108,8 @@ class TileSet:
         mask = _read_mask(path, self.info)
         if mask.shape != (self.tile_px, self.tile_px):
             raise DatasetError(
-                f"{path} is {mask.shape[1]} × {mask.shape[0]} px but its tile has {self.tile_px} × {self.tile_px}"
+                f"{path} is {mask.shape[1]} × {mask.shape[0]} px but its tile has {self.tile_px} × {self.tile_px}: "
+                "cut both alike"
             )
         return mask
 
@@ -158,6 +159,8 @@ def find_split(folder: Path, split: str) -> Path:
 def parse_label(path: Path, class_count: int) -> tuple[bool, ...]:
     """Image-level label from a name such as ``slide-x0-y0[1001].png``: one digit a class.
 
+    Spaces and commas between the digits do no harm, as in ``[1 0 0 1]``.
+
     Raises:
         DatasetError: the name has no such digits, or too many or too few.
     """
@@ -166,9 +169,12 @@ def parse_label(path: Path, class_count: int) -> tuple[bool, ...]:
         raise DatasetError(
             f"{path} carries no label: end its name with one 0 or 1 a class, as in name[{'1' * class_count}].png"
         )
-    digits = match.group(1)
+    digits = re.sub("[ ,]", "", match.group(1))
     if len(digits) != class_count:
-        raise DatasetError(f"{path} has {len(digits)} label digits but the data set has {class_count} classes")
+        raise DatasetError(
+            f"{path} has {len(digits)} label digits but the data set has {class_count} classes: rename it, or list "
+            "all classes in dataset.yaml"
+        )
     return tuple(d == "1" for d in digits)
 
 
@@ -192,7 +198,7 @@ def _masked_tiles(folder: Path, info: DatasetInfo) -> list[TileFile]:
 
 
 def _pngs(folder: Path) -> list[Path]:
-    paths = sorted(folder.glob("*.png"))
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
     if not paths:
         raise DatasetError(f"{folder} has no PNG tiles: check the path, or that the download finished")
     return paths
@@ -224,11 +230,8 @@ def _read_mask(path: Path, info: DatasetInfo) -> Pixels:
 def _decode(path: Path, mode: str | None) -> Pixels:
     try:
         with Image.open(path) as image:
-            array = np.asarray(image.convert(mode) if mode else image)
-    except (OSError, SyntaxError, ValueError) as error:
+            if image.mode.startswith(("I", "F")):  # converting would cut 16-bit values off at 255
+                raise DatasetError(f"{path} has more than 8 bits a pixel ({image.mode}): save it as an 8-bit PNG")
+            return np.asarray(image.convert(mode) if mode else image, dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} cannot be read as an image ({error}): replace or remove it") from error
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise DatasetError(f"{path} has {array.dtype} pixels: tiles and masks must be 8-bit")
-    return array

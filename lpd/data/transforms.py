@@ -29,6 +29,7 @@ class AugmentConfig(Settings):
     brightness: float = 0.05
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.stain < 1 or not 0 <= self.brightness < 1:
             raise ConfigError(f"stain {self.stain} and brightness {self.brightness} must lie in 0 to 1 (below 1)")
 

@@ -45,6 +45,7 @@ class Scores:
         miou: mean IoU over the first ``class_count`` values, absent ones left out.
         miou_with_background: the same over all values.
         fwiou: IoU of the first ``class_count`` values weighted by their true pixels.
+        fwiou_with_background: the same over all values.
         accuracy: correct pixels over all pixels.
     """
 
@@ -53,6 +54,7 @@ class Scores:
     miou: float
     miou_with_background: float
     fwiou: float
+    fwiou_with_background: float
     accuracy: float
 
 
@@ -67,13 +69,13 @@ def scores_from(matrix: Counts, class_count: int) -> Scores:
     true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
     iou = _ratio(hits, true + predicted - hits)
     dice = _ratio(2 * hits, true + predicted)
-    tissue, weights = iou[:class_count], true[:class_count].astype(np.float64)
     return Scores(
         iou=tuple(iou.tolist()),
         dice=tuple(dice.tolist()),
-        miou=_nan_mean(tissue),
+        miou=_nan_mean(iou[:class_count]),
         miou_with_background=_nan_mean(iou),
-        fwiou=float(_ratio(np.nansum(tissue * weights), weights.sum())),
+        fwiou=_weighted_mean(iou[:class_count], true[:class_count]),
+        fwiou_with_background=_weighted_mean(iou, true),
         accuracy=float(_ratio(hits.sum(), matrix.sum())),
     )
 
@@ -83,6 +85,10 @@ def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray[
     ratio = np.full(top.shape, np.nan)
     np.divide(top, bottom, out=ratio, where=bottom > 0)
     return ratio
+
+
+def _weighted_mean(values: npt.NDArray[np.float64], weights: Counts) -> float:
+    return float(_ratio(np.nansum(values * weights), weights.sum()))
 
 
 def _nan_mean(values: npt.NDArray[np.float64]) -> float:

@@ -17,8 +17,8 @@ from lpd.data.tiles import TileSet
 from lpd.errors import DatasetError
 from lpd.evaluation.confusion import Counts, Scores, confusion_matrix, scores_from
 from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, tile_logits
-from lpd.losses.diversity import diversity_loss
-from lpd.model.network import LPDNet
+from lpd.losses.diversity import prototype_similarity
+from lpd.model.network import LPDNet, check_tile_px
 from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.opening import open_slide
 from lpd.slide.tissue import tissue_mask
@@ -60,12 +60,15 @@ def evaluate(
         JSON values; fractions of 1, None where a class never occurs. ``gates`` holds, per gate and background
         protocol, IoU and Dice per class and their means; ``label_accuracy`` how often the predicted gate (score above
         one half) agrees with the true image label; ``jeffreys_similarity`` per scale how alike the prototypes of a
-        class are inside its true regions (1 alike, 0 disjoint).
+        class are inside its true regions (1 alike, 0 disjoint), the mean over the tiles that have a region, None if
+        none has or if K = 1.
 
     Raises:
-        DatasetError: the tiles are of other classes or another resolution than the network's.
+        DatasetError: the tiles are of other classes, another resolution or an odd size; see :func:`check_fit`.
+        ConfigError: the network cannot take tiles of this size.
     """
-    _check_fit(tiles, spec, scheme)
+    check_fit(tiles, spec, scheme)
+    check_tile_px(network, tiles.tile_px)
     tally = _Tally(tiles, calibration, network.config.prototypes_per_class)
     for logits in tile_logits(network, tiles, spec, calibration, flip=flip):
         tally.add(logits)
@@ -98,6 +101,7 @@ class _Tally:
         }
         self._agreed = np.zeros(tiles.info.scheme.count)
         self._similarity: dict[int, float] = {}
+        self._tiles_with_regions: dict[int, int] = {}
 
     def add(self, logits: TileLogits) -> None:
         labels = self._tiles.labels[list(logits.indices)]
@@ -128,9 +132,9 @@ class _Tally:
             # A map pixel belongs to a class if more than half of its area does.
             inside = functional.interpolate(regions, cosines.shape[2:], mode="area") > 0.5
             grouped = cosines.cpu().reshape(len(truth), count, self._per_class, *cosines.shape[2:])
-            self._similarity[scale] = self._similarity.get(scale, 0.0) + float(diversity_loss(grouped, inside)) * len(
-                truth
-            )
+            similarity, known = prototype_similarity(grouped, inside)
+            self._similarity[scale] = self._similarity.get(scale, 0.0) + float(similarity.sum())
+            self._tiles_with_regions[scale] = self._tiles_with_regions.get(scale, 0) + int(known.sum())
 
     def summary(self) -> dict[str, Any]:
         codes = self._tiles.info.scheme.codes
@@ -141,7 +145,10 @@ class _Tally:
         return {
             "gates": gates,
             "label_accuracy": dict(zip(codes, accuracy.tolist(), strict=True)),
-            "jeffreys_similarity": {str(s): total / len(self._tiles) for s, total in sorted(self._similarity.items())},
+            "jeffreys_similarity": {
+                str(scale): total / tiles if (tiles := self._tiles_with_regions[scale]) else None
+                for scale, total in sorted(self._similarity.items())
+            },
         }
 
 
@@ -156,6 +163,7 @@ def _as_json(scores: Scores, codes: tuple[str, ...], background: bool) -> dict[s
     }
     if background:
         table["miou_with_background"] = _number(scores.miou_with_background)
+        table["fwiou_with_background"] = _number(scores.fwiou_with_background)
     return table
 
 
@@ -170,7 +178,12 @@ def _glass(tiles: TileSet, index: int) -> npt.NDArray[np.bool_]:
     return ~tissue
 
 
-def _check_fit(tiles: TileSet, spec: InputSpec, scheme: ClassScheme) -> None:
+def check_fit(tiles: TileSet, spec: InputSpec, scheme: ClassScheme) -> None:
+    """Refuse tiles that cannot be scored; their size may differ from the network's own by multiples of 32 px.
+
+    Raises:
+        DatasetError: the tiles are of other classes, another resolution or a size that no checkpoint may have.
+    """
     if tiles.info.scheme.codes != scheme.codes:
         raise DatasetError(
             f"{tiles.info.name!r} has the classes {', '.join(tiles.info.scheme.codes)} but the checkpoint knows "
@@ -180,4 +193,9 @@ def _check_fit(tiles: TileSet, spec: InputSpec, scheme: ClassScheme) -> None:
         raise DatasetError(
             f"{tiles.info.name!r} has {tiles.info.mpp} µm/px but the checkpoint expects {spec.mpp}: "
             "cut the tiles again at that resolution"
+        )
+    if tiles.tile_px < 32 or tiles.tile_px % 32:
+        raise DatasetError(
+            f"{tiles.info.name!r} has tiles of {tiles.tile_px} px, which is not a multiple of 32: "
+            f"cut them to {spec.tile_px} px, as the checkpoint was trained on"
         )

@@ -17,22 +17,20 @@ from lpd.runs import replacing
 
 _TILE_PX = 512
 _SMALLEST_PX = 512  # levels are added until the longer side is at most this
-_KEPT = 4  # levels from this downsample on are gathered in memory while level 0 is written: 1/16 of the mask
 
 
 def write_ome_tiff(store: MaskSource, path: Path) -> None:
     """Write the mask, uint8: 0 … C−1 classes, C background, 255 not computed, with the names as OME map annotation.
 
     Levels of downsample 2, 4, … follow as SubIFDs; pixel i of a level is pixel i · 2^k of the mask, so that every
-    level holds true labels. Tiles of 512 px, deflate; the physical pixel size is the mask's µm per pixel. The mask
-    is read twice, tile by tile; memory is a sixteenth of the mask.
+    level holds true labels. Tiles of 512 px, deflate; the physical pixel size is the mask's µm per pixel. Each level is
+    read from the store's own of that downsample, tile by tile; memory does not grow with the mask.
 
     Raises:
         ResultError: the file cannot be written.
     """
     height, width = store.mask_shape
     steps = _steps(height, width)
-    kept = np.full((-(-height // _KEPT), -(-width // _KEPT)), NOT_COMPUTED, np.uint8)
     try:
         # BigTIFF only where needed: labels deflate to far less than their raw size.
         with (
@@ -40,10 +38,9 @@ def write_ome_tiff(store: MaskSource, path: Path) -> None:
             tifffile.TiffWriter(temporary, ome=True, bigtiff=height * width > 2**33) as tiff,
         ):
             for step in steps:
-                tiles = _reduced(store, step, kept) if step < _KEPT else _cut(kept[:: step // _KEPT, :: step // _KEPT])
                 pixel_um = store.meta.mask_mpp * step
                 tiff.write(
-                    tiles,
+                    _tiles(store, step),
                     shape=(-(-height // step), -(-width // step)),
                     dtype=np.uint8,
                     tile=(_TILE_PX, _TILE_PX),
@@ -67,25 +64,13 @@ def _steps(height: int, width: int) -> list[int]:
     return steps
 
 
-def _reduced(store: MaskSource, step: int, kept: Mask) -> Iterator[Mask]:
-    """Tiles of the level with this downsample, below _KEPT; those of level 0 also fill ``kept``."""
+def _tiles(store: MaskSource, step: int) -> Iterator[Mask]:
+    """Every ``step``-th pixel of the mask, in tiles of 512 px, row by row; the last ones are filled up with 255."""
     height, width = store.mask_shape
     side = _TILE_PX * step
     for y in range(0, height, side):
         for x in range(0, width, side):
-            square = store.read_mask_px(x, y, (side, side))
-            if step == 1:
-                inside = square[: height - y : _KEPT, : width - x : _KEPT]
-                kept[y // _KEPT :, x // _KEPT :][: inside.shape[0], : inside.shape[1]] = inside
-            yield np.ascontiguousarray(square[::step, ::step])
-
-
-def _cut(level: Mask) -> Iterator[Mask]:
-    height, width = level.shape
-    padded = np.pad(level, ((0, -height % _TILE_PX), (0, -width % _TILE_PX)), constant_values=NOT_COMPUTED)
-    for y in range(0, height, _TILE_PX):
-        for x in range(0, width, _TILE_PX):
-            yield np.ascontiguousarray(padded[y : y + _TILE_PX, x : x + _TILE_PX])
+            yield store.read_mask_px(x, y, (_TILE_PX, _TILE_PX), step)
 
 
 def _colormap(classes: ClassScheme) -> npt.NDArray[np.uint16]:

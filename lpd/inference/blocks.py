@@ -53,7 +53,10 @@ class BlockReader:
         self._lock = threading.Lock()
 
     def read(self, box: Box) -> Array:
-        """Pixels of ``box``, (height, width, …); outside of the slide the fill value."""
+        """Pixels of ``box``, (height, width, …); outside of the mask the fill value.
+
+        Where the mask's last column or row reaches past the slide, it shows the slide's edge.
+        """
         out = np.empty((box.height, box.width, *self._fill.shape), dtype=self._fill.dtype)
         out[...] = self._fill
         inside = box.intersection(self._frame.bounds)
@@ -79,10 +82,22 @@ class BlockReader:
         return block.result()
 
     def _load(self, block: Future[Array], column: int, row: int) -> None:
-        scale = self._frame.scale
-        x0, x1 = (round((column + i) * BLOCK_PX * scale) for i in (0, 1))
-        y0, y1 = (round((row + i) * BLOCK_PX * scale) for i in (0, 1))
+        x0, width, last_x = _extent(column, self._frame.scale, self._frame.width_l0)
+        y0, height, last_y = _extent(row, self._frame.scale, self._frame.height_l0)
         try:
-            block.set_result(self._read(Region(x0, y0, x1 - x0, y1 - y0), (BLOCK_PX, BLOCK_PX)))
+            pixels = self._read(Region(x0, y0, width, height), (BLOCK_PX, BLOCK_PX))
+            pixels[last_y + 1 :] = pixels[last_y]
+            pixels[:, last_x + 1 :] = pixels[:, last_x : last_x + 1]
+            block.set_result(pixels)
         except Exception as error:  # whoever waits for this block gets the same error
             block.set_exception(error)
+
+
+def _extent(index: int, scale: float, limit_l0: int) -> tuple[int, int, int]:
+    """Start and length of a block at level 0 along one axis, and the last of its pixels that touches the slide.
+
+    Both are rounded, and so the mask's last pixel, which may hold but a sliver of the slide, can fall outside of it.
+    """
+    start = min(round(index * BLOCK_PX * scale), limit_l0 - 1)
+    length = max(1, round((index + 1) * BLOCK_PX * scale) - start)
+    return start, length, min(BLOCK_PX, -((start - limit_l0) * BLOCK_PX // length)) - 1

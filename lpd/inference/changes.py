@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +18,28 @@ class Changes:
     """What is new in a result.
 
     Attributes:
+        run: pass it back the next time; another one stands for a result that was begun anew. Empty if there is none.
         revision: pass it as ``since`` the next time; 0 for a result without a finished panel.
         rects: level-0 rectangles finished after ``since``, oldest first.
         complete: the whole request has been computed; stays False for a cancelled or crashed run.
     """
 
+    run: str
     revision: int
     rects: tuple[Region, ...]
     complete: bool
 
 
 class ChangeLog:
-    """The file ``changes.jsonl``; revisions count its lines from 1."""
+    """The file ``changes.jsonl``: its first line names the run, revisions count those that follow from 1."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._written = 0
 
     def start(self) -> None:
-        """Begin anew with an empty file."""
-        self._path.write_bytes(b"")
+        """Begin anew, as a run of its own."""
+        self._path.write_bytes(_line({"run": uuid.uuid4().hex}))
         self._written = 0
 
     def append(self, region: Region) -> None:
@@ -47,18 +50,18 @@ class ChangeLog:
         """Say that nothing will follow because everything is there."""
         self._write({"complete": True})
 
-    def read(self, since: int) -> Changes:
-        """Lines after revision ``since``; everything if the file has been started anew since then."""
-        lines = list(self._lines())
-        if since > len(lines):
+    def read(self, since: int = 0, run: str = "") -> Changes:
+        """Lines after revision ``since`` of ``run``; everything if the file is another run's."""
+        first, *lines = list(self._lines()) or [{"run": ""}]
+        if run != first["run"]:
             since = 0
         rects = tuple(Region(**_without_revision(line)) for line in lines[max(0, since) :] if "x_l0" in line)
-        return Changes(len(lines), rects, bool(lines) and "complete" in lines[-1])
+        return Changes(first["run"], len(lines), rects, bool(lines) and "complete" in lines[-1])
 
     def _write(self, line: dict[str, Any]) -> None:
         self._written += 1
         with self._path.open("ab") as file:
-            file.write(json.dumps({"revision": self._written, **line}).encode() + b"\n")
+            file.write(_line({"revision": self._written, **line}))
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         try:
@@ -67,6 +70,10 @@ class ChangeLog:
             return
         for line in content.split(b"\n")[:-1]:  # what follows the last newline is still being written
             yield json.loads(line)
+
+
+def _line(values: dict[str, Any]) -> bytes:
+    return json.dumps(values).encode() + b"\n"
 
 
 def _without_revision(line: dict[str, Any]) -> dict[str, Any]:

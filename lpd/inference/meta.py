@@ -24,7 +24,7 @@ class ResultMeta:
 
     Attributes:
         slide_name: ``Slide.name``, the file name without its ending.
-        slide_fingerprint: identity of the slide's bytes, as given by ``Slide.fingerprint``.
+        slide_fingerprint: ``Slide.fingerprint``, which tells one file's bytes from another's.
         width_l0, height_l0: size of the slide in level-0 pixels.
         slide_mpp: µm per level-0 pixel.
         mask_mpp: µm per mask pixel; the resolution that the model was trained at.

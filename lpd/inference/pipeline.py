@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lpd.config import Settings
-from lpd.inference.backend import Backend, cpu_threads, load_backend
+from lpd.errors import ConfigError
+from lpd.inference.backend import Backend, cpu_threads
 from lpd.inference.blend import BlendedPanel, TentBlender, smooth
 from lpd.inference.blocks import BlockReader, blocks_to_keep
 from lpd.inference.frame import Box, MaskFrame
@@ -33,6 +34,8 @@ from lpd.slide.tissue import TissueMask, tissue_mask
 Bytes = npt.NDArray[np.uint8]
 _CPU_BATCH, _GPU_BATCH = 4, 64
 _CPU_PANEL_PX, _GPU_PANEL_PX = 512, 2048
+#: A slide this many times as coarse as the model's tiles still shows it something; beyond, it is a slip in the mpp.
+_COARSEST = 4
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class SegmentSummary(Settings):
     Attributes:
         windows: windows that the network has seen, of ``planned_windows``.
         tissue_mm2: area of all classes together in the finished part of the mask.
-        seconds: from opening the checkpoint to the last panel.
+        seconds: from the first look at the slide to the last panel.
         tiles_per_second: windows per second of ``predict_seconds``, the part after the tissue was found.
         cancelled: a person stopped it; what had been finished is there.
         device: where the network ran.
@@ -66,39 +69,45 @@ def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings)
 
     Raises:
         MissingMppError: nobody knows the slide's resolution.
-        ConfigError: the region lies outside of the slide, or stride or grid offset do not fit the network's tile.
+        ConfigError: the slide is more than four times as coarse as what the model knows, the region lies outside of the
+            slide, or stride or grid offset do not fit the network's tile.
     """
-    frame = MaskFrame(slide.width_l0, slide.height_l0, info.input.mpp / slide.require_mpp())
+    mpp = slide.require_mpp()
+    if mpp > _COARSEST * info.input.mpp:
+        raise ConfigError(
+            f"{slide.path.name} has {mpp:g} µm per pixel, but {info.name} sees tissue at {info.input.mpp:g}, more than "
+            f"{_COARSEST} times as fine: correct the slide's resolution with --mpp, or use a finer scan"
+        )
+    frame = MaskFrame(slide.width_l0, slide.height_l0, info.input.mpp / mpp)
     settings.wanted(frame, slide.path.name)
     settings.grid(frame.bounds, info.input, _CPU_PANEL_PX)
     return frame
 
 
-def segment_slide(
-    slide: Slide, checkpoint_path: Path, folder: Path, settings: SegmentSettings, run: Run
-) -> SegmentSummary:
+def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: SegmentSettings, run: Run) -> SegmentSummary:
     """Segment a slide, or a part of it, into ``folder``'s :class:`~lpd.inference.store.ResultStore`.
 
     The mask does not depend on the size of batches and panels, nor on the number of threads (but for the last digits
-    of floating-point sums inside the network), and that of a region equals that part of the whole slide's. A stop
-    request is seen before each batch; panels finished until then stay.
+    of floating-point sums inside the network), and that of a region equals that part of the whole slide's (but for the
+    same digits, where ``batch_size`` is above the device's own). A stop request is seen before each batch; panels
+    finished until then stay.
 
     Args:
         slide: open, with a resolution.
-        checkpoint_path: the model; the mask has its resolution, ``info.input.mpp``.
+        backend: the model where it runs, from :func:`~lpd.inference.backend.load_backend`; the mask has its
+            resolution, ``info.input.mpp``. One backend serves any number of slides.
         folder: the result folder; a result in it is replaced.
         settings: what and how.
         run: told about progress, in windows.
 
     Raises:
         MissingMppError, ConfigError: see :func:`check_request`.
-        CheckpointError: the checkpoint cannot be used.
+        CheckpointError: the model answers with something that is no number.
         SlideError: the slide is damaged somewhere on the way.
         ResultError: the result cannot be written.
     """
     started = time.monotonic()
-    job = _prepare(slide, load_backend(checkpoint_path, settings.device), settings)
-    info = job.backend.info
+    job, info = _prepare(slide, backend, settings), backend.info
     store = ResultStore.create(folder, _describe(slide, info, settings))
     writer = PanelWriter(store, job.plan.wanted, FineTissue(slide, job.tissue), info.calibration)
     ready = time.monotonic()
@@ -116,7 +125,7 @@ def segment_slide(
         predict_seconds=seconds,
         tiles_per_second=seen / max(seconds, 1e-9),
         cancelled=cancelled,
-        device=str(job.backend.device),
+        device=str(backend.device),
     )
 
 
@@ -133,7 +142,9 @@ class _Job:
 
     @property
     def batch_size(self) -> int:
-        return self.settings.batch_size or (_CPU_BATCH if self.backend.device.type == "cpu" else _GPU_BATCH)
+        """As set, but where a batch is larger than the device's own, no more than there are windows."""
+        usual = _CPU_BATCH if self.backend.device.type == "cpu" else _GPU_BATCH
+        return min(self.settings.batch_size or usual, max(usual, self.plan.window_count))
 
     def reader(self) -> BlockReader:
         white = np.full(3, 255, dtype=np.uint8)

@@ -17,6 +17,8 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda", "mps")
 TissueChoice = Literal["auto", "all"]
 TISSUE_CHOICES: tuple[TissueChoice, ...] = ("auto", "all")
+#: Far above what helps, and low enough that a slip of the finger takes neither all memory nor all threads.
+_LARGEST = {"stride_px": 4096, "batch_size": 4096, "threads": 1024, "reader_threads": 256, "panel_px": 16_384}
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class SegmentSettings(Settings):
             are. More makes the mask depend less on where the grid of windows lies, and rounds off small areas.
         tissue: ``auto`` leaves out glass and marks it background, ``all`` shows every pixel to the network.
         device: where the network runs; ``auto`` takes a GPU if there is one.
-        batch_size: windows per forward pass; None for 4 on a CPU, 64 on a GPU.
-        threads: CPU threads of the network; None for all cores.
-        reader_threads: threads that read the slide.
+        batch_size: windows per forward pass, at most 4096; None for 4 on a CPU, 64 on a GPU.
+        threads: CPU threads of the network, at most 1024; None for all cores.
+        reader_threads: threads that read the slide, at most 256.
         panel_px: about how much is stored at once, width and height; None for 512 on a CPU (so that the mask is
             seen to grow) and 2048 on a GPU. It does not change the result.
         grid_offset_px: moves the grid of windows; for tests of seams.
@@ -53,16 +55,17 @@ class SegmentSettings(Settings):
     grid_offset_px: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tissue not in TISSUE_CHOICES:
             raise ConfigError(f"tissue {self.tissue!r} is not one of {', '.join(TISSUE_CHOICES)}")
         if self.device not in DEVICES:
             raise ConfigError(f"device {self.device!r} is not one of {', '.join(DEVICES)}")
         if self.smooth_px < 0 or self.smooth_px % CELL_PX:
             raise ConfigError(f"smooth_px {self.smooth_px} must be 0 or a multiple of {CELL_PX}")
-        for name in ("stride_px", "batch_size", "threads", "reader_threads", "panel_px"):
+        for name, largest in _LARGEST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} {value} must be at least 1")
+            if value is not None and not 1 <= value <= largest:
+                raise ConfigError(f"{name} {value} must lie in 1 to {largest}")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SegmentSettings:

@@ -94,11 +94,20 @@ class ResultStore:
         with self._reading():
             return self._mask.sample(ys, xs, step)
 
-    def read_mask_px(self, x_px: int, y_px: int, size: tuple[int, int]) -> Bytes:
-        """The mask's own pixels, unscaled, from column ``x_px`` and row ``y_px``: uint8 (h, w), 255 outside."""
+    def read_mask_px(self, x_px: int, y_px: int, size: tuple[int, int], step: int = 1) -> Bytes:
+        """The mask's own pixels, unscaled, every ``step``-th from column ``x_px`` and row ``y_px`` on.
+
+        Where ``step`` is a power of two and the corner a multiple of it, a coarser level is read, which holds the same.
+
+        Returns:
+            uint8 (h, w) for ``size`` = (w, h), 255 outside.
+        """
         width, height = size
+        exact = step & (step - 1) == 0 and x_px % step == y_px % step == 0
         with self._reading():
-            return self._mask.sample(np.arange(y_px, y_px + height), np.arange(x_px, x_px + width), 1.0)
+            return self._mask.sample(
+                y_px + step * np.arange(height), x_px + step * np.arange(width), float(step if exact else 1)
+            )
 
     def read_scores(self, class_index: int, region: Region, size: tuple[int, int]) -> Bytes:
         """One class's scores in ``region`` (level 0), nearest neighbour, uint8 (h, w): 0–254 for 0–1, else 255.
@@ -112,10 +121,10 @@ class ResultStore:
         with self._reading():
             return self._scores.sample(ys, xs, step, lead=(class_index,))
 
-    def changes(self, since: int = 0) -> Changes:
-        """What has been finished after revision ``since``; everything if the result has been replaced meanwhile."""
+    def changes(self, since: int = 0, run: str = "") -> Changes:
+        """What has been finished after revision ``since`` of ``run``; everything if this is another run's result."""
         with self._reading():
-            return self._changes.read(since)
+            return self._changes.read(since, run)
 
     def write_mask(self, x_px: int, y_px: int, mask: Bytes) -> None:
         """Put mask values (h, w) at column ``x_px``, row ``y_px`` of the mask.

@@ -15,9 +15,24 @@ _MIN_PIXELS = 2  # a distribution over one pixel is the same for every prototype
 def diversity_loss(cosines: Tensor, masks: Tensor, *, temperature: float = TEMPERATURE, halved: bool = False) -> Tensor:
     """``L_div = mean_b mean_c mean_{i<j} exp(−J(v_i, v_j))``, 1 for identical prototypes, towards 0 for disjoint ones.
 
+    The mean over b runs over all images: one for which :func:`prototype_similarity` knows nothing contributes 0.
+
+    Args and errors are those of :func:`prototype_similarity`.
+
+    Returns:
+        Scalar in [0, 1], computed in fp32 (or fp64) even under autocast: bf16 errs by 20 %.
+    """
+    similarity, _ = prototype_similarity(cosines, masks, temperature=temperature, halved=halved)
+    return similarity.sum() / max(1, len(similarity))
+
+
+def prototype_similarity(
+    cosines: Tensor, masks: Tensor, *, temperature: float = TEMPERATURE, halved: bool = False
+) -> tuple[Tensor, Tensor]:
+    """``mean_c mean_{i<j} exp(−J(v_i, v_j))`` of each image, and whether the image says anything about it.
+
     Over the pixels Ω of class c in image b, ``v_k = softmax_{n ∈ Ω}(cos(f_n, p_k) / τ)`` and
-    ``J(v, u) = KL(v ‖ u) + KL(u ‖ v)``. The mean over c runs over the classes that have at least 2 pixels in the image;
-    an image without such a class contributes 0, and so does everything if K = 1.
+    ``J(v, u) = KL(v ‖ u) + KL(u ‖ v)``. The mean over c runs over the classes that have at least 2 pixels in the image.
 
     Args:
         cosines: (B, C, K, h, w) in [-1, 1].
@@ -26,7 +41,8 @@ def diversity_loss(cosines: Tensor, masks: Tensor, *, temperature: float = TEMPE
         halved: J is the mean of the two KL divergences instead of their sum.
 
     Returns:
-        Scalar in [0, 1], computed in fp32 (or fp64) even under autocast: bf16 errs by 20 %.
+        similarity: (B,) in [0, 1], fp32 (or fp64) even under autocast; 0 where nothing is known.
+        known: (B,) bool, False for an image without such a class, and for all if K = 1.
 
     Raises:
         ShapeError: the masks do not fit the cosines.
@@ -42,9 +58,8 @@ def diversity_loss(cosines: Tensor, masks: Tensor, *, temperature: float = TEMPE
     prototypes = cosines.shape[2]
     pairs = max(1, prototypes * (prototypes - 1))
     per_class = (similarity.sum((2, 3)) - similarity.diagonal(dim1=2, dim2=3).sum(2)) / pairs
-    counts = (masks.sum((2, 3)) >= _MIN_PIXELS).to(per_class.dtype)
-    per_image = (per_class * counts).sum(1) / counts.sum(1).clamp_min(1)
-    return per_image.sum() / max(1, len(per_image))
+    counts = ((masks.sum((2, 3)) >= _MIN_PIXELS) & (prototypes > 1)).to(per_class.dtype)
+    return (per_class * counts).sum(1) / counts.sum(1).clamp_min(1), counts.sum(1) > 0
 
 
 def jeffreys_divergences(cosines: Tensor, masks: Tensor, temperature: float = TEMPERATURE) -> Tensor:

@@ -62,7 +62,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[LPD
 
     Raises:
         CheckpointError: the file is missing, truncated or foreign, its encoder unknown, or a tensor is missing,
-            unexpected or of the wrong shape.
+            unexpected, not finite, or of the wrong shape or type.
     """
     info = read_info(path)
     try:
@@ -73,7 +73,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[LPD
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): save or download it again") from error
-    _check_names_and_shapes(path, network.state_dict(), tensors)
+    _check_tensors(path, network.state_dict(), tensors)
     network.load_state_dict(tensors)  # copies into float32 parameters
     freeze_folded_batch_norm(network.encoder)
     return network.to(device).eval(), info
@@ -89,7 +89,7 @@ def _stored(path: Path, name: str, value: Tensor, dtype: str) -> Tensor:
     return tensor.contiguous().clone()
 
 
-def _check_names_and_shapes(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+def _check_tensors(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or extra:
         which = f"lacks {missing[0]}" if missing else f"has an unexpected {extra[0]}"
@@ -101,5 +101,13 @@ def _check_names_and_shapes(path: Path, expected: dict[str, Tensor], found: dict
         if tensor.shape != found[name].shape:
             raise CheckpointError(
                 f"{path} does not fit the network that it describes: {name} is {tuple(found[name].shape)} "
-                f"and should be {tuple(tensor.shape)}"
+                f"and should be {tuple(tensor.shape)}: save it again or update timm"
             )
+        _check_values(path, name, tensor.dtype, found[name])
+
+
+def _check_values(path: Path, name: str, dtype: torch.dtype, found: Tensor) -> None:
+    if found.dtype != dtype and not (found.is_floating_point() and dtype.is_floating_point):
+        raise CheckpointError(f"{path} is damaged: {name} is {found.dtype} and should be {dtype}: download it again")
+    if not bool(torch.isfinite(found.to(dtype)).all()):
+        raise CheckpointError(f"{path} is damaged: {name} is not finite: train or download it again")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lpd.errors import CheckpointError
-from lpd.model.encoders import Encoder, freeze_folded_batch_norm
+from lpd.model.encoders import Encoder, freeze_folded_batch_norm, reason
 
 Layout = Literal["NVIDIA SegFormer", "Hugging Face SegFormer", "timm"]
 
@@ -44,7 +44,7 @@ class LoadedWeights:
         path: the file.
         layout: whose names it uses.
         left_over: names in the file that the encoder has no place for (classification heads).
-        batch_norm_frozen: its batch norms were folded, so the encoder now keeps them frozen.
+        batch_norm_frozen: its batch norms were folded, so the encoder keeps their statistics as loaded.
         notice: one line on the licence, for people.
     """
 
@@ -56,7 +56,7 @@ class LoadedWeights:
 
     def describe(self) -> str:
         """One line for logs and manifests."""
-        frozen = "; batch norms were folded and stay frozen" if self.batch_norm_frozen else ""
+        frozen = "; batch norms were folded, their statistics stay as loaded" if self.batch_norm_frozen else ""
         return f"encoder weights from {self.path.name} ({self.layout} names){frozen}; {self.notice}"
 
 
@@ -72,8 +72,9 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> LoadedWeights:
             ``state_dict`` or ``model``.
 
     Raises:
-        CheckpointError: the file is unreadable or contains code, a parameter is missing from it or has another
-            shape, or it holds weights that are neither the encoder's nor a head's. The encoder is then untouched.
+        CheckpointError: the file is unreadable or contains code, a parameter is missing from it, is not finite or has
+            another shape, or it holds weights that are neither the encoder's nor a head's. The encoder is then
+            untouched.
     """
     found = _strip_wrappers(_read_tensors(path))
     layout = _layout(found)
@@ -97,7 +98,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} is damaged or holds code, which is never loaded: save the state_dict alone"
         ) from error
     except _UNREADABLE as error:
-        raise CheckpointError(f"encoder weights {path} cannot be read ({error}): check the path") from error
+        raise CheckpointError(
+            f"encoder weights {path} cannot be read ({reason(error)}): check the path, or download them again"
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -209,6 +212,10 @@ def _check_fit(
             raise CheckpointError(
                 f"{path} does not fit this encoder: {name} is {tuple(value.shape)} and should be "
                 f"{tuple(expected[name].shape)}; check that file and encoder are the same architecture"
+            )
+        if value.is_complex() or not bool(torch.isfinite(value).all()):
+            raise CheckpointError(
+                f"{path} holds values in {name} that are not finite numbers: download it again or choose another file"
             )
     foreign = [n for n in left_over if n.split(".")[0] not in _HEADS and n.rpartition(".")[2] not in _COMPUTED]
     if foreign:

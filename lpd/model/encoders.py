@@ -93,13 +93,13 @@ _ANY_SIZE: dict[str, dict[str, bool]] = {
     "eva": {"dynamic_img_size": True},
 }
 
-#: What timm networks raise when they are given an option that they do not know or cannot honour.
-_TIMM_REFUSALS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, AssertionError, RuntimeError)
+#: What timm networks raise when they are given an option or an image size that they do not know or cannot honour.
+TIMM_REFUSALS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, AssertionError, RuntimeError)
 
 #: Options that would make timm read files or the network, or undo what is asked of it here; a foreign checkpoint's
 #: header may hold anything.
 _RESERVED = frozenset(
-    {"pretrained", "checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"}
+    {"pretrained", "checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay", "in_chans"}
     | {"features_only", "out_indices", "feature_cls", "exportable", "scriptable"}
 )
 
@@ -136,9 +136,9 @@ def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d | nn.SyncBatchNorm]:
 
 
 def freeze_folded_batch_norm(encoder: Encoder) -> bool:
-    """Freeze the batch norms if their statistics were folded into the convolutions (mean 0, variance 1, bias used).
+    """Freeze the batch norms' statistics if they were folded into the convolutions (mean 0, variance 1, bias used).
 
-    Batch statistics would undo what was folded, so such an encoder must never run them.
+    Batch statistics would undo what was folded, so such an encoder must never run them; gains and biases still train.
 
     Returns:
         Whether they were folded, and are now frozen.
@@ -150,6 +150,12 @@ def freeze_folded_batch_norm(encoder: Encoder) -> bool:
     if folded:
         encoder.freeze_batch_norm()
     return folded
+
+
+def reason(error: Exception) -> str:
+    """First line of what a library complains of (some go on with a list of signatures), its kind if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _is_identity(statistic: Tensor | None, value: float) -> bool:
@@ -176,12 +182,16 @@ def _mix_transformer(name: str, maps: int, last_stride: int, options: dict[str, 
         "sr_ratios": (8, 4, 2, 1),
         "mlp_ratios": (4.0, 4.0, 4.0, 4.0),
         "drop_path_rate": 0.1,
-        "norm_layer": partial(nn.LayerNorm, eps=float(options.pop("layer_norm_eps", 1e-6))),
+        "layer_norm_eps": 1e-6,
+        **options,
     }
     try:
-        body = PyramidVisionTransformerV2(qkv_bias=True, num_classes=0, global_pool="", **{**settings, **options})
-    except _TIMM_REFUSALS as error:
-        raise ConfigError(f"encoder {name} cannot be built with the options {options}: {error}") from error
+        settings["norm_layer"] = partial(nn.LayerNorm, eps=float(settings.pop("layer_norm_eps")))
+        body = PyramidVisionTransformerV2(qkv_bias=True, num_classes=0, global_pool="", **settings)
+    except TIMM_REFUSALS as error:
+        raise ConfigError(
+            f"encoder {name} cannot be built with the options {options} ({reason(error)}): correct or omit them"
+        ) from error
     if last_stride == 1:
         deepest: Any = body.stages[3]
         deepest.downsample.proj.stride = (1, 1)
@@ -217,8 +227,10 @@ def _first_that_builds(name: str, maps: int, attempts: Sequence[Mapping[str, Any
                 name, pretrained=False, features_only=True, out_indices=tuple(range(-maps, 0)), **options
             )
             return body
-        except _TIMM_REFUSALS as error:
+        except TIMM_REFUSALS as error:
             refusal = error
+    assert refusal is not None
     raise ConfigError(
-        f"encoder {name} cannot give its {maps} deepest maps with the options {dict(attempts[-1])}: {refusal!r}"
+        f"encoder {name} cannot give its {maps} deepest maps with the options {dict(attempts[-1])} "
+        f"({reason(refusal)}): correct the options or choose another encoder"
     ) from refusal

@@ -19,6 +19,10 @@ FORMAT_VERSION = 1
 METADATA_KEY = "lpd"
 PROTOTYPE_SOURCES = ("learnable", "kmeans", "kmeans_init")
 
+#: Types that weights and counters may have in a safetensors file.
+_FLOATS = ("F16", "BF16", "F32", "F64")
+_DTYPES = (*_FLOATS, "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
+
 _LENGTH = struct.Struct("<Q")
 _MAX_HEADER_BYTES = 64 * 2**20  # a forged length must not make us read a whole disk into memory
 _SUFFIX = ".safetensors"
@@ -144,7 +148,9 @@ def read_info(path: Path) -> CheckpointInfo:
             f"{path} is a safetensors file without an LPD description: choose a checkpoint saved by lpd "
             f"(encoder weights go into training, not here)"
         )
-    return CheckpointInfo.from_document(path, _json_object(path, text))
+    info = CheckpointInfo.from_document(path, _json_object(path, text))
+    _check_table(path, header, info.model)
+    return info
 
 
 def list_checkpoints(folder: Path) -> list[CheckpointInfo | BadCheckpoint]:
@@ -213,9 +219,10 @@ def _header_length(path: Path, start: bytes, size: int) -> int:
 def _json_object(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
-        json.dumps(value, ensure_ascii=False).encode()  # half a character would break every list it is shown in
+        # NaN is no JSON, and half a character would break every list it is shown in.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} has an unreadable header: choose a checkpoint saved by lpd") from error
+        raise CheckpointError(f"{path} has an unreadable header ({error}): choose a checkpoint saved by lpd") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} has a header that is not a JSON object: choose a checkpoint saved by lpd")
     return value
@@ -228,6 +235,22 @@ def _check_complete(path: Path, header: Mapping[str, Any], data_bytes: int) -> N
         raise CheckpointError(f"{path} has a malformed tensor table: save or download it again") from error
     if max(ends, default=0) != data_bytes:
         raise _truncated(path, f"its tensors should have {max(ends, default=0)} bytes and have {data_bytes}")
+
+
+def _check_table(path: Path, header: Mapping[str, Any], model: ModelConfig) -> None:
+    for name, entry in header.items():
+        if name != "__metadata__" and entry.get("dtype") not in _DTYPES:
+            raise CheckpointError(
+                f"{path} is damaged: {name} has the unknown type {entry.get('dtype')!r}: save or download it again"
+            )
+    found = header.get("prototypes", {})
+    size = [model.prototype_count, model.prototype_dim]
+    if found.get("shape") != size or found["dtype"] not in _FLOATS:
+        held = f"{found['dtype']} {found.get('shape')}" if found else "missing"
+        raise CheckpointError(
+            f"{path} does not fit the network that it describes: its prototypes are {held} and should be "
+            f"{' or '.join(_FLOATS)} {size}: save or download it again"
+        )
 
 
 def _truncated(path: Path, detail: str) -> CheckpointError:

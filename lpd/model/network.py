@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lpd.config import ModelConfig
-from lpd.errors import ShapeError
+from lpd.errors import ConfigError, ShapeError
 from lpd.model.cam import at_least_float32, pool_prototype_cams, prototype_cosines
-from lpd.model.encoders import build_encoder
+from lpd.model.encoders import TIMM_REFUSALS, build_encoder, reason
 
 _PROTOTYPE_STD = 0.1  # small enough that ten times the encoder's learning rate turns a prototype within one training
 _ADAPTER_STD = 0.02
@@ -113,6 +113,27 @@ class LPDNet(nn.Module):
     def head_parameters(self) -> list[nn.Parameter]:
         """Adapters and gains: what is neither encoder nor prototype."""
         return [*self.adapters.parameters(), *self.gains.parameters()]
+
+
+@torch.no_grad()
+def check_tile_px(network: LPDNet, tile_px: int) -> None:
+    """Show the network one blank tile, so that a size it cannot take is refused before any work is done.
+
+    Weights, batch statistics, mode and random state stay as they were.
+
+    Raises:
+        ConfigError: the encoder refuses tiles of this size.
+    """
+    training = network.training
+    try:
+        network.eval()(torch.zeros(1, 3, tile_px, tile_px, device=network.prototypes.device))
+    except TIMM_REFUSALS as error:
+        raise ConfigError(
+            f"encoder {network.config.encoder} cannot take tiles of {tile_px} px ({reason(error)}): "
+            "cut the tiles to another size, for example 224, or choose another encoder"
+        ) from error
+    finally:
+        network.train(training)
 
 
 def _adapter(prototype_dim: int, feature_dim: int) -> nn.Sequential:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from pathlib import Path
 
 import openslide
@@ -19,8 +20,8 @@ SLIDE_SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm"}
     | {".png", ".jpg", ".jpeg"}
 )
-#: Bytes at the head and at the tail of a file that its fingerprint looks at.
-_FINGERPRINT_BYTES = 64 * 1024
+#: A fingerprint looks at so many parts of so many bytes, spread evenly from the first byte of a file to its last.
+_PARTS, _PART_BYTES = 16, 16 * 1024
 
 
 def is_slide_path(path: Path) -> bool:
@@ -37,7 +38,7 @@ def open_slide(path: Path, *, mpp: float | None = None, icc: bool = True) -> Sli
         icc: turn colours into sRGB where the file has an ICC profile.
 
     Raises:
-        SlideError: there is no such file, or it cannot be read as a slide or image.
+        SlideError: there is no such file, its name is no text, or it cannot be read as a slide or image.
         ConfigError: ``mpp`` is not between 0.01 and 100.
     """
     given = None if mpp is None else given_resolution(mpp)
@@ -57,20 +58,34 @@ def _open_source(path: Path) -> tuple[Source, Resolution | None]:
 
 
 def _fingerprint(path: Path) -> str:
-    """16 hexadecimal digits from size, time of change, head and tail: the same in every process."""
-    if path.is_dir():
-        raise SlideError(f"{path} is a folder: name the slide file in it")
+    """16 hexadecimal digits from a file's size and 16 parts of it, see :class:`~lpd.slide.slide.Slide`."""
     try:
+        size = _regular_size(path)
+        digest = hashlib.sha256(str(size).encode())
         with path.open("rb") as file:
-            head = file.read(_FINGERPRINT_BYTES)
-            stat = path.stat()
-            file.seek(max(0, stat.st_size - _FINGERPRINT_BYTES))
-            tail = file.read()
+            for number in range(_PARTS):
+                file.seek(number * max(0, size - _PART_BYTES) // (_PARTS - 1))
+                digest.update(file.read(_PART_BYTES))
     except FileNotFoundError:
         raise SlideError(f"{path} does not exist: check the name") from None
-    except OSError as error:
-        raise SlideError(f"{path} cannot be read ({error.strerror or error})") from error
-    if not head:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SlideError(f"{path} cannot be read ({reason})") from error
+    return digest.hexdigest()[:16]
+
+
+def _regular_size(path: Path) -> int:
+    """Bytes of a file that can be a slide. A pipe or a device is never opened: it may wait or go on for ever."""
+    facts = path.stat()
+    if stat.S_ISDIR(facts.st_mode):
+        raise SlideError(f"{path} is a folder: name the slide file in it")
+    if not stat.S_ISREG(facts.st_mode):
+        raise SlideError(f"{path} is a pipe or device, not a file: copy the slide into a file")
+    if facts.st_size == 0:
         raise SlideError(f"{path} is empty (0 bytes): copy it again")
-    facts = f"{stat.st_size}:{stat.st_mtime_ns}:".encode()
-    return hashlib.sha256(facts + head + tail).hexdigest()[:16]
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode(errors="backslashreplace").decode()
+        raise SlideError(f"{shown} has a name that is not UTF-8 text, which no result could state: rename it") from None
+    return facts.st_size

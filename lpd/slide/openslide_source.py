@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import openslide
 from PIL import Image, ImageCms
 
@@ -19,6 +21,10 @@ from lpd.slide.region import Region
 _CACHE_BYTES = 32 * 1024 * 1024
 #: Handles kept open while nobody reads.
 _IDLE_HANDLES = 8
+#: OpenSlide's reads are put right where they are off by more than this part of a level pixel; less is not seen.
+_EXACT_PX = 1 / 16
+#: Neighbours that putting right looks at.
+_MARGIN_PX = 2
 
 
 class OpenSlideSource:
@@ -47,13 +53,17 @@ class OpenSlideSource:
             self._downsamples = tuple(handle.level_downsamples)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
-        size = self.levels[level].width_px, self.levels[level].height_px
-        location = (
-            _location(x, width, size[0], self._downsamples[level]),
-            _location(y, height, size[1], self._downsamples[level]),
-        )
+        across = _Span.around(x, width, self.levels[level].width_px, self._downsamples[level])
+        down = _Span.around(y, height, self.levels[level].height_px, self._downsamples[level])
         with self._borrowed() as handle:
-            return on_white(handle.read_region(location, level, (width, height)))
+            picture = on_white(handle.read_region((across.location, down.location), level, (across.count, down.count)))
+        if not across.lead and not down.lead:
+            return picture
+        # One more pixel all around, the edge repeated: at the level's far edge there was none to read.
+        picture = Image.fromarray(np.pad(np.asarray(picture), ((1, 1), (1, 1), (0, 0)), mode="edge"))
+        left, top = across.lead + 1, down.lead + 1
+        box = left, top, left + width, top + height
+        return picture.resize((width, height), Image.Resampling.BICUBIC, box)
 
     def associated(self) -> dict[str, Image.Image]:
         pictures: dict[str, Image.Image] = {}
@@ -111,14 +121,38 @@ class OpenSlideSource:
         handle.close()
 
 
-def _location(start: int, count: int, length: int, downsample: float) -> int:
-    """Level-0 coordinate that makes OpenSlide start at level pixel ``start``, to half a level-0 pixel.
+@dataclass(frozen=True)
+class _Span:
+    """What to ask OpenSlide for along one axis.
 
-    OpenSlide counts in whole level-0 pixels and interpolates in between; a read that ends at the level's edge
-    starts a trifle early rather than late, or its last pixels would mix with the empty outside.
+    OpenSlide takes whole level-0 pixels. Where its downsample is no whole number, as 2.0013 for a level that lost an
+    odd column, they fall between level pixels, and it interpolates: what it shows is off by up to half a level-0 pixel,
+    here to one side and there to the other.
+
+    Attributes:
+        location: where to begin, in level-0 pixels.
+        count: how many level pixels to read.
+        lead: which of them, counted from the first and not always whole, is where the wanted ones begin; 0 if they are
+            the wanted ones, but for less than is seen.
     """
-    exact = start * downsample
-    return int(exact) if start + count >= length else round(exact)
+
+    location: int
+    count: int
+    lead: float
+
+    @classmethod
+    def around(cls, start: int, count: int, length: int, downsample: float) -> _Span:
+        """The span for ``count`` pixels from ``start`` on of a level ``length`` pixels long."""
+        location = round(start * downsample)
+        if abs(location / downsample - start) <= _EXACT_PX and (
+            start + count < length or location == start * downsample
+        ):
+            return cls(location, count, 0.0)
+        first, end = max(0, start - _MARGIN_PX), min(length, start + count + _MARGIN_PX)
+        exact = first * downsample
+        # One that ends at the level's edge begins early, not late: its last pixels must not mix with the outside.
+        location = int(exact) if end == length else round(exact)
+        return cls(location, end - first, start - location / downsample)
 
 
 def _bounds(properties: dict[str, str], size: tuple[int, int]) -> Region:

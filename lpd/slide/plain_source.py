@@ -95,7 +95,7 @@ class PlainSource:
             try:
                 picture = _eight_bit_rgb(image)
             except _BROKEN as error:
-                raise SlideError(f"{self._path.name} is damaged ({error}): copy or export it again") from error
+                raise SlideError(f"{self._path.name} is damaged{_reason(error)}: copy or export it again") from error
         pixels = [np.asarray(picture)]
         for _ in self.levels[1:]:
             picture = picture.reduce(_STEP)
@@ -111,8 +111,15 @@ def _open_image(path: Path) -> ImageFile:
             try:
                 return opener(path)
             except _BROKEN as error:
-                raise SlideError(f"{path.name} is damaged or of an unusual kind ({error}): export it again") from error
+                raise SlideError(
+                    f"{path.name} is damaged or of an unusual kind{_reason(error)}: copy or export it again"
+                ) from error
     raise SlideError(f"{path.name} is neither a slide that OpenSlide reads nor a PNG, JPEG or TIFF image")
+
+
+def _reason(error: Exception) -> str:
+    """What Pillow says, in brackets; nothing where it is only the number of a tag or scheme that it does not know."""
+    return "" if str(error).isdigit() else f" ({error})"
 
 
 def _upright_size(image: ImageFile) -> tuple[int, int]:

@@ -35,11 +35,11 @@ class Axis:
         return Axis(self.start + first * self.step, self.step, count, self.length)
 
     def is_plain(self) -> bool:
-        """True if each output pixel is the mean of the same whole number of level pixels, all inside the level."""
+        """True if each output pixel is the mean of the same whole number of level pixels, none before the level's."""
         whole = (
             abs(self.start - round(self.start)) < _EPSILON and abs(self.step - round(self.step)) * self.count < _EPSILON
         )
-        inside = self.start > -_EPSILON and self.start + self.count * self.step < self.length + _EPSILON
+        inside = -_EPSILON < self.start < self.length - _EPSILON  # beyond its end, averaging repeats the edge
         return whole and inside and 1 <= round(self.step) <= PIECE_PX
 
 

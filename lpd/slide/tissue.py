@@ -117,7 +117,8 @@ class TissueMask:
         return bool(self.mask[top:bottom, left:right].any())
 
     def read(self, region: Region, size: tuple[int, int]) -> Mask:
-        """The mask over ``region`` at ``size`` (width, height): bool (h, w), nearest, False outside the slide."""
+        """The mask over ``region`` at ``size`` (width, height): bool (h, w), nearest to each centre; False where
+        a pixel lies outside the slide altogether."""
         cols, inside_x = _nearest(region.x_l0, region.width_l0, size[0], self.width_l0, self.mask.shape[1])
         rows, inside_y = _nearest(region.y_l0, region.height_l0, size[1], self.height_l0, self.mask.shape[0])
         part: Mask = self.mask[rows[:, None], cols[None, :]] & inside_y[:, None] & inside_x[None, :]
@@ -194,8 +195,8 @@ def _without_small_parts(mask: Mask, smallest_px: float) -> Mask:
 def _nearest(
     start: int, length: int, count: int, limit: int, cells: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Cell index under the centre of each of ``count`` pixels, and whether that centre is inside the slide."""
+    """Cell index under the centre of each of ``count`` pixels, and whether the pixel touches the slide."""
     doubled = 2 * start * count + (2 * np.arange(count, dtype=np.int64) + 1) * length  # centre · 2 · count
-    inside = (doubled >= 0) & (doubled < 2 * count * limit)
+    inside = (doubled > -length) & (doubled < 2 * count * limit + length)
     index = np.clip(doubled * cells // (2 * count * limit), 0, cells - 1)
     return index, inside

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lpd.config import Settings
+from lpd.config import InputSpec, Settings
 from lpd.errors import ConfigError
 
 #: Value of ``encoder_weights`` that asks for an untrained encoder; nothing else gives one.
@@ -72,21 +72,47 @@ class TrainConfig(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.encoder_weights:
             raise ConfigError(
                 f"name a weights file for encoder {self.encoder!r}, or '{FROM_SCRATCH}' to train it untrained"
             )
-        if len(self.fusion_weights) != len(self.scales):
-            raise ConfigError(f"fusion_weights {self.fusion_weights} and scales {self.scales} must pair up")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} {getattr(self, name)} must be at least 1")
+        for name, (low, high) in _BOUNDS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} {getattr(self, name)} must lie in {low:g} to {high:g}")
         for name in ("learning_rate", "prototype_lr_factor"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} {getattr(self, name)} must be above 0")
-        for name in ("encoder_lr_factor", "weight_decay", "warmup_steps", "diversity_weight", "gradient_clip"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} {getattr(self, name)} must not be negative")
         for name in ("diversity_from", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)} must lie in 0 to 1 (below 1)")
+        self._check_scales()
+        self.input_spec(mpp=1.0)
+
+    def _check_scales(self) -> None:
+        if len(self.scale_weights) != len(self.scales) or len(self.fusion_weights) != len(self.scales):
+            raise ConfigError(
+                f"scale_weights {self.scale_weights} and fusion_weights {self.fusion_weights} must pair up with "
+                f"scales {self.scales}"
+            )
+        if min(self.scale_weights) < 0 or max(self.scale_weights) == 0:
+            raise ConfigError(f"scale_weights {self.scale_weights} must not be negative, and one must be above 0")
+        if min(self.fusion_weights) < 0 or abs(sum(self.fusion_weights) - 1) > 1e-3:
+            raise ConfigError(f"fusion_weights {self.fusion_weights} must be non-negative and sum to 1")
+
+    def input_spec(self, mpp: float, tile_px: int = 224) -> InputSpec:
+        """What the network will expect to be fed."""
+        return InputSpec(mpp=mpp, tile_px=tile_px, mean=self.mean, std=self.std)
+
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "epochs": (1, 1e6),
+    "batch_size": (1, 65536),
+    "encoder_lr_factor": (0, 1e6),
+    "weight_decay": (0, 1e3),
+    "warmup_steps": (0, 1e9),
+    "diversity_weight": (0, 1e6),
+    "gradient_clip": (0, 1e9),
+    "validate_every": (0, 1e6),
+    "seed": (0, 2**32 - 1),  # what NumPy and torch both take
+}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpd.config import InputSpec
 from lpd.data.tiles import TileSet
 from lpd.data.transforms import AugmentConfig, augment
-from lpd.errors import CheckpointError
-from lpd.evaluation.report import evaluate
+from lpd.errors import RunError
+from lpd.evaluation.report import check_fit
 from lpd.losses.classification import classification_loss
 from lpd.losses.diversity import diversity_loss, pseudo_masks
-from lpd.model.checkpoint import save_checkpoint
-from lpd.model.header import CheckpointInfo
 from lpd.model.inputs import to_network_input
-from lpd.model.network import LPDNet, LPDOutput
-from lpd.runs import Run, write_json_atomically
-from lpd.training.calibrating import calibrate
+from lpd.model.network import LPDNet, LPDOutput, check_tile_px
+from lpd.runs import Run
 from lpd.training.config import TrainConfig
+from lpd.training.keeping import LAST, Keeper
 from lpd.training.schedule import AveragedWeights, batches, rate_factor
-from lpd.training.setup import Origin, build_network, build_optimizer
+from lpd.training.setup import build_network, build_optimizer
 
-LAST, BEST, METRICS, CONFIG = "last.safetensors", "best.safetensors", "metrics.jsonl", "config.json"
 _LOG_EVERY = 10
 
 
@@ -41,14 +35,20 @@ class TrainSummary:
     Attributes:
         last: checkpoint of the averaged weights at the end of the schedule, or where it was stopped.
         best: the checkpoint that scored best on the valid split, None without one.
-        steps: optimiser steps done.
+        steps: optimiser steps done, of ``planned_steps``.
         report: evaluation of ``last`` on the valid split, see :func:`lpd.evaluation.report.evaluate`; None without one.
     """
 
     last: Path
     best: Path | None
     steps: int
+    planned_steps: int
     report: Mapping[str, Any] | None
+
+    @property
+    def stopped(self) -> bool:
+        """A person ended it before its schedule did."""
+        return self.steps < self.planned_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +59,23 @@ class Losses:
     classification: Tensor
     diversity: Tensor
 
+    def numbers(self) -> dict[str, float]:
+        """As plain numbers, by the names they have in the metrics."""
+        return {
+            "loss": self.total.item(),
+            "classification": self.classification.item(),
+            "diversity": self.diversity.item(),
+        }
+
 
 def train(
-    config: TrainConfig, tiles: TileSet, valid: TileSet | None, run: Run, *, device: torch.device | str = "cpu"
+    config: TrainConfig,
+    tiles: TileSet,
+    valid: TileSet | None,
+    run: Run,
+    *,
+    device: torch.device | str = "cpu",
+    replace: bool = False,
 ) -> TrainSummary:
     """Train one network and leave ``last.safetensors``, ``best.safetensors`` and ``metrics.jsonl`` in the run's folder.
 
@@ -73,22 +87,42 @@ def train(
         valid: tiles with masks, to score and to choose ``best`` by, or None. Training never sees the masks.
         run: an entered run.
         device: where to train.
+        replace: delete the model of an earlier training in the folder.
 
     Raises:
+        RunError: the folder holds a model already, or cannot be written.
         ConfigError: the settings do not fit the encoder or its weights file.
-        DatasetError: a tile cannot be read.
+        DatasetError: a tile or mask cannot be read, or the valid split is of other classes or another resolution.
         CheckpointError: the weights file does not fit, the training diverged, or the disk refuses.
     """
+    if not replace:
+        check_untrained(run.folder)
+    spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
+    if valid is not None:
+        check_fit(valid, spec, tiles.info.scheme)
+        for index in range(len(valid)):  # a mask that cannot be read is better found now than after the training
+            valid.mask(index)
     # Random numbers of layers (initial weights, drop path) come from torch's global state, borrowed for the while.
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network, origin = build_network(config, tiles.info.scheme)
+        check_tile_px(network, tiles.tile_px)
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-        keeper = _Keeper(config, tiles, valid, run.folder, origin)
+        keeper = Keeper(config, tiles, valid, run.folder, origin)
         return _loop(config, network, tiles, run, keeper)
 
 
-def _loop(config: TrainConfig, network: LPDNet, tiles: TileSet, run: Run, keeper: _Keeper) -> TrainSummary:
+def check_untrained(folder: Path) -> None:
+    """Make sure that a training in ``folder`` would not cost anybody a model.
+
+    Raises:
+        RunError: the folder holds one.
+    """
+    if (folder / LAST).exists():
+        raise RunError(f"{folder} already holds a trained model: pass --force to replace it or another --out")
+
+
+def _loop(config: TrainConfig, network: LPDNet, tiles: TileSet, run: Run, keeper: Keeper) -> TrainSummary:
     spec, augmentation = keeper.spec, AugmentConfig(config.symmetries, config.stain, config.brightness)
     optimizer = build_optimizer(network, config)
     average = AveragedWeights(network, config.ema_decay)
@@ -119,18 +153,18 @@ def _loop(config: TrainConfig, network: LPDNet, tiles: TileSet, run: Run, keeper
         stopping = run.stop_requested()
         run.advance(step, len(order), "steps")
         if step % _LOG_EVERY == 0 or step == len(order) or stopping:
-            keeper.log_losses(step, factor, losses)
+            keeper.log_losses(step, factor, losses.numbers())
         if stopping:
             break
         looks = config.validate_every * per_epoch
         if looks and step % looks == 0 and step < len(order):
             with average.applied(network):
                 keeper.keep(network, step)
-            network.train()
 
     run.say("calibrating")
     with average.applied(network):
-        return keeper.keep(network, step)
+        kept = keeper.keep(network, step)
+    return TrainSummary(kept.last, kept.best, step, len(order), kept.report)
 
 
 def losses_of(output: LPDOutput, labels: Tensor, config: TrainConfig, *, with_diversity: bool) -> Losses:
@@ -152,81 +186,3 @@ def losses_of(output: LPDOutput, labels: Tensor, config: TrainConfig, *, with_di
             grouped = cosines.reshape(*masks.shape[:2], config.prototypes_per_class, *cosines.shape[2:])
             diversity = diversity + weight / sum(weights.values()) * diversity_loss(grouped, masks)
     return Losses(classification + config.diversity_weight * diversity, classification, diversity)
-
-
-class _Keeper:
-    """Writes everything a training leaves behind: settings, metrics, checkpoints."""
-
-    def __init__(
-        self, config: TrainConfig, tiles: TileSet, valid: TileSet | None, folder: Path, origin: Origin
-    ) -> None:
-        self.spec = InputSpec(mpp=tiles.info.mpp, tile_px=tiles.tile_px, mean=config.mean, std=config.std)
-        self._config, self._tiles, self._valid, self._folder = config, tiles, valid, folder
-        self._record: dict[str, Any] = {
-            "settings": {**config.to_dict(), "encoder_weights": origin.file},
-            "encoder_weights": asdict(origin),
-            "data": {
-                "name": tiles.info.name,
-                "tiles": len(tiles),
-                "fingerprint": tiles.fingerprint(),
-                "licence": tiles.info.licence,
-            },
-        }
-        self._best = -1.0
-        self._start = time.monotonic()
-        write_json_atomically(folder / CONFIG, self._record["settings"])
-        for leftover in (METRICS, LAST, BEST):
-            (folder / leftover).unlink(missing_ok=True)
-
-    def log_losses(self, step: int, rate: float, losses: Losses) -> None:
-        """Append one line of metrics.
-
-        Raises:
-            CheckpointError: the loss is no longer a number.
-        """
-        total = losses.total.item()
-        if not np.isfinite(total):
-            raise CheckpointError(f"training diverged at step {step} (loss {total}): lower the learning rate")
-        parts = {"classification": losses.classification.item(), "diversity": losses.diversity.item()}
-        self._log({"step": step, "rate": rate, "loss": total, **parts})
-
-    def keep(self, network: LPDNet, step: int) -> TrainSummary:
-        """Calibrate, score and save the network as it stands; leaves it in evaluation mode."""
-        network.eval()
-        calibration = calibrate(network, self._tiles, self.spec, self._config.fusion_weights)
-        scheme, report = self._tiles.info.scheme, None
-        if self._valid is not None:
-            report = evaluate(network, self._valid, self.spec, scheme, calibration)
-            self._log({"step": step, "valid": report["gates"], "jeffreys_similarity": report["jeffreys_similarity"]})
-        info = CheckpointInfo(
-            path=self._folder / LAST,
-            classes=scheme,
-            input=self.spec,
-            model=network.config,
-            calibration=calibration,
-            notice=self._notice(),
-            scores={"valid": report} if report else {},
-            training={**self._record, "steps": step, "seconds": round(time.monotonic() - self._start, 1)},
-        )
-        save_checkpoint(self._folder / LAST, network, info, dtype="float16")
-        best = self._keep_best(network, info, report)
-        return TrainSummary(self._folder / LAST, best, step, report)
-
-    def _keep_best(self, network: LPDNet, info: CheckpointInfo, report: Mapping[str, Any] | None) -> Path | None:
-        if report is None:
-            return None
-        score = report["gates"]["predicted"]["ignored"]["miou"]
-        if score is not None and score > self._best:
-            self._best = score
-            save_checkpoint(self._folder / BEST, network, info, dtype="float16")
-        return self._folder / BEST
-
-    def _notice(self) -> str:
-        licence = self._tiles.info.licence
-        weights = self._record["encoder_weights"]["notice"]
-        return f"{licence}; {weights}" if weights else licence
-
-    def _log(self, entry: Mapping[str, Any]) -> None:
-        line = {**entry, "seconds": round(time.monotonic() - self._start, 2)}
-        with (self._folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")

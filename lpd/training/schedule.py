@@ -46,7 +46,7 @@ def freeze(encoder: nn.Module, prefixes: Sequence[str]) -> None:
 
 
 class AveragedWeights:
-    """Exponential moving average of a network's parameters, kept beside it.
+    """Exponential moving average of a network's parameters and statistics, kept beside it.
 
     Early on the average follows faster, at 1 − (1 + n) / (10 + n), so that it forgets the start.
     """
@@ -61,8 +61,8 @@ class AveragedWeights:
         """Move the average towards the network's present parameters."""
         self._steps += 1
         keep = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._decay else 0.0
-        for name, parameter in _trained(network):
-            self._values[name].lerp_(parameter, 1 - keep)
+        for name, value in _trained(network):
+            self._values[name].lerp_(value, 1 - keep)
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
@@ -75,11 +75,13 @@ class AveragedWeights:
             _load(network, own)
 
 
-def _trained(network: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
-    return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
+def _trained(network: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    """What changes in training: parameters, and the statistics of batch norms, which belong to them."""
+    yield from ((name, p) for name, p in network.named_parameters() if p.requires_grad)
+    yield from ((name, b) for name, b in network.named_buffers() if b.is_floating_point())
 
 
 @torch.no_grad()
 def _load(network: nn.Module, values: dict[str, Tensor]) -> None:
-    for name, parameter in _trained(network):
-        parameter.copy_(values[name])
+    for name, value in _trained(network):
+        value.copy_(values[name])

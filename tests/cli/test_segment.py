@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,10 @@ from PIL import Image
 
 from lpd.classes import BCSS
 from lpd.cli import main
+from lpd.cli import segment as command
+from lpd.cli.progress import ReportingRun
 from lpd.config import InputSpec, ModelConfig
+from lpd.errors import ResultError, SlideError
 from lpd.inference.store import ResultStore
 from lpd.model.checkpoint import save_checkpoint
 from lpd.model.header import CheckpointInfo
@@ -47,15 +50,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info = CheckpointInfo(path, BCSS, InputSpec(1.0, 64), model, default_calibration(model), notice="Random weights.")
     save_checkpoint(path, network, info)
     return path
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """A run takes over Ctrl-C; give it back."""
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGINT, before[0])
-    signal.signal(signal.SIGTERM, before[1])
 
 
 def paint(path: Path, seed: int = 0) -> Path:
@@ -147,7 +141,8 @@ def test_a_damaged_checkpoint_stops_before_anything_is_written(
         ((), "one.png has no resolution: pass --mpp"),
         (("--mpp", "0.5", "--region", "0", "0", "301", "10"), "region 0 0 301 10 reaches outside of one.png"),
         (("--mpp", "0.5", "--region", "0", "0", "0", "10"), "must be at least 1"),
-        (("--mpp", "0"), "0"),
+        (("--mpp", "0"), "mpp 0.0"),
+        (("--mpp", "0.5", "--threads", "100000000"), "threads 100000000"),
         (("--mpp", "0.5", "--batch-size", "0"), "batch_size 0"),
         (("--mpp", "0.5", "--stride", "7"), "stride 7"),
     ],
@@ -166,7 +161,7 @@ def test_an_output_that_is_a_file_is_a_sentence(tmp_path: Path, checkpoint: Path
     slide = paint(tmp_path / "one.png")
     (tmp_path / "out").write_text("")
     assert segment(tmp_path / "out", checkpoint, slide) == 1
-    assert "choose another --out" in capsys.readouterr().err
+    assert "choose another folder" in capsys.readouterr().err
 
 
 def test_a_finished_result_is_replaced_only_by_force(
@@ -201,15 +196,13 @@ def test_slides_of_the_same_name_get_folders_of_their_own(
 def test_a_stopped_run_exports_what_it_has(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from lpd.cli import segment as command
-
-    class Stopping(command._ReportingRun):
+    class Stopping(ReportingRun):
         def advance(self, done, total, unit="tiles"):
             if done:
                 request_stop(self.folder)
             return super().advance(done, total, unit)
 
-    monkeypatch.setattr(command, "_ReportingRun", Stopping)
+    monkeypatch.setattr(command, "ReportingRun", Stopping)
     one, two = paint(tmp_path / "one.png"), paint(tmp_path / "two.png")
     assert segment(tmp_path / "out", checkpoint, one, two, more=("--mpp", "0.5", "--batch-size", "1")) == 130
     folder = tmp_path / "out" / "one"
@@ -220,16 +213,104 @@ def test_a_stopped_run_exports_what_it_has(
     assert "stopped at one.png" in capsys.readouterr().err
 
 
-def test_an_unfinished_result_is_replaced_without_force_and_leaves_nothing_behind(tmp_path: Path, checkpoint: Path):
+def test_a_run_that_died_in_its_export_is_done_again_without_force(tmp_path: Path, checkpoint: Path):
     slide = paint(tmp_path / "one.png")
     folder = tmp_path / "out" / "one"
     assert segment(tmp_path / "out", checkpoint, slide) == 0
-    lines = (folder / "changes.jsonl").read_bytes().splitlines(keepends=True)
-    (folder / "changes.jsonl").write_bytes(b"".join(lines[:-1]))  # as if it had been stopped
-    (folder / "mask.ome.tif").write_text("old")
+    (folder / "manifest.json").unlink()  # it is written last
+    (folder / ".unfinished-0123456789ab.tif").touch()
     assert segment(tmp_path / "out", checkpoint, slide) == 0
-    assert ResultStore.open(folder).changes().complete
-    assert (folder / "mask.ome.tif").stat().st_size > 100
+    assert visible(folder) == FILES
+    assert not list(folder.glob(".unfinished-*"))
+
+
+def test_exports_of_two_runs_are_never_mixed(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+    slide = paint(tmp_path / "one.png")
+    folder = tmp_path / "out" / "one"
+    assert segment(tmp_path / "out", checkpoint, slide) == 0
+
+    def full(*_: object) -> None:
+        raise ResultError("the disk is full")
+
+    monkeypatch.setattr("lpd.export.ome_tiff.write_ome_tiff", full)
+    assert segment(tmp_path / "out", checkpoint, slide, more=("--mpp", "0.5", "--force")) == 1
+    assert visible(folder) == {"result.zarr", "changes.jsonl", "state.json"}
+    assert (read_state(folder).state, read_state(folder).message) == ("failed", "the disk is full")
+
+
+def test_a_checkpoint_that_does_not_fit_costs_no_result(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    slide = paint(tmp_path / "one.png")
+    assert segment(tmp_path / "out", checkpoint, slide) == 0
+    before = visible(tmp_path / "out" / "one"), (tmp_path / "out" / "one" / "manifest.json").read_bytes()
+    unfit = tmp_path / "unfit.safetensors"
+    unfit.write_bytes(checkpoint.read_bytes().replace(b"mit_b0", b"mit_b3"))
+    capsys.readouterr()
+    assert segment(tmp_path / "out", unfit, slide, more=("--mpp", "0.5", "--force")) == 1
+    assert "unfit.safetensors" in capsys.readouterr().err
+    assert (visible(tmp_path / "out" / "one"), (tmp_path / "out" / "one" / "manifest.json").read_bytes()) == before
+    assert segment(tmp_path / "fresh", unfit, slide) == 1
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_ctrl_c_while_files_are_written_ends_after_this_slide(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from lpd.export.areas import write_areas_csv
+
+    def interrupted(store: ResultStore, path: Path) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        write_areas_csv(store, path)
+
+    monkeypatch.setattr("lpd.export.areas.write_areas_csv", interrupted)
+    one, two = paint(tmp_path / "one.png"), paint(tmp_path / "two.png")
+    before = signal.getsignal(signal.SIGINT)
+    assert segment(tmp_path / "out", checkpoint, one, two) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "stopped after one.png" in capsys.readouterr().err
+    assert read_state(tmp_path / "out" / "one").state == "done"
+    assert json.loads((tmp_path / "out" / "one" / "manifest.json").read_text())["state"] == "done"
+    assert not (tmp_path / "out" / "two").exists()
+
+
+def test_a_result_of_another_slide_is_named(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]):
+    assert segment(tmp_path / "out", checkpoint, paint(tmp_path / "a.png")) == 0
+    assert segment(tmp_path / "out", checkpoint, paint(tmp_path / "a.tif", 1)) == 1
+    assert "of another slide, a.png" in capsys.readouterr().err
+
+
+def test_one_slide_named_in_two_ways_is_one_slide(tmp_path: Path, checkpoint: Path):
+    slide = paint(tmp_path / "a.png")
+    assert segment(tmp_path / "out", checkpoint, slide, tmp_path / "x" / ".." / "a.png") == 0
+
+
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]):
+    dots = paint(tmp_path / "one.png").rename(tmp_path / "...png")
+    assert segment(tmp_path / "out" / "below", checkpoint, dots) == 1
+    assert "rename it" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_slide_that_breaks_midway_says_where_its_part_is(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def broken(*_: object) -> None:
+        raise SlideError("one.png is damaged")
+
+    monkeypatch.setattr("lpd.inference.pipeline._predict", broken)
+    assert segment(tmp_path / "out", checkpoint, paint(tmp_path / "one.png")) == 1
+    assert f"is damaged; what was finished before is in {tmp_path / 'out' / 'one'}" in capsys.readouterr().err
+
+
+def test_a_folder_in_the_way_is_a_sentence(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]):
+    slide = paint(tmp_path / "one.png")
+    for name in ("mask.ome.tif", "run.lock"):
+        (tmp_path / name / "one" / name).mkdir(parents=True)
+        assert segment(tmp_path / name, checkpoint, slide) == 1
+        heard = capsys.readouterr().err
+        assert "choose another" in heard
+        assert "Traceback" not in heard
 
 
 def test_help_needs_no_torch():

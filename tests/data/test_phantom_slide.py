@@ -152,6 +152,20 @@ def test_bad_requests_are_named(tmp_path: Path, name: str, width: int, height: i
         write_phantom_slide(tmp_path / name, width, height, seed)
 
 
+@pytest.mark.parametrize("workers", [0, -3, 257])
+def test_a_number_of_workers_out_of_range_is_named(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(ConfigError, match=f"{workers} workers: 1 to 256"):
+        write_phantom_slide(tmp_path / "a.tif", 1024, 1024, 1, workers=workers)
+
+
+@pytest.mark.parametrize("name", ["file/a.tif", "a" * 252 + ".tif"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path, name: str, force: bool) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SlideError, match=r"cannot write .*choose another folder"):
+        write_phantom_slide(tmp_path / name, 1024, 1024, 1, force=force)
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     slide, tiles = tmp_path / "new" / "demo.tif", tmp_path / "tiles"
     assert main(["phantom", "slide", str(slide), "--size", "1024", "700", "--seed", str(SEED)]) == 0

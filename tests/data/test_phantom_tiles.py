@@ -145,6 +145,19 @@ def test_force_replaces_and_failure_leaves_nothing(tmp_path: Path, monkeypatch: 
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+@pytest.mark.parametrize("name", ["file/set", "a" * 256])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path, name: str, force: bool) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match=r"cannot write .*choose another folder"):
+        write_phantom_tiles(tmp_path / name, SPEC, force=force)
+
+
+def test_a_number_of_workers_out_of_range_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="0 workers: 1 to 256"):
+        write_phantom_tiles(tmp_path / "set", SPEC, workers=0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -94,7 +94,8 @@ def test_fingerprint_follows_the_files_not_the_place(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("x[1].png", "1 label digits"), ("x[101].png", "3 label digits"), ("x.png", "no label")]
+    ("name", "says"),
+    [("x[1].png", "1 label digits.*rename it"), ("x[101].png", "3 label digits"), ("x.png", "no label")],
 )
 def test_a_wrong_digit_count_names_the_file(folder, name, says):
     write_png(folder / "train" / name, tile(0))
@@ -105,6 +106,44 @@ def test_a_wrong_digit_count_names_the_file(folder, name, says):
 
 def test_an_all_background_tile_is_a_legal_negative():
     assert parse_label(Path("x[00].png"), 2) == (False, False)
+
+
+@pytest.mark.parametrize("name", ["x[1 0 1].png", "x[1, 0, 1].png", "x[1,0,1].PNG"])
+def test_digits_may_stand_apart(name):
+    assert parse_label(Path(name), 3) == (True, False, True)
+
+
+def test_upper_case_suffixes_count(folder):
+    (folder / "train" / "a[11].png").rename(folder / "train" / "a[11].PNG")
+    assert [f.image.name for f in TileSet.open(folder, "train").files] == ["a[11].PNG", "b[01].png"]
+
+
+def test_sixteen_bit_tiles_and_masks_are_refused(folder):
+    write_png(folder / "train" / "a[11].png", np.full((32, 32), 1000, np.uint16))
+    with pytest.raises(DatasetError, match=r"a\[11\]\.png has more than 8 bits .*save it as an 8-bit PNG"):
+        TileSet.open(folder, "train")
+    write_png(folder / "valid" / "mask" / "v0.png", np.zeros((32, 32), np.uint16))
+    with pytest.raises(DatasetError, match=r"v0\.png has more than 8 bits"):
+        TileSet.open(folder, "valid").mask(0)
+
+
+def test_one_bit_masks_hold_classes_0_and_1(folder):
+    values = np.zeros((32, 32), dtype=bool)
+    values[3] = True
+    write_png(folder / "valid" / "mask" / "v0.png", values)
+    np.testing.assert_array_equal(TileSet.open(folder, "valid").mask(0), values.astype(np.uint8))
+
+
+def test_a_tile_too_large_to_decode_is_refused(folder):
+    Image.new("1", (20_000, 20_000)).save(folder / "train" / "a[11].png")
+    with pytest.raises(DatasetError, match=r"a\[11\]\.png cannot be read.*replace or remove"):
+        TileSet.open(folder, "train")
+
+
+def test_a_mask_of_another_size_is_refused(folder):
+    write_png(folder / "valid" / "mask" / "v0.png", np.zeros((16, 16), np.uint8))
+    with pytest.raises(DatasetError, match="16 × 16 px but its tile has 32 × 32: cut both alike"):
+        TileSet.open(folder, "valid").mask(0)
 
 
 def test_a_missing_mask_names_the_file(folder):
@@ -163,7 +202,14 @@ def test_an_absent_or_unknown_split_is_refused(folder, split):
     [
         ("mpp: 1.0\n", "", "lacks 'mpp'"),
         ("mpp: 1.0", "mpp: 0", "between 0.01 and 100"),
+        ("mpp: 1.0", f"mpp: 1{'0' * 400}", "cannot be used"),
         ("background: 9", "background: 1", "differ from each other and from the classes"),
+        ("background: 9", "background: 300", "value 300 for background: give a whole number from 0 to 255"),
+        ("background: 9", "background: 2.7", "value 2.7 for background"),
+        ("background: 9", "background: yes", "value True for background"),
+        ("ignore: 200", "ignore: -1", "value -1 for ignore: give a whole number from 0 to 255"),
+        ("ignore: 200", "ignore: 256", "value 256 for ignore"),
+        ("ignore: 200", "ignore: .inf", "value inf for ignore"),
         ("name: Second", "title: Second", "code, name and color"),
         ("licence: synthetic", "license: synthetic", "unknown entry 'license'"),
         ("name: toy", "[", "cannot be read as YAML"),

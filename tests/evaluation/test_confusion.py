@@ -27,6 +27,7 @@ def test_scores_by_hand():
     assert scores.miou == pytest.approx(0.55)
     assert scores.miou_with_background == pytest.approx((0.6 + 0.5 + 0.875) / 3)
     assert scores.fwiou == pytest.approx((0.6 * 8 + 0.5 * 4) / 12)
+    assert scores.fwiou_with_background == pytest.approx((0.6 * 8 + 0.5 * 4 + 0.875 * 8) / 20)
     assert scores.accuracy == pytest.approx(16 / 20)
 
 
@@ -45,6 +46,7 @@ def test_nothing_labelled_gives_nan_and_no_warning():
     assert math.isnan(scores.miou)
     assert math.isnan(scores.accuracy)
     assert math.isnan(scores.fwiou)
+    assert math.isnan(scores.fwiou_with_background)
 
 
 @pytest.mark.parametrize(

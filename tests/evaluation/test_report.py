@@ -14,7 +14,7 @@ from PIL import Image
 
 from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
-from lpd.errors import DatasetError
+from lpd.errors import ConfigError, DatasetError
 from lpd.evaluation.report import evaluate
 from lpd.evaluation.tiles import GATES, TileLogits, class_map, tile_logits
 from lpd.model.network import LPDNet
@@ -33,23 +33,28 @@ licence: synthetic
 """
 
 
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory) -> TileSet:
-    """19 tiles (more than a batch) of noise on white; the third class never occurs."""
-    folder = tmp_path_factory.mktemp("tiles")
+def write_tiles(folder: Path, count: int, px: int = PX, empty: tuple[int, ...] = ()) -> TileSet:
+    """Noise on white; the third class never occurs, and nothing but background in the ``empty`` tiles' masks."""
     rng = np.random.default_rng(0)
     (folder / "dataset.yaml").write_text(YAML)
     for name in ("img", "mask"):
         (folder / "valid" / name).mkdir(parents=True)
-    for index in range(19):
-        image = np.full((PX, PX, 3), 245, np.uint8)
-        image[:, : PX // 2] = rng.integers(60, 180, (PX, PX // 2, 3))
-        mask = np.full((PX, PX), 3, np.uint8)
-        mask[:, : PX // 2] = index % 2
-        mask[:4] = 255
+    for index in range(count):
+        image = np.full((px, px, 3), 245, np.uint8)
+        image[:, : px // 2] = rng.integers(60, 180, (px, px // 2, 3))
+        mask = np.full((px, px), 3, np.uint8)
+        if index not in empty:
+            mask[:, : px // 2] = index % 2
+        mask[: px // 16] = 255
         Image.fromarray(image).save(folder / "valid" / "img" / f"{index:02d}.png")
         Image.fromarray(mask).save(folder / "valid" / "mask" / f"{index:02d}.png")
     return TileSet.open(folder, "valid")
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory) -> TileSet:
+    """19 tiles, more than a batch."""
+    return write_tiles(tmp_path_factory.mktemp("tiles"), 19)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +121,8 @@ def test_glass_is_found_by_the_tissue_rule_and_never_without_it(network, tiles):
     report = evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
     assert "background" not in report["gates"]["none"]["ignored"]["iou"]
     assert report["gates"]["none"]["tissue rule"]["iou"]["background"] > 0.85  # half of each tile is glass
+    scores = report["gates"]["predicted"]["tissue rule"]
+    assert scores["fwiou_with_background"] > scores["fwiou"]  # background is half of the pixels, and well found
     accuracy = {g: report["gates"][g]["tissue rule"]["iou"]["background"] for g in GATES}
     assert len(set(accuracy.values())) == 1  # no gate has a say in it
 
@@ -144,8 +151,45 @@ def test_the_report_is_plain_json_and_knows_no_paths(network, tiles):
     text = json.dumps(report, allow_nan=False)
     assert json.loads(text) == report
     assert str(Path(tiles.files[0].image).parent) not in text
+
+
+def similarity_by_loop(network: LPDNet, tiles: TileSet, scale: int) -> list[float]:
+    """Mean exp(-J) over the pairs of a class's prototypes and the classes of a tile, for each tile that shows any."""
+    found = []
+    for logits in tile_logits(network, tiles, SPEC, default_calibration(network.config)):
+        cosines = logits.output.prototype_cosines[scale].double().numpy()
+        side = cosines.shape[2]
+        for index, maps in zip(logits.indices, cosines, strict=True):
+            classes = []
+            for c in range(3):
+                area = (tiles.mask(index) == c).reshape(side, PX // side, side, PX // side).mean((1, 3))
+                if (area > 0.5).sum() < 2:
+                    continue
+                values = [np.exp(maps[3 * c + k][area > 0.5] / 0.07) for k in range(3)]
+                p, q, r = (v / v.sum() for v in values)
+                pairs = [((a - b) * np.log(a / b)).sum() for a, b in ((p, q), (p, r), (q, r))]
+                classes.append(np.mean(np.exp(-np.array(pairs))))
+            found += [float(np.mean(classes))] if classes else []
+    return found
+
+
+def test_similarity_is_the_mean_over_tiles_that_show_a_class(network, tmp_path):
+    some = write_tiles(tmp_path, 5, empty=(1, 2, 4))
+    report = evaluate(network, some, SPEC, some.info.scheme, default_calibration(network.config))
     assert set(report["jeffreys_similarity"]) == {"1", "2", "3"}
-    assert all(0 <= value <= 1 for value in report["jeffreys_similarity"].values())
+    for scale, value in report["jeffreys_similarity"].items():
+        expected = similarity_by_loop(network, some, int(scale))
+        assert len(expected) == 2
+        assert value == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_similarity_is_unknown_without_regions_or_pairs(network, tiles, tmp_path):
+    blank = write_tiles(tmp_path, 2, empty=(0, 1))
+    report = evaluate(network, blank, SPEC, blank.info.scheme, default_calibration(network.config))
+    assert report["jeffreys_similarity"] == {"1": None, "2": None, "3": None}
+    single = LPDNet(ModelConfig("test_convnext", class_count=3, prototypes_per_class=1, prototype_dim=16)).eval()
+    report = evaluate(single, tiles, SPEC, tiles.info.scheme, default_calibration(single.config))
+    assert set(report["jeffreys_similarity"].values()) == {None}
 
 
 def test_identical_prototypes_are_fully_alike(tiles):
@@ -164,3 +208,19 @@ def test_tiles_of_other_classes_or_scale_are_refused(network, tiles):
     fewer = dataclasses.replace(tiles.info.scheme, classes=tiles.info.scheme.classes[:2])
     with pytest.raises(DatasetError, match="AAA, BBB, CCC but the checkpoint knows AAA, BBB"):
         evaluate(network, tiles, SPEC, fewer, calibration)
+
+
+@pytest.mark.parametrize("px", [8, 80])
+def test_tiles_of_an_odd_size_are_refused(network, tmp_path, px):
+    tiles = write_tiles(tmp_path, 1, px)
+    with pytest.raises(DatasetError, match=f"tiles of {px} px, which is not a multiple of 32: cut them to 64 px"):
+        evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
+
+
+def test_tiles_of_another_size_are_scored_where_the_network_takes_them(network, tmp_path):
+    tiles = write_tiles(tmp_path, 1, 96)
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
+    assert report["data"]["tiles"] == 1
+    fixed = LPDNet(ModelConfig("mixer_s32_224", class_count=3, prototype_dim=16)).eval()
+    with pytest.raises(ConfigError, match="mixer_s32_224 cannot take tiles of 96 px"):
+        evaluate(fixed, tiles, SPEC, tiles.info.scheme, default_calibration(fixed.config))

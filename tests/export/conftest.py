@@ -45,11 +45,11 @@ class HandMade:
         height, width = self.mask.shape
         return height, width
 
-    def read_mask_px(self, x_px: int, y_px: int, size: tuple[int, int]) -> np.ndarray:
+    def read_mask_px(self, x_px: int, y_px: int, size: tuple[int, int], step: int = 1) -> np.ndarray:
         width, height = size
         self.largest = max(self.largest, width * height)
         out = np.full((height, width), 255, np.uint8)
-        part = self.mask[y_px : y_px + height, x_px : x_px + width]
+        part = self.mask[y_px : y_px + height * step : step, x_px : x_px + width * step : step]
         out[: part.shape[0], : part.shape[1]] = part
         return out
 

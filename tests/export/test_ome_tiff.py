@@ -31,7 +31,7 @@ def path(mask: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ome") / "mask.ome.tif"
     store = HandMade(mask)
     write_ome_tiff(store, path)
-    assert store.largest <= 1024**2, "read tile by tile"
+    assert store.largest <= 512**2, "read tile by tile"
     return path
 
 

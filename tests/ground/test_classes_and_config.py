@@ -36,7 +36,12 @@ def test_background_never_reaches_the_not_computed_value():
         ({"code": "A", "name": "a"}, "color"),
         ({"code": "A", "name": "a", "color": [1, 2]}, "malformed"),
         ({"code": "A", "name": "a", "color": [1, 2, 256]}, "256"),
+        ({"code": "A", "name": "a", "color": "123"}, "'123' is not a list of three whole numbers"),
+        ({"code": "A", "name": "a", "color": [1, 2, 2.7]}, "three whole numbers"),
         ({"code": "", "name": "a", "color": [1, 2, 3]}, "code"),
+        ({"code": " ", "name": "a", "color": [1, 2, 3]}, "needs both a code and a name"),
+        ({"code": "A", "name": "\t", "color": [1, 2, 3]}, "needs both a code and a name"),
+        ({"code": "Background", "name": "a", "color": [1, 2, 3]}, "choose another code"),
         (3, "malformed"),
     ],
 )
@@ -69,16 +74,72 @@ def test_unknown_and_missing_settings_are_named():
         InputSpec.from_dict({})
 
 
-@pytest.mark.parametrize("wrong", [{"mpp": 0.0}, {"mpp": 1.0, "tile_px": 100}, {"mpp": 1.0, "std": (1.0, 0.0, 1.0)}])
-def test_impossible_input_is_refused(wrong):
-    with pytest.raises(ConfigError):
-        InputSpec(**wrong)
+NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"class_count": 0}, {"prototypes_per_class": 0}, {"scales": (3, 1), "scale_weights": (1.0, 1.0)}, {"scales": ()}],
+    ("wrong", "said"),
+    [
+        ({"mpp": 0.0}, "between 0.01 and 100"),
+        ({"mpp": True}, "mpp True: it must be float"),
+        ({"mpp": NAN}, "mpp nan"),
+        ({"mpp": 10**400}, "finite"),
+        ({"tile_px": 100}, "multiple of 32 from 32 to 4096: cut the tiles"),
+        ({"tile_px": 32_000}, "32000 px is not"),
+        ({"tile_px": 64.0}, "tile_px 64.0: it must be int"),
+        ({"std": (1.0, 0.0, 1.0)}, "0.001 to 1"),
+        ({"std": (1.0, INF, 1.0)}, "inf"),
+        ({"mean": (1.0, NAN, 1.0)}, "nan"),
+        ({"mean": (127, 127, 127)}, "divide 8-bit values by 255"),
+        ({"mean": ("a", "b", "c")}, "mean .*'a', 'b', 'c'"),
+        ({"mean": (0.5, 0.5)}, r"must be tuple\[float, float, float\]"),
+    ],
 )
-def test_impossible_model_is_refused(wrong):
-    with pytest.raises(ConfigError):
+def test_impossible_input_is_refused(wrong, said):
+    wrong = {"mpp": 1.0, **wrong}
+    with pytest.raises(ConfigError, match=said):
+        InputSpec(**wrong)
+    with pytest.raises(ConfigError, match=said):
+        InputSpec.from_dict(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"class_count": 0}, "1 to 254"),
+        ({"class_count": 255}, "1 to 254"),
+        ({"prototypes_per_class": 0}, "1 to 100"),
+        ({"prototypes_per_class": 3.0}, "must be int"),
+        ({"prototypes_per_class": 101}, "1 to 100"),
+        ({"prototype_dim": 10**13}, "1 to 8192"),
+        ({"prototype_dim": 2**70}, "must be int"),
+        ({"prototype_dim": 1e13}, "must be int"),
+        ({"encoder": 5}, "encoder 5: it must be str"),
+        ({"encoder": ("a",)}, "must be str"),
+        ({"scales": (3, 1), "scale_weights": (1.0, 1.0)}, "rising"),
+        ({"scales": ()}, "pair up"),
+        ({"scale_weights": (1.0, -1.0, 1.0)}, "negative"),
+        ({"scale_weights": (1.0, NAN, 1.0)}, "finite"),
+        ({"init_temperature": NAN}, "finite"),
+        ({"init_temperature": 1e-300}, "0.001 to 1000"),
+        ({"timm_options": (("a", 1, 2),)}, "timm_options"),
+    ],
+)
+def test_impossible_model_is_refused(wrong, said):
+    with pytest.raises(ConfigError, match=said):
         ModelConfig(**{"encoder": "mit_b0", "class_count": 4, **wrong})
+
+
+@pytest.mark.parametrize("name", ["pixel_gain", "gate_gain", "pixel_bias", "gate_bias", "fusion_weights"])
+@pytest.mark.parametrize("wrong", [NAN, INF, "a", True, -1.0])
+def test_impossible_calibration_is_refused(name, wrong):
+    good = Calibration((1.0,), (1.0,), (0.0,), (1.0,), (0.0,)).to_dict()
+    if wrong == -1.0 and name.endswith("bias"):
+        assert Calibration.from_dict({**good, name: [wrong]})
+    else:
+        with pytest.raises(ConfigError, match=name):
+            Calibration.from_dict({**good, name: [wrong]})
+
+
+def test_whole_numbers_may_stand_for_floats():
+    assert InputSpec.from_dict({"mpp": 1, "mean": [0, 0, 0]}) == InputSpec(mpp=1.0, mean=(0.0, 0.0, 0.0))

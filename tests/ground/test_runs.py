@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -170,3 +172,64 @@ def test_failed_write_keeps_the_old_file(tmp_path):
         _fail_half_way(target)
     assert json.loads(target.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_killed_predecessors_leftovers_go(tmp_path):
+    with replacing(tmp_path / "model.safetensors") as temporary:
+        temporary.touch()
+        leftover = tmp_path / temporary.name.replace(temporary.stem[-4:], "dead")
+        leftover.touch()
+    with Run(tmp_path, "train"):
+        assert not leftover.exists()
+    assert (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_stop_requests_inside_and_the_callers_own_outside(tmp_path, number):
+    before = signal.getsignal(number)
+    with Run(tmp_path, "segment") as run:
+        assert not run.stop_requested()
+        os.kill(os.getpid(), number)
+        assert run.stop_requested()
+    assert signal.getsignal(number) is before
+    assert read_state(tmp_path).state == "cancelled"
+
+
+def test_a_stop_that_comes_after_the_work_does_not_undo_it(tmp_path):
+    with Run(tmp_path, "segment") as run:
+        run.complete()
+        request_stop(tmp_path)
+        assert run.stop_requested()
+    assert read_state(tmp_path).state == "done"
+
+
+def test_the_first_error_is_the_one_to_hear_of(tmp_path, monkeypatch):
+    def full(*_):
+        raise RunError("cannot write state.json")
+
+    def work():
+        monkeypatch.setattr("lpd.runs.write_json_atomically", full)
+        raise SlideError("a.svs is damaged")
+
+    with pytest.raises(SlideError, match=r"a\.svs"), Run(tmp_path, "segment"):
+        work()
+    assert not is_alive(tmp_path)
+
+
+def test_a_folder_that_cannot_be_used_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RunError, match="choose another folder"), Run(folder, "train"):
+            pass
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(RunError, match="lock"), Run(tmp_path / "run", "segment", device_lock=tmp_path / "lock"):
+        pass
+
+
+@pytest.mark.parametrize("value", [float("nan"), "half a character \ud800"])
+def test_what_is_no_json_is_refused_and_keeps_the_old_file(tmp_path, value):
+    target = tmp_path / "file.json"
+    write_json_atomically(target, {"a": 1})
+    with pytest.raises(RunError, match=r"file\.json"):
+        write_json_atomically(target, {"a": value})
+    assert json.loads(target.read_text()) == {"a": 1}

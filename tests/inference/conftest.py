@@ -70,12 +70,10 @@ def slide_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ColourBackend:
+def backend(tmp_path: Path) -> ColourBackend:
     path = tmp_path / "colours.safetensors"
     path.write_bytes(b"colours")
-    colours = ColourBackend(path)
-    monkeypatch.setattr(pipeline, "load_backend", lambda _path, _device: colours)
-    return colours
+    return ColourBackend(path)
 
 
 Segment = Callable[..., tuple[ResultStore, pipeline.SegmentSummary]]
@@ -92,7 +90,7 @@ def segment(tmp_path: Path, slide_path: Path, backend: ColourBackend) -> Segment
         folder = tmp_path / f"result{count}"
         settings = SegmentSettings.from_dict({"threads": 1, "device": "cpu", **choices})
         with open_slide(slide_path, mpp=mpp) as slide, Run(folder, "segment") as run:
-            summary = pipeline.segment_slide(slide, backend.info.path, folder, settings, run)
+            summary = pipeline.segment_slide(slide, backend, folder, settings, run)
         return ResultStore.open(folder), summary
 
     return call

@@ -11,6 +11,8 @@ import torch
 
 from lpd.errors import CheckpointError, ConfigError, MissingMppError, SlideError
 from lpd.inference import backend as backend_module
+from lpd.inference.blocks import BlockReader
+from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.pipeline import check_request, segment_slide
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
@@ -19,7 +21,7 @@ from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.opening import open_slide
 from lpd.slide.region import Region
 from lpd.slide.slide import Slide
-from lpd.slide.tissue import tissue_mask
+from lpd.slide.tissue import TissueMask, tissue_mask
 
 from .conftest import TILE_PX, ColourBackend, Segment, all_scores, paint_slide, whole_mask
 
@@ -85,6 +87,25 @@ def test_a_region_is_a_crop_of_the_whole_and_nothing_else_is_written(segment: Se
     assert not summary.cancelled
 
 
+@pytest.mark.parametrize("region", [Region(384, 128, 256, 256), Region(388, 132, 249, 249)])
+def test_pixels_at_a_region_s_edge_know_the_cells_beyond(segment: Segment, backend: ColourBackend, region: Region):
+    """Windows that do not overlap begin where the region ends: its last pixels lie between its last cell and theirs."""
+    colours = backend.logits
+
+    def restless(tiles):
+        noise = np.random.default_rng(int(tiles.sum())).normal(0, 20, (len(tiles), 3, 16, 16))
+        return colours(tiles)[0] + torch.from_numpy(noise.astype(np.float32)), colours(tiles)[1]
+
+    backend.logits = restless  # type: ignore[method-assign]
+    masks = [
+        whole_mask(segment(tissue="all", stride_px=64, smooth_px=0, batch_size=1, region=part)[0])
+        for part in (None, region)
+    ]
+    part = masks[1] != 255
+    assert part.sum() >= 125 * 125
+    np.testing.assert_array_equal(masks[1][part], masks[0][part])
+
+
 def test_panels_batches_and_threads_change_nothing(segment: Segment):
     first, _ = segment()
     expected, scores = whole_mask(first), all_scores(first)
@@ -117,6 +138,16 @@ def test_batches_always_have_the_same_size(segment: Segment, backend: ColourBack
     assert len(backend.batches) == -(-summary.windows // 9)
 
 
+def test_a_huge_batch_is_no_larger_than_the_work_and_a_usual_one_is_filled_up(segment: Segment, backend: ColourBackend):
+    _, summary = segment(batch_size=4096)
+    assert backend.batches == [summary.windows]
+    backend.batches.clear()
+    for size in (None, 4, 4096):  # one window's answer must not depend on how much else is asked for
+        _, summary = segment(batch_size=size, region=Region(400, 200, 4, 4), stride_px=64)
+        assert summary.windows < 4
+    assert backend.batches == [4, 4, 4]
+
+
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "tcga-cr-7395-01a-01-ts1.svs"])
 def test_on_a_real_slide_a_region_is_a_crop_of_a_larger_one(
     real_data: Path, backend: ColourBackend, tmp_path: Path, name
@@ -126,7 +157,7 @@ def test_on_a_real_slide_a_region_is_a_crop_of_a_larger_one(
         folder = tmp_path / str(number)
         settings = SegmentSettings(region=region, threads=1, panel_px=128 * (number + 1))
         with open_slide(real_data / "slides" / name, mpp=0.499) as slide, Run(folder, "segment") as run:
-            segment_slide(slide, backend.info.path, folder, settings, run)
+            segment_slide(slide, backend, folder, settings, run)
         masks.append(whole_mask(ResultStore.open(folder)))
     part = masks[1] != 255
     assert part.sum() == 151 * 128  # mask columns 387 to 537 and rows 399 to 526, of 2.004 px each
@@ -149,7 +180,7 @@ def test_a_stopped_run_leaves_a_readable_part(
     folder = tmp_path / "stopped"
     settings = SegmentSettings(panel_px=64, threads=1)
     with open_slide(slide_path, mpp=0.5) as slide, StoppingRun(folder, "segment") as run:
-        summary = segment_slide(slide, backend.info.path, folder, settings, run)
+        summary = segment_slide(slide, backend, folder, settings, run)
     assert summary.cancelled
     assert read_state(folder).state == "cancelled"
     store = ResultStore.open(folder)
@@ -182,7 +213,7 @@ def test_a_slide_that_breaks_on_the_way_is_one_error_and_no_thread_stays(
         pytest.raises(SlideError, match="damaged at row 256"),
         Run(folder, "segment") as run,
     ):
-        segment_slide(slide, backend.info.path, folder, SegmentSettings(panel_px=64, threads=1), run)
+        segment_slide(slide, backend, folder, SegmentSettings(panel_px=64, threads=1), run)
     state = read_state(folder)
     assert (state.state, state.message) == ("failed", "painted.png is damaged at row 256")
     assert not ResultStore.open(folder).changes().complete
@@ -195,7 +226,7 @@ def test_a_slide_of_glass_is_background_without_a_look(backend: ColourBackend, t
     path = tmp_path / "glass.png"
     Image.fromarray(np.full((300, 400, 3), 244, dtype=np.uint8)).save(path)
     with open_slide(path, mpp=0.5) as slide, Run(tmp_path / "g", "segment") as run:
-        summary = segment_slide(slide, backend.info.path, tmp_path / "g", SegmentSettings(threads=1), run)
+        summary = segment_slide(slide, backend, tmp_path / "g", SegmentSettings(threads=1), run)
     assert (summary.windows, summary.tissue_mm2, summary.cancelled) == (0, 0.0, False)
     store = ResultStore.open(tmp_path / "g")
     assert (whole_mask(store) == BACKGROUND).all()
@@ -211,10 +242,55 @@ def test_slides_smaller_than_a_window(backend: ColourBackend, tmp_path: Path, wi
     path = tmp_path / "small.png"
     Image.fromarray(np.full((height, width, 3), (180, 60, 60), dtype=np.uint8)).save(path)
     with open_slide(path, mpp=0.5) as slide, Run(tmp_path / "s", "segment") as run:
-        segment_slide(slide, backend.info.path, tmp_path / "s", SegmentSettings(tissue="all", threads=1), run)
+        segment_slide(slide, backend, tmp_path / "s", SegmentSettings(tissue="all", threads=1), run)
     mask = whole_mask(ResultStore.open(tmp_path / "s"))
-    inside = mask[: max(1, height // 2), : max(1, width // 2)]
-    assert (inside == 0).all()
+    assert mask.shape == (-(-height // 2), -(-width // 2))
+    assert (mask == 0).all()
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.4, 0.5, 1.0, 1.7])
+@pytest.mark.parametrize(("width", "height"), [(301, 301), (1, 1), (1, 77), (333, 1)])
+def test_the_last_column_and_row_of_an_odd_sized_slide_are_part_of_the_mask(
+    backend: ColourBackend, tmp_path: Path, mpp: float, width: int, height: int
+):
+    from PIL import Image
+
+    # The colour changes in the last level-0 pixels: the last mask pixels must show them, not an average with white.
+    pixels = np.full((height, width, 3), (180, 60, 60), dtype=np.uint8)
+    pixels[:, -20:] = (60, 60, 180)
+    Image.fromarray(pixels).save(tmp_path / "odd.png")
+    settings = SegmentSettings(tissue="all", threads=1, smooth_px=0)
+    with open_slide(tmp_path / "odd.png", mpp=mpp) as slide, Run(tmp_path / "o", "segment") as run:
+        summary = segment_slide(slide, backend, tmp_path / "o", settings, run)
+    store = ResultStore.open(tmp_path / "o")
+    mask = whole_mask(store)
+    assert mask.shape == (int(np.ceil(height * mpp)), int(np.ceil(width * mpp)))
+    assert (mask[:, -1] == 2).all()
+    assert (mask < BACKGROUND).all()
+    assert summary.tissue_mm2 == pytest.approx(mask.size / 1e6)
+    assert (store.read_mask(Region(0, 0, width, height), (width, height)) < BACKGROUND).all()
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.996, 3.7, 300.1])
+def test_no_pixel_of_the_mask_is_left_out_whatever_the_rounding_of_blocks(scale: float):
+    for limit in range(1, 20_000, 97):
+        frame = MaskFrame(limit, limit, scale)
+        mask = TissueMask(np.ones((1, 1), dtype=np.bool_), limit, limit, None)
+        last = frame.bounds.x1 - 1
+        reader = BlockReader(mask.read, frame, np.array(False), 4)
+        assert reader.read(Box(last, last, last + 1, last + 1)).all()
+
+
+def test_a_slip_in_the_resolution_is_named(slide_path: Path, backend: ColourBackend):
+    with (
+        open_slide(slide_path, mpp=10) as slide,
+        pytest.raises(
+            ConfigError, match=r"painted\.png has 10 µm per pixel, but colours sees tissue at 1, .* with --mpp"
+        ),
+    ):
+        check_request(slide, backend.info, SegmentSettings())
+    with open_slide(slide_path, mpp=4) as slide:
+        check_request(slide, backend.info, SegmentSettings())
 
 
 def test_requests_are_checked_before_anything_happens(slide_path: Path, backend: ColourBackend, tmp_path: Path):
@@ -229,12 +305,24 @@ def test_requests_are_checked_before_anything_happens(slide_path: Path, backend:
             check_request(slide, backend.info, SegmentSettings(stride_px=30))
         run = Run(tmp_path / "never", "segment")
         with pytest.raises(ConfigError):
-            segment_slide(slide, backend.info.path, tmp_path / "never", SegmentSettings(stride_px=30), run)
+            segment_slide(slide, backend, tmp_path / "never", SegmentSettings(stride_px=30), run)
     assert not (tmp_path / "never").exists()
 
 
 @pytest.mark.parametrize(
-    "change", [{"tissue": "some"}, {"device": "tpu"}, {"batch_size": 0}, {"threads": -1}, {"smooth_px": 6}]
+    "change",
+    [
+        {"tissue": "some"},
+        {"device": "tpu"},
+        {"batch_size": 0},
+        {"batch_size": 4097},
+        {"threads": -1},
+        {"threads": 100_000_000},
+        {"reader_threads": 257},
+        {"panel_px": 10**6},
+        {"stride_px": 10**6},
+        {"smooth_px": 6},
+    ],
 )
 def test_settings_out_of_range_are_named(change):
     with pytest.raises(ConfigError, match=next(iter(change))):

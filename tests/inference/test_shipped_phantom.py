@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from lpd.data.phantom import mask_path, write_phantom_slide
+from lpd.inference.backend import load_backend
 from lpd.inference.pipeline import segment_slide
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
@@ -29,7 +30,8 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _mask(phantom: Path, folder: Path, grid_offset_px: int = 0) -> np.ndarray:
     with open_slide(phantom) as slide, Run(folder, "segment") as run:
-        segment_slide(slide, CHECKPOINT, folder, SegmentSettings(grid_offset_px=grid_offset_px), run)
+        settings = SegmentSettings(grid_offset_px=grid_offset_px)
+        segment_slide(slide, load_backend(CHECKPOINT, settings.device), folder, settings, run)
     store = ResultStore.open(folder)
     height, width = store.mask_shape
     return store.read_mask_px(0, 0, (width, height))

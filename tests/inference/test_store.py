@@ -119,6 +119,32 @@ def test_an_overview_is_read_from_a_coarse_level(store: ResultStore, monkeypatch
     assert sum(int(np.prod(s)) for s in touched) <= 256 * 256  # of 703 × 1003
 
 
+@pytest.mark.parametrize("step", [1, 2, 4, 8, 64, 3])
+def test_every_nth_pixel_is_the_mask_s_own(store: ResultStore, step: int, monkeypatch: pytest.MonkeyPatch):
+    mask = random_mask(store)
+    store.write_mask(0, 0, mask)
+    largest = 0
+    original = zarr.Array.__getitem__
+
+    def counting(self, selection):
+        nonlocal largest
+        out = original(self, selection)
+        largest = max(largest, np.size(out))
+        return out
+
+    monkeypatch.setattr(zarr.Array, "__getitem__", counting)
+    for x, y in ((0, 0), (64, 192), (5, 7)):
+        part = mask[y::step, x::step]
+        height, width = part.shape
+        seen = store.read_mask_px(x, y, (width + 2, height + 1), step)
+        np.testing.assert_array_equal(seen[:height, :width], part)
+        assert (seen[height:] == 255).all()
+        assert (seen[:, width:] == 255).all()
+        if x != 5 and step in (1, 2, 4):  # the store's levels: coarse looks cost no more than what they show
+            assert largest <= part.size
+        largest = 0
+
+
 def test_scores_of_one_class_at_a_quarter_of_the_resolution(store: ResultStore):
     scores = np.random.default_rng(6).integers(0, 255, (3, 176, 251), dtype=np.uint8)
     store.write_scores(0, 0, scores[:, :100])
@@ -135,26 +161,28 @@ def test_scores_of_one_class_at_a_quarter_of_the_resolution(store: ResultStore):
 def test_not_computed_is_255_everywhere_at_first(store: ResultStore):
     assert (store.read_mask(Region(0, 0, WIDTH, HEIGHT), (50, 50)) == 255).all()
     assert (store.read_scores(0, Region(0, 0, WIDTH, HEIGHT), (50, 50)) == 255).all()
-    assert store.changes() == Changes(0, (), False)
+    assert store.changes() == Changes(store.changes().run, 0, (), False)
+    assert store.changes().run
 
 
 def test_changes_are_told_once_and_in_order(store: ResultStore):
     first, second = Region(0, 0, 10, 10), Region(10, 0, 10, 10)
     store.commit(first)
     reader = ResultStore.open(store.folder)
-    assert reader.changes(0) == Changes(1, (first,), False)
+    run = reader.changes().run
+    assert reader.changes(0, run) == Changes(run, 1, (first,), False)
     store.commit(second)
-    assert reader.changes(1) == Changes(2, (second,), False)
+    assert reader.changes(1, run) == Changes(run, 2, (second,), False)
     store.finish()
-    assert reader.changes(2) == Changes(3, (), True)
-    assert reader.changes(0) == Changes(3, (first, second), True)
+    assert reader.changes(2, run) == Changes(run, 3, (), True)
+    assert reader.changes(0, run) == Changes(run, 3, (first, second), True)
 
 
 def test_a_line_that_is_still_being_written_is_not_seen(store: ResultStore):
     store.commit(Region(0, 0, 10, 10))
     path = store.folder / "changes.jsonl"
     whole = path.read_bytes()
-    path.write_bytes(whole + whole[:-9])
+    path.write_bytes(whole + whole.splitlines()[-1][:-9])
     assert store.changes().revision == 1
 
 
@@ -162,11 +190,16 @@ def test_a_new_result_replaces_the_old_one_and_readers_start_anew(store: ResultS
     store.write_mask(0, 0, random_mask(store))
     for _ in range(5):
         store.commit(Region(0, 0, 10, 10))
+    run = store.changes().run
     again = ResultStore.create(store.folder, make_meta(slide_name="b"))
     assert ResultStore.open(store.folder).meta.slide_name == "b"
     assert (again.read_mask_px(0, 0, (9, 9)) == 255).all()
-    again.commit(Region(5, 5, 1, 1))
-    assert again.changes(since=5) == Changes(1, (Region(5, 5, 1, 1),), False)
+    assert again.changes(5, run) == Changes(again.changes().run, 0, (), False)
+    regions = tuple(Region(x, 5, 1, 1) for x in range(7))
+    for region in regions:  # in the end more than before: their number cannot tell one run from the other
+        again.commit(region)
+        assert again.changes(5, run).rects == regions[: region.x_l0 + 1]
+    assert again.changes(5, again.changes().run).rects == regions[5:]
     assert sorted(p.name for p in store.folder.iterdir()) == ["changes.jsonl", "result.zarr"]
 
 
@@ -250,11 +283,11 @@ from pathlib import Path
 from lpd.inference.store import ResultStore
 from lpd.slide.region import Region
 assert "torch" not in sys.modules
-store, since, seen = ResultStore.open(Path(sys.argv[1])), 0, 0
+store, since, run, seen = ResultStore.open(Path(sys.argv[1])), 0, "", 0
 print("ready", flush=True)
 deadline = time.monotonic() + 60
 while time.monotonic() < deadline:
-    news = store.changes(since)
+    news = store.changes(since, run)
     for rect in news.rects:
         # A panel that has been announced is wholly there, at both ends of the pyramid.
         value = seen % 4
@@ -262,7 +295,7 @@ while time.monotonic() < deadline:
             part = store.read_mask(rect, size)
             assert (part == value).all(), (seen, size, set(part.ravel()))
         seen += 1
-    since = news.revision
+    since, run = news.revision, news.run
     if news.complete:
         break
 print(seen)

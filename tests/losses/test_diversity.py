@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lpd.errors import ShapeError
-from lpd.losses.diversity import diversity_loss, jeffreys_divergences, pseudo_masks
+from lpd.losses.diversity import diversity_loss, jeffreys_divergences, prototype_similarity, pseudo_masks
 
 B, C, K, H, W = 2, 3, 4, 3, 5
 
@@ -60,6 +60,17 @@ def test_value_follows_the_equation(tau):
     assert halved == pytest.approx(loss_by_loop(cosines, masks, tau, share=0.5), rel=1e-9)
     single = diversity_loss(cosines.float(), masks, temperature=tau).item()
     assert single == pytest.approx(expected, rel=2e-5)
+
+
+def test_images_that_say_nothing_are_told_apart():
+    cosines, masks = make()
+    cosines *= 0.1
+    masks[1] = False
+    masks[1, 2, 1, 1] = True  # one pixel is no distribution
+    similarity, known = prototype_similarity(cosines, masks)
+    assert known.tolist() == [True, False]
+    assert similarity.tolist() == [pytest.approx(loss_by_loop(cosines[:1], masks[:1], 0.07), rel=1e-9), 0.0]
+    assert prototype_similarity(cosines[:, :, :1], masks)[1].tolist() == [False, False]
 
 
 def test_two_pixels_by_hand():

@@ -119,7 +119,10 @@ def test_truncation_anywhere_is_noticed(saved):
         (safetensors_bytes({"__metadata__": {"lpd": "{}"}}), "format None"),
         (safetensors_bytes({"weight": {"shape": [1]}}), "malformed tensor table"),
         (safetensors_bytes({"weight": 3}), "malformed tensor table"),
-        (safetensors_bytes({"weight": {"data_offsets": [0, float("inf")]}}), "malformed tensor table"),
+        (safetensors_bytes({"weight": {"data_offsets": [0, "x"]}}), "malformed tensor table"),
+        (safetensors_bytes({"weight": {"data_offsets": [0, float("inf")]}}), "unreadable header"),
+        (safetensors_bytes({"__metadata__": {"lpd": '{"scores": {"miou": NaN}}'}}), "unreadable header .*not JSON"),
+        (safetensors_bytes({"__metadata__": {"lpd": '{"scores": {"miou": 1e999}}'}}), "unreadable header .*not JSON"),
         (safetensors_bytes({"__metadata__": {"lpd": '{"notice": "\\ud800"}'}}), "unreadable header"),
         (safetensors_bytes({"weight": {"data_offsets": [0, 8]}}, bytes(9)), "truncated or damaged"),
     ],
@@ -152,7 +155,12 @@ def rewrite(path: Path, info: CheckpointInfo, **changes: object) -> None:
         ({"classes": {"classes": []}}, "1 to 254 classes"),
         ({"classes": 3}, "malformed"),
         ({"classes": {"classes": [{"code": "A", "name": "a", "color": [float("inf"), 0, 0]}]}}, "malformed"),
-        ({"input": {"mpp": "fast"}}, "malformed"),
+        ({"input": {"mpp": "fast"}}, "mpp 'fast'"),
+        ({"input": {"mpp": True}}, "mpp True"),
+        ({"input": 3}, "malformed"),
+        ({"model": {"encoder": "mit_b0", "class_count": 4, "prototypes_per_class": 3.0}}, "prototypes_per_class 3.0"),
+        ({"model": {"encoder": "mit_b0", "class_count": 4, "prototype_dim": 2**70}}, "prototype_dim"),
+        ({"model": {"encoder": ["a"], "class_count": 4}}, "encoder"),
         ({"input": {"mpp": 0.5, "colour": "BGR"}}, "no setting 'colour'"),
         ({"model": {"encoder": "mit_b0", "class_count": 3}}, "must agree"),
         ({"prototype_source": "magic"}, "magic"),
@@ -163,6 +171,29 @@ def test_malformed_descriptions_are_explained(tiny_info, changes, message):
     rewrite(tiny_info.path, tiny_info, **changes)
     with pytest.raises(CheckpointError, match=message):
         read_info(tiny_info.path)
+
+
+@pytest.mark.parametrize(
+    ("prototypes", "message"),
+    [
+        (None, "prototypes are missing and should be"),
+        (torch.zeros(9, 16), r"prototypes are F32 \[9, 16\] and should be .*\[12, 16\]: save or download it again"),
+        (torch.zeros(12, 8), r"\[12, 8\]"),
+        (torch.zeros(12, 16, dtype=torch.int32), "prototypes are I32"),
+    ],
+)
+def test_the_tensor_table_must_be_as_described(tiny_info, prototypes, message):
+    tensors = {"x": torch.zeros(1)} if prototypes is None else {"prototypes": prototypes}
+    save_file(tensors, tiny_info.path, {"lpd": json.dumps(tiny_info.to_document())})
+    with pytest.raises(CheckpointError, match=message):
+        read_info(tiny_info.path)
+    assert isinstance(list_checkpoints(tiny_info.path.parent)[0], BadCheckpoint)
+
+
+def test_an_unknown_tensor_type_is_noticed(saved):
+    saved.write_bytes(saved.read_bytes().replace(b'"F32"', b'"X32"', 1))
+    with pytest.raises(CheckpointError, match="unknown type 'X32'"):
+        read_info(saved)
 
 
 def test_a_description_must_agree_with_itself(tiny_info):

@@ -12,7 +12,7 @@ from torch import nn
 from lpd.config import ModelConfig
 from lpd.errors import ConfigError, ShapeError
 from lpd.model.cam import pool_prototype_cams, prototype_cosines
-from lpd.model.network import LPDNet
+from lpd.model.network import LPDNet, check_tile_px
 
 
 def test_every_map_follows_its_equation(tiny_network, tiny_config):
@@ -148,3 +148,20 @@ def test_prototypes_can_specialise(tiny_network):
     (output.prototype_cosines[3] * weights).mean().backward()
     gradients = nn.functional.normalize(tiny_network.prototypes.grad, dim=1)
     assert not math.isclose(float(gradients[0] @ gradients[1]), 1.0, abs_tol=1e-4)
+
+
+def test_a_tile_size_is_tried_before_any_work():
+    fixed = LPDNet(ModelConfig("mixer_s32_224", class_count=2, prototype_dim=8))
+    with pytest.raises(ConfigError, match=r"mixer_s32_224 cannot take tiles of 64 px \(.*224.*\): cut the tiles"):
+        check_tile_px(fixed, 64)
+    assert fixed.training
+
+
+def test_trying_a_tile_size_changes_nothing():
+    network = LPDNet(ModelConfig("resnet18", class_count=2, prototype_dim=8)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    random = torch.get_rng_state()
+    check_tile_px(network, 64)
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

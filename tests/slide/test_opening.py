@@ -88,6 +88,43 @@ def test_other_names(name: str) -> None:
     assert not is_slide_path(Path(name))
 
 
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes in folders")
+    os.mkfifo(tmp_path / "pipe.tif")
+    for path in (tmp_path / "pipe.tif", Path("/dev/zero")):
+        with pytest.raises(SlideError, match=f"{path.name} is a pipe or device, not a file"):
+            open_slide(path)
+
+
+def test_names_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.png"))
+    try:
+        Image.fromarray(ramp(30, 20)).save(path, "PNG")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(SlideError, match=r"not UTF-8 text.*rename it") as caught:
+        open_slide(path)
+    str(caught.value).encode()
+    (tmp_path / "link.png").symlink_to(path)
+    with pytest.raises(SlideError, match=r"link\.png has a name that is not UTF-8"):
+        open_slide(tmp_path / "link.png")
+
+
+@pytest.mark.parametrize("name", ["a" * 252 + ".png", "nul\0.png"])
+def test_names_that_no_file_can_have_are_a_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SlideError, match="cannot be read"):
+        open_slide(tmp_path / name)
+
+
+def test_an_unknown_compression_is_not_a_bare_number(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "jp2k.svs", ramp(128, 128), photometric="rgb")
+    with tifffile.TiffFile(tmp_path / "jp2k.svs", mode="r+") as file:
+        file.pages[0].tags["Compression"].overwrite(33005)
+    with pytest.raises(SlideError, match=r"jp2k\.svs is damaged or of an unusual kind: copy or export it again"):
+        open_slide(tmp_path / "jp2k.svs").read(Region(0, 0, 9, 9), (9, 9))
+
+
 def test_fingerprint_follows_the_file(tmp_path: Path) -> None:
     def fingerprint() -> str:
         with open_slide(path) as slide:
@@ -100,7 +137,24 @@ def test_fingerprint_follows_the_file(tmp_path: Path) -> None:
     elsewhere = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert elsewhere.stdout.strip() == first
     os.utime(path, ns=(1, 1))
+    path = path.rename(tmp_path / "g.png")
+    assert fingerprint() == first
+    with path.open("ab") as file:
+        file.write(b"\0")
     assert fingerprint() != first
+
+
+@pytest.mark.parametrize("rows", [50, 700])
+def test_fingerprint_sees_pixels_anywhere(tmp_path: Path, rows: int) -> None:
+    """Two flat files of one size with the same white rim: what differs is the middle."""
+    pixels = np.full((rows, 600, 3), 255, np.uint8)
+    found = set()
+    for grey in (255, 90):
+        pixels[rows // 5 : -rows // 5] = grey
+        tifffile.imwrite(tmp_path / "flat.tif", pixels, photometric="rgb")
+        with open_slide(tmp_path / "flat.tif") as slide:
+            found.add(slide.fingerprint)
+    assert len(found) == 2
 
 
 def _saved(path: Path, mode: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from lpd.errors import ConfigError, SlideError
 from lpd.slide.opening import open_slide
+from lpd.slide.openslide_source import OpenSlideSource
 from lpd.slide.region import Region
 
 from .conftest import HEIGHT, WIDTH, ramp, write_pyramid
@@ -61,18 +62,18 @@ def test_pixel_centres_map_to_their_place(position_slide: Path, region: Region, 
         assert np.abs(error).max() <= 3 + step / 4
         if min(size) > 8:  # rounding cancels over many pixels: what is left is a shift, in level-0 pixels
             assert abs(error.mean()) * 2 <= 0.52 + 0.02 * step
-    assert not pixels[..., 2].any()
+    assert pixels[..., 2].max() <= 1  # where four file tiles meet, OpenSlide leaves a trace of the white below
 
 
-def test_outside_is_white_by_pixel_centre(position_slide: Path) -> None:
+def test_what_lies_outside_altogether_is_white(position_slide: Path) -> None:
     region = Region(-6, HEIGHT - 5, 16, 16)
     with open_slide(position_slide) as slide:
         pixels = slide.read(region, (4, 4))
         assert (slide.read(Region(WIDTH, 0, 9, 9), (3, 3)) == 255).all()
         assert (slide.read(Region(-9, -9, 9, 9), (3, 3)) == 255).all()
-    # Columns have their centres at -4, 0, 4, 8; rows at 380, 384, 388, 392 of 383.
+    # Columns begin at -6, -2, 2, 6; rows at 378, 382, 386, 390 of 383.
     inside = np.zeros((4, 4), dtype=bool)
-    inside[0, 1:] = True
+    inside[:2, 1:] = True
     assert (pixels[~inside] == 255).all()
     assert (pixels[inside][:, 2] == 0).all()
 
@@ -95,6 +96,26 @@ def test_a_level_is_used_as_stored(tmp_path: Path) -> None:
         assert slide.downsamples == (1.0, 2.0)
         np.testing.assert_array_equal(slide.read(slide.region, (192, 128)), level)
         assert not slide.read(slide.region, (200, 133)).any()
+
+
+def test_a_level_that_lost_odd_columns_is_read_where_it_lies(tmp_path: Path) -> None:
+    """OpenSlide takes its downsample for 2.0015 and 2.0021, and of half of its pixels shows the place between two."""
+    x, y = np.arange(683), np.arange(487)
+    waves = 128 + 50 * np.sin(x / 2.5)[None, :, None] + 50 * np.sin(y / 2.7)[:, None, None]
+    level = waves.round().astype(np.uint8).repeat(3, axis=2)
+    path = write_pyramid(tmp_path / "odd.tif", [np.zeros((975, 1367, 3), np.uint8), level])
+    source = OpenSlideSource(path)
+    for x0, y0, width, height in (
+        *((x0, 0, 60, 40) for x0 in range(0, 620, 31)),
+        *((13, y0, 60, 40) for y0 in range(0, 440, 31)),
+        (620, 447, 63, 40),
+        (683 - 2, 0, 1, 487),
+        (0, 0, 683, 487),
+    ):
+        seen = np.asarray(source.read(1, x0, y0, width, height)).astype(int)
+        error = np.abs(seen - level[y0 : y0 + height, x0 : x0 + width])
+        assert error.mean() <= 1, (x0, y0)  # a quarter of a pixel is 2.9, half of one nearly 5
+    source.close()
 
 
 def test_any_region_equals_that_part_of_the_slide(position_slide: Path) -> None:

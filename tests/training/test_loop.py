@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lpd.data.tiles import TileSet
-from lpd.errors import CheckpointError, ConfigError
+from lpd.errors import CheckpointError, ConfigError, DatasetError, RunError
+from lpd.evaluation.report import evaluate
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.encoders import build_encoder
+from lpd.model.header import read_info
 from lpd.model.network import LPDNet
 from lpd.runs import Run, read_state, request_stop
+from lpd.training import keeping, loop
 from lpd.training.config import TrainConfig
 from lpd.training.loop import losses_of, train
 from lpd.training.setup import build_network, build_optimizer
@@ -25,10 +29,22 @@ QUICK = TrainConfig(
 )
 
 
-def run_training(config: TrainConfig, tiles: Path, out: Path):
+#: Its drop path and batch norms behave in another way in training than in evaluation.
+WITH_NORMS = dataclasses.replace(QUICK, encoder="test_efficientnet", timm_options=(("drop_path_rate", 0.3),))
+
+
+def run_training(config: TrainConfig, tiles: Path, out: Path, *, replace: bool = False):
     torch.set_num_threads(1)
     with Run(out, "train") as run:
-        return train(config, TileSet.open(tiles, "train"), TileSet.open(tiles, "valid"), run)
+        return train(config, TileSet.open(tiles, "train"), TileSet.open(tiles, "valid"), run, replace=replace)
+
+
+def weights(summary) -> dict[str, torch.Tensor]:
+    return load_file(summary.last)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +85,122 @@ def test_metrics_are_one_json_object_a_line(finished):
 
 def test_one_seed_gives_one_result_and_another_seed_another(finished, few_tiles, tmp_path):
     again = run_training(dataclasses.replace(QUICK, validate_every=1), few_tiles, tmp_path / "same")
-    first, second = load_file(finished[1].last), load_file(again.last)
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert same(weights(finished[1]), weights(again))
     other = load_file(run_training(dataclasses.replace(QUICK, seed=6), few_tiles, tmp_path / "other").last)
-    assert not torch.equal(first["prototypes"], other["prototypes"])
+    assert not torch.equal(weights(again)["prototypes"], other["prototypes"])
+
+
+def test_looking_at_the_valid_split_does_not_change_the_training(few_tiles, tmp_path):
+    blind = run_training(WITH_NORMS, few_tiles, tmp_path / "blind")
+    looking = run_training(dataclasses.replace(WITH_NORMS, validate_every=1), few_tiles, tmp_path / "looking")
+    assert same(weights(blind), weights(looking))
+
+
+@pytest.mark.parametrize(
+    "change", [{"symmetries": False}, {"stain": 0.0}, {"brightness": 0.0}, {"gradient_clip": 1e-3}, {"ema_decay": 0.0}]
+)
+def test_every_setting_has_an_effect(finished, few_tiles, tmp_path, change):
+    other = run_training(dataclasses.replace(QUICK, **change), few_tiles, tmp_path)
+    assert not same(weights(finished[1]), weights(other))
+
+
+def test_the_saved_weights_are_averages(few_tiles, tmp_path):
+    config = dataclasses.replace(QUICK, epochs=1, batch_size=6, warmup_steps=0)
+    end = weights(run_training(dataclasses.replace(config, ema_decay=0.0), few_tiles, tmp_path / "end"))
+    mean = weights(run_training(dataclasses.replace(config, ema_decay=0.9), few_tiles, tmp_path / "mean"))
+    torch.manual_seed(config.seed)
+    start = build_network(config, TileSet.open(few_tiles, "train").info.scheme)[0].prototypes.detach()
+    # (1 + n) / (10 + n) with n = 1: the average keeps 2/11 of the start.
+    torch.testing.assert_close(
+        mean["prototypes"].float(), start * 2 / 11 + end["prototypes"].float() * 9 / 11, rtol=2e-3, atol=1e-4
+    )
+
+
+def test_batch_norm_statistics_stay_as_loaded_only_if_asked(few_tiles, tmp_path):
+    torch.manual_seed(3)
+    given = build_encoder("test_efficientnet").body.state_dict()
+    save_file(given, tmp_path / "encoder.safetensors")
+    config = dataclasses.replace(WITH_NORMS, encoder_weights=str(tmp_path / "encoder.safetensors"), epochs=1)
+    means = [name for name in given if name.endswith("running_mean")]
+    for frozen in (True, False):
+        out = tmp_path / str(frozen)
+        trained = weights(run_training(dataclasses.replace(config, freeze_norm=frozen), few_tiles, out))
+        kept = [torch.equal(trained[f"encoder.body.{name}"], given[name]) for name in means]
+        assert len(kept) > 3
+        assert all(kept) if frozen else not any(kept)
+
+
+def test_the_best_checkpoint_is_not_replaced_by_a_worse_one(few_tiles, tmp_path, monkeypatch):
+    scores = iter([0.4, 0.3])
+
+    def falling(*args):
+        report = evaluate(*args)
+        report["gates"]["predicted"]["ignored"]["miou"] = next(scores)
+        return report
+
+    monkeypatch.setattr(keeping, "evaluate", falling)
+    summary = run_training(dataclasses.replace(QUICK, validate_every=1), few_tiles, tmp_path)
+    assert [read_info(path).training["steps"] for path in (summary.best, summary.last)] == [2, 4]
+
+
+def test_without_a_score_there_is_no_best(few_tiles, tmp_path, monkeypatch):
+    def unknown(*args):
+        report = evaluate(*args)
+        report["gates"]["predicted"]["ignored"]["miou"] = None
+        return report
+
+    monkeypatch.setattr(keeping, "evaluate", unknown)
+    summary = run_training(QUICK, few_tiles, tmp_path)
+    assert summary.best is None
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_diversity_joins_after_its_share_of_the_training(few_tiles, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_LOG_EVERY", 1)
+    run_training(dataclasses.replace(QUICK, diversity_from=0.5), few_tiles, tmp_path)
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    diversities = [entry["diversity"] for entry in entries if "diversity" in entry]
+    assert diversities[:2] == [0, 0]
+    assert min(diversities[2:]) > 0
+
+
+def test_what_is_scored_is_what_the_file_holds(finished, few_tiles):
+    network, info = load_checkpoint(finished[1].last)
+    report = evaluate(network, TileSet.open(few_tiles, "valid"), info.input, info.classes, info.calibration)
+    assert report["gates"] == info.scores["valid"]["gates"]
+
+
+def test_nothing_in_the_valid_split_can_lose_a_training(few_tiles, tmp_path, monkeypatch):
+    def broken(*args):
+        raise DatasetError("a tile went away")
+
+    monkeypatch.setattr(keeping, "evaluate", broken)
+    with pytest.raises(DatasetError, match="went away"):
+        run_training(QUICK, few_tiles, tmp_path)
+    assert load_checkpoint(tmp_path / "last.safetensors")[1].training["steps"] == 4
+
+
+@pytest.mark.parametrize("damage", ["x", None])
+def test_a_bad_mask_is_found_before_the_first_step(few_tiles, tmp_path, damage):
+    tiles = tmp_path / "tiles"
+    shutil.copytree(few_tiles, tiles)
+    mask = tiles / "valid" / "mask" / "v1.png"
+    if damage:
+        mask.write_text(damage)
+    else:
+        mask.unlink()
+    with pytest.raises(DatasetError, match=r"v1\.png"):
+        run_training(QUICK, tiles, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_full_disk_is_one_sentence(few_tiles, tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keeping.json, "dumps", full)
+    with pytest.raises(RunError, match="No space left"):
+        run_training(QUICK, few_tiles, tmp_path)
 
 
 def test_training_leaves_the_callers_random_numbers_alone(few_tiles, tmp_path):
@@ -104,9 +232,14 @@ def test_a_stop_request_saves_and_ends(few_tiles, tmp_path):
     assert read_state(tmp_path).state == "cancelled"
 
 
-def test_a_new_run_in_the_folder_starts_with_clean_records(few_tiles, tmp_path):
-    run_training(dataclasses.replace(QUICK, epochs=1), few_tiles, tmp_path)
-    run_training(dataclasses.replace(QUICK, epochs=1), few_tiles, tmp_path)
+def test_a_trained_model_is_replaced_only_on_request(few_tiles, tmp_path):
+    config = dataclasses.replace(QUICK, epochs=1)
+    first = run_training(config, few_tiles, tmp_path).last.read_bytes()
+    with pytest.raises(RunError, match="--force"):
+        run_training(dataclasses.replace(config, seed=9), few_tiles, tmp_path)
+    assert (tmp_path / "last.safetensors").read_bytes() == first
+    run_training(dataclasses.replace(config, seed=9), few_tiles, tmp_path, replace=True)
+    assert (tmp_path / "last.safetensors").read_bytes() != first
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 2]  # losses and scores of one run, not of two
 
@@ -181,11 +314,24 @@ def test_diversity_joins_only_when_asked(few_tiles):
     "wrong",
     [
         {"epochs": 0},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"validate_every": -1},
         {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"mean": (127.0, 127.0, 127.0)},
+        {"std": (0.0, 0.5, 0.5)},
         {"ema_decay": 1.0},
         {"diversity_weight": -1.0},
+        {"diversity_weight": float("inf")},
+        {"scale_weights": (0.0, 0.0, 0.0)},
+        {"scale_weights": (-1.0, 1.0, 1.0)},
         {"fusion_weights": (1.0,)},
+        {"fusion_weights": (0.5, 0.5, 0.5)},
+        {"fusion_weights": (float("nan"), 0.5, 0.5)},
+        {"prototypes_per_class": 10**15},
         {"frozen": ("no.such.layer",)},
+        {"timm_options": (("in_chans", 4),)},
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_trained(few_tiles, tmp_path, wrong):

@@ -135,7 +135,7 @@ def slides(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def checkpoint_bytes() -> bytes:
-    """A checkpoint file that says everything and has no weights: enough for a list."""
+    """A checkpoint file that says everything and whose only weights are prototypes: enough for a list."""
     model = ModelConfig(encoder="mit_b0", class_count=4)
     ones, zeros = (1.0,) * 4, (0.0,) * 4
     info = CheckpointInfo(
@@ -146,8 +146,12 @@ def checkpoint_bytes() -> bytes:
         calibration=Calibration((0.2, 0.4, 0.4), ones, zeros, ones, zeros),
         notice="for research only",
     )
-    header = json.dumps({"__metadata__": {METADATA_KEY: json.dumps(info.to_document())}}).encode()
-    return struct.pack("<Q", len(header)) + header
+    shape = [model.prototype_count, model.prototype_dim]
+    data = bytes(2 * shape[0] * shape[1])
+    prototypes = {"dtype": "F16", "shape": shape, "data_offsets": [0, len(data)]}
+    document = json.dumps(info.to_document())
+    header = json.dumps({"__metadata__": {METADATA_KEY: document}, "prototypes": prototypes}).encode()
+    return struct.pack("<Q", len(header)) + header + data
 
 
 @pytest.fixture

@@ -108,8 +108,10 @@ def test_changes_tell_what_is_new_since_a_revision(wait_for: Wait, client: TestC
     job = finish(wait_for, client, start(client, ready)["id"])["id"]
     everything = client.get(f"/results/{job}/changes").json()
     assert everything["rects"] == [[0, 0, 300, 400], [300, 0, 300, 400]]
-    nothing = client.get(f"/results/{job}/changes", params={"since": everything["revision"]}).json()
-    assert (nothing["revision"], nothing["rects"]) == (everything["revision"], [])
+    address, since = f"/results/{job}/changes", everything["revision"]
+    nothing = client.get(address, params={"since": since, "run": everything["run"]}).json()
+    assert (nothing["run"], nothing["revision"], nothing["rects"]) == (everything["run"], since, [])
+    assert client.get(address, params={"since": since, "run": "another"}).json() == everything
     assert client.get(f"/results/{job}/changes", params={"since": -1}).status_code == 400
 
 

@@ -40,10 +40,10 @@ export const api = {
   jobs: (slide) => ask('GET', `/api/jobs${slide ? `?slide=${at(slide)}` : ''}`),
   start: (request) => ask('POST', '/api/jobs', request),
   cancel: (id) => ask('POST', `/api/jobs/${at(id)}/cancel`),
-  changes: (id, since) => ask('GET', `/results/${at(id)}/changes?since=${since}`),
+  changes: (id, since, run) => ask('GET', `/results/${at(id)}/changes?since=${since}&run=${at(run)}`),
   areas: (id) => ask('GET', `/results/${at(id)}/areas`),
   download: (id, kind) => `/results/${at(id)}/download/${at(kind)}`,
-  maskTile: (id, level, col, row, revision) => `/results/${at(id)}/mask_files/${level}/${col}_${row}.png?v=${revision}`,
+  maskTile: (id, level, col, row, version) => `/results/${at(id)}/mask_files/${level}/${col}_${row}.png?v=${version}`,
 };
 
 // What this browser remembers between visits; a browser that forbids storage simply forgets.

@@ -27,16 +27,17 @@ export class JobWatch {
 
   async follow(id, round) {
     let since = 0;
+    let run = ''; // a result that is begun anew is another run, whose revisions count from 1 again
     let lost = false;
     for (;;) {
       let wait = document.hidden ? HIDDEN_MS : QUICK_MS;
       try {
-        const { revision, rects, job } = await api.changes(id, since);
+        const { run: current, revision, rects, job } = await api.changes(id, since, run);
         if (round !== this.round) return;
         if (lost) this.onLost((lost = false));
         this.onState(job);
-        if (revision !== since) this.onGrow(rects, revision);
-        since = revision;
+        if (current !== run || revision !== since) this.onGrow(rects, revision, current);
+        [since, run] = [revision, current];
         if (job.ended) return;
       } catch (error) {
         if (round !== this.round) return;

@@ -48,7 +48,7 @@ class Workspace {
     this.mask = new MaskLayer(this.view);
     this.mask.setOpacity(this.panel.opacity);
     this.watch = new JobWatch({
-      onGrow: (rects, revision) => this.mask.grow(rects, revision),
+      onGrow: (rects, revision, run) => this.mask.grow(rects, revision, run),
       onState: (job) => this.onState(job),
       onLost: (lost) => this.panel.lost(lost),
       onGone: (id) => this.forget(id),

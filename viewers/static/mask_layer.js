@@ -29,6 +29,7 @@ export class MaskLayer {
     this.loading = new Map();
     this.failed = new Map();
     this.rects = [];
+    this.run = '';
     this.revision = 0;
     this.drawn = 0;
     this.generation = (this.generation ?? 0) + 1;
@@ -47,11 +48,14 @@ export class MaskLayer {
   }
 
   /** Level-0 rectangles [x, y, w, h] have been computed; tiles that show them are fetched again when visible. */
-  grow(rects, revision) {
-    if (revision < this.revision) {
+  grow(rects, revision, run) {
+    if (this.run && run !== this.run) {
       this.tiles.clear();
+      this.loading.clear();
       this.rects = [];
+      this.generation += 1;
     }
+    this.run = run;
     this.revision = revision;
     this.rects.push(...rects);
     for (const [key, tile] of this.tiles) if (meets(this.box(...parse(key)), rects)) tile.stale = true;
@@ -210,7 +214,7 @@ export class MaskLayer {
     const { generation, revision } = this;
     this.loading.set(key, revision);
     try {
-      const tile = await fetchTile(api.maskTile(this.job.id, ...parse(key), revision));
+      const tile = await fetchTile(api.maskTile(this.job.id, ...parse(key), `${this.run}-${revision}`));
       if (generation !== this.generation) return;
       this.fetches += 1;
       const stale = revision < this.revision && meets(this.box(...parse(key)), this.rects.slice(-(this.revision - revision)));

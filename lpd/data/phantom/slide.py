@@ -67,15 +67,17 @@ def write_phantom_slide(
         force: replace existing files.
 
     Raises:
-        ConfigError: size, seed or file name is out of range.
-        SlideError: a file exists and ``force`` is not given, or the disk is full.
+        ConfigError: size, seed, file name or number of workers is out of range.
+        SlideError: a file exists and ``force`` is not given, the folder cannot be written, or the disk is full.
     """
-    _check(path, width, height, seed, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = _Writer(Case.make(case_seed("slide", seed), (width, height)), width, height, f"seed {seed}")
+    _check(path, width, height, seed)
+    workers = worker_count(workers)
     try:
+        _check_free(path, force)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = _Writer(Case.make(case_seed("slide", seed), (width, height)), width, height, f"seed {seed}")
         with replacing(path) as slide, replacing(mask_path(path)) as mask:
-            writer.write_slide(slide, workers or os.cpu_count() or 1)
+            writer.write_slide(slide, workers)
             writer.write_mask(mask)
     except OSError as error:
         raise SlideError(
@@ -83,13 +85,27 @@ def write_phantom_slide(
         ) from error
 
 
-def _check(path: Path, width: int, height: int, seed: int, force: bool) -> None:
+def worker_count(workers: int | None) -> int:
+    """How many threads draw: as many as the machine has cores if nobody says.
+
+    Raises:
+        ConfigError: it is not between 1 and 256.
+    """
+    if workers is not None and not 1 <= workers <= 256:
+        raise ConfigError(f"{workers} workers: 1 to 256 can draw, or leave it out for one per core")
+    return workers or os.cpu_count() or 1
+
+
+def _check(path: Path, width: int, height: int, seed: int) -> None:
     if path.suffix.lower() not in (".tif", ".tiff", ".svs"):
         raise ConfigError(f"{path.name} does not end in .tif, .tiff or .svs, as a phantom slide must")
     if not (512 <= width <= 200_000 and 512 <= height <= 200_000):
         raise ConfigError(f"phantom size {width} x {height} px is not between 512 and 200,000 both ways")
     if seed < 0:
         raise ConfigError(f"seed {seed} is negative")
+
+
+def _check_free(path: Path, force: bool) -> None:
     for existing in (path, mask_path(path)):
         if existing.exists() and not force:
             raise SlideError(f"{existing} exists already: choose another name or replace it with --force")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from PIL import Image
 from lpd.classes import BCSS
 from lpd.config import Settings
 from lpd.data.phantom.layout import MPP, kinds_to_mask
+from lpd.data.phantom.slide import worker_count
 from lpd.data.phantom.tissue import Case, case_seed
 from lpd.errors import ConfigError, DatasetError
 
@@ -51,6 +51,7 @@ class TileSetSpec(Settings):
     mpp: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.train, self.valid, self.test) < 0 or self.train + self.valid + self.test < 1:
             raise ConfigError(
                 f"{self.train}, {self.valid} and {self.test} tiles: none may be negative, one must be above 0"
@@ -84,19 +85,24 @@ def write_phantom_tiles(folder: Path, spec: TileSetSpec, *, force: bool = False,
     The result depends on ``spec`` alone, not on ``workers`` (default: the number of cores).
 
     Raises:
-        DatasetError: the folder exists and ``force`` is not given, or is not a phantom set that may be replaced.
+        ConfigError: the number of workers is out of range.
+        DatasetError: the folder exists and ``force`` is not given, is not a phantom set that may be replaced, or cannot
+            be written.
     """
-    _check_replaceable(folder, force)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    workers = worker_count(workers)
     try:
-        fresh.chmod(0o755)
-        _fill(fresh, spec, workers or os.cpu_count() or 1)
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _check_replaceable(folder, force)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".lpd-phantom-") as temporary:
+            fresh = Path(temporary) / "new"
+            _fill(fresh, spec, workers)
+            if folder.exists():
+                shutil.rmtree(folder)
+            fresh.rename(folder)
+    except OSError as error:
+        raise DatasetError(
+            f"cannot write {folder} ({error.strerror or error}): free some space or choose another folder"
+        ) from error
 
 
 def _check_replaceable(folder: Path, force: bool) -> None:
