@@ -111,7 +111,7 @@ class CheckpointInfo:
                 model=ModelConfig.from_dict(document["model"]),
                 calibration=Calibration.from_dict(document["calibration"]),
                 prototype_source=str(document["prototype_source"]),
-                notice=str(document["notice"]),
+                notice=_one_line(str(document["notice"])),
                 scores=dict(document["scores"]),
                 training=dict(document["training"]),
                 versions=dict(document["versions"]),
@@ -255,3 +255,8 @@ def _check_table(path: Path, header: Mapping[str, Any], model: ModelConfig) -> N
 
 def _truncated(path: Path, detail: str) -> CheckpointError:
     return CheckpointError(f"{path} is truncated or damaged ({detail}): save or download it again")
+
+
+def _one_line(text: str) -> str:
+    """Text fit for a terminal: a foreign file must not move its cursor or colour it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -41,6 +41,12 @@ def test_everything_that_was_said_is_read_back(saved, tiny_info):
     assert set(found.versions) == {"lpd", "torch", "timm"}
 
 
+def test_a_notice_cannot_play_with_the_terminal(tiny_network, tiny_info):
+    forged = dataclasses.replace(tiny_info, notice="safe\n\x1b[2Jfor\x07 all")
+    save_checkpoint(forged.path, tiny_network, forged)
+    assert read_info(forged.path).notice == "safe [2Jfor all"
+
+
 def test_listing_needs_no_torch(saved):
     program = (
         "import sys, pathlib, lpd.model.header as h\n"
