@@ -126,6 +126,15 @@ def test_last_column_of_almost_no_width_stays_a_polygon(tmp_path: Path) -> None:
     assert shape(feature["geometry"]).area > 0
 
 
+@pytest.mark.parametrize("simplify_um", [0.0, 2.0])
+def test_no_more_than_a_block_is_read_at_once(tmp_path: Path, simplify_um: float) -> None:
+    store = HandMade(blobs(2300, 4200, 1, 100))
+    document = written(store, tmp_path, simplify_um=simplify_um)
+    assert store.largest <= 2048 * 2048 < store.mask.size
+    areas = [f["properties"]["measurements"]["Area mm^2"] for f in document["features"]]
+    assert sum(areas) == pytest.approx((store.mask < 4).sum() * 1e-6)
+
+
 def test_simplify_sets_the_grid(tmp_path: Path) -> None:
     mask = np.zeros((101, 50), np.uint8)
     for um, expected in ((0.0, 1), (1.9, 1), (2.0, 2), (9.0, 8)):
