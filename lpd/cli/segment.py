@@ -45,9 +45,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--mpp", type=float, metavar="V", help="µm per level-0 pixel, where the slide does not say")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="windows at a time (default: 4 on CPU, 64 on GPU)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="windows at a time (default: 1 on CPU, 7 on GPU)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the network (default: all cores)")
-    parser.add_argument("--stride", type=int, metavar="PX", help="distance of windows (default: about 3/8 of a window)")
+    parser.add_argument("--window", type=int, metavar="PX", help="what the network sees at once (default: three tiles)")
+    parser.add_argument(
+        "--stride", type=int, metavar="PX", help="distance of windows (default: two thirds of a window)"
+    )
     parser.add_argument(
         "--tissue", choices=TISSUE_CHOICES, default="auto", help="'all' segments glass too (default: auto)"
     )
@@ -111,6 +114,7 @@ class _Request:
 def _settings(args: argparse.Namespace) -> SegmentSettings:
     return SegmentSettings(
         region=Region(*args.region) if args.region else None,
+        window_px=args.window,
         stride_px=args.stride,
         tissue=args.tissue,
         device=args.device,

@@ -1,4 +1,4 @@
-"""Backend: what turns a batch of tiles into raw logits; torch in fp32 is the reference that others must agree with."""
+"""Backend: what turns a batch of windows into raw logits; torch in fp32 is the reference for all others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lpd.model.checkpoint import load_checkpoint
 from lpd.model.header import CheckpointInfo
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet
-from lpd.model.scoring import dense_logits
+from lpd.model.scoring import dense_maps
 
 
 class Backend(Protocol):
@@ -29,13 +29,15 @@ class Backend(Protocol):
     Attributes:
         info: the checkpoint.
         device: where the logits lie.
+        any_size: whether it takes windows of other sizes than the tiles it was trained on.
     """
 
     info: CheckpointInfo
     device: torch.device
+    any_size: bool
 
-    def logits(self, tiles: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """Raw logits of (B, tile, tile, 3) uint8 RGB tiles: pixel (B, C, tile/4, tile/4) and gate (B, C), fp32.
+    def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """Raw logits of (B, w, w, 3) uint8 RGB windows: pixel and presence, both (B, C, w/4, w/4), fp32.
 
         Raises:
             CheckpointError: the network answers with something that is no number.
@@ -48,18 +50,19 @@ class TorchBackend:
     def __init__(self, network: LPDNet, info: CheckpointInfo, device: torch.device) -> None:
         self.info = info
         self.device = device
+        self.any_size = network.encoder.any_size
         self._network = network.to(device).to(memory_format=torch.channels_last).eval()
 
-    def logits(self, tiles: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        side = tiles.shape[1] // CELL_PX
-        images = to_network_input(torch.from_numpy(tiles).to(self.device), self._spec)
+    def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        side = windows.shape[1] // CELL_PX
+        images = to_network_input(torch.from_numpy(windows).to(self.device), self._spec)
         with torch.inference_mode():
-            pixel, gate = dense_logits(self._network(images), self.info.calibration, (side, side))
-        if not bool(torch.isfinite(pixel).all() & torch.isfinite(gate).all()):
+            pixel, presence = dense_maps(self._network(images), self.info.calibration, (side, side))
+        if not bool(torch.isfinite(pixel).all() & torch.isfinite(presence).all()):
             raise CheckpointError(
                 f"{self.info.path} answers with values that are no numbers: train it again at a lower learning rate"
             )
-        return pixel, gate
+        return pixel, presence
 
     @property
     def _spec(self) -> InputSpec:

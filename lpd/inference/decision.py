@@ -35,11 +35,9 @@ def decide(blended: BlendedPanel, calibration: Calibration) -> Bytes:
 
 
 def cell_scores(blended: BlendedPanel, calibration: Calibration) -> Bytes:
-    """Scores of the panel's own cells, (C, h/4, w/4) uint8, 0–254 for 0–1; 0 where no window looked."""
-    box = blended.panel.box
-    rows, columns = slice(1, box.height // CELL_PX + 1), slice(1, box.width // CELL_PX + 1)
-    pixel, gate = blended.logits[None, :, rows, columns].chunk(2, dim=1)
-    scores = score_map(pixel, gate, calibration)[0] * blended.known[rows, columns]
+    """Scores of the cells of ``blended.box``, (C, h/4, w/4) uint8, 0–254 for 0–1; 0 where no window looked."""
+    pixel, gate = blended.logits[None, :, 1:, 1:].chunk(2, dim=1)
+    scores = score_map(pixel, gate, calibration)[0] * blended.known[1:, 1:]
     return (scores * SCORE_MAX).round().to(torch.uint8).cpu().numpy()
 
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from lpd.config import Settings
 from lpd.errors import ConfigError
 from lpd.inference.backend import Backend, cpu_threads
-from lpd.inference.blend import BlendedPanel, TentBlender, smooth
+from lpd.inference.blend import BlendedPanel, Blender
 from lpd.inference.blocks import BlockReader, blocks_to_keep
 from lpd.inference.frame import Box, MaskFrame
-from lpd.inference.meta import ResultMeta
+from lpd.inference.meta import CELL_PX, ResultMeta
 from lpd.inference.reader import PanelPixels, read_panels
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
@@ -32,7 +32,8 @@ from lpd.slide.slide import Slide
 from lpd.slide.tissue import TissueMask, tissue_mask
 
 Bytes = npt.NDArray[np.uint8]
-_CPU_BATCH, _GPU_BATCH = 4, 64
+#: Pixels per forward pass, which is what memory goes with: 4 and 64 tiles of 224 px.
+_CPU_PIXELS, _GPU_PIXELS = 4 * 224**2, 64 * 224**2
 _CPU_PANEL_PX, _GPU_PANEL_PX = 512, 2048
 #: A slide this many times as coarse as the model's tiles still shows it something; beyond, it is a slip in the mpp.
 _COARSEST = 4
@@ -143,22 +144,24 @@ class _Job:
     @property
     def batch_size(self) -> int:
         """As set, but where a batch is larger than the device's own, no more than there are windows."""
-        usual = _CPU_BATCH if self.backend.device.type == "cpu" else _GPU_BATCH
+        seen = self.plan.grid.window_px + 2 * self.plan.grid.margin_px
+        usual = max(1, (_CPU_PIXELS if self.backend.device.type == "cpu" else _GPU_PIXELS) // seen**2)
         return min(self.settings.batch_size or usual, max(usual, self.plan.window_count))
 
     def reader(self) -> BlockReader:
-        white = np.full(3, 255, dtype=np.uint8)
-        return BlockReader(self.slide.read, self.frame, white, blocks_to_keep(self.plan.wanted.width))
+        # Beyond the slide comes the colour that is zero to the network, as beyond the border of a tile in training.
+        nothing = np.rint(255 * np.array(self.backend.info.input.mean)).astype(np.uint8)
+        return BlockReader(self.slide.read, self.frame, nothing, blocks_to_keep(self.plan.wanted.width))
 
 
 def _prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> _Job:
     frame = check_request(slide, backend.info, settings)
     tissue = tissue_mask(slide, everything=settings.tissue == "all")
     panel_px = settings.panel_px or (_CPU_PANEL_PX if backend.device.type == "cpu" else _GPU_PANEL_PX)
-    grid = settings.grid(frame.bounds, backend.info.input, panel_px)
+    grid = settings.grid(frame.bounds, backend.info.input, panel_px, any_size=backend.any_size)
 
-    def has_tissue(window: Box) -> bool:
-        region = frame.to_l0(window)
+    def has_tissue(box: Box) -> bool:
+        region = frame.to_l0(box)
         return region is not None and tissue.covers(region)
 
     plan = plan_windows(grid, settings.wanted(frame, slide.path.name), has_tissue)
@@ -186,17 +189,18 @@ def _describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> 
 def _predict(job: _Job, finished: Callable[[BlendedPanel], None], run: Run) -> int:
     """Run all windows through network and blender; returns how many have been seen."""
     total, backend = job.plan.window_count, job.backend
-    blender = TentBlender(job.plan, backend.info.classes.count, backend.device, finished)
+    blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0
     run.advance(seen, total)
-    with closing(read_panels(job.plan.panels(), job.reader(), job.settings.reader_threads)) as pictures:
+    margin_px = job.plan.grid.margin_px
+    cells = slice(margin_px // CELL_PX, -margin_px // CELL_PX or None)
+    with closing(read_panels(job.plan.panels(), job.reader(), job.settings.reader_threads, margin_px)) as pictures:
         for batch in _batches(pictures, job.batch_size):
             if run.stop_requested():
                 return seen
-            pixel, gate = backend.logits(_stacked(batch, job.batch_size))
-            pixel = smooth(pixel, job.settings.smooth_px)
+            pixel, presence = backend.logits(_stacked(batch, job.batch_size))
             for i, (picture, window) in enumerate(batch):
-                blender.add(picture.panel, window, pixel[i], gate[i])
+                blender.add(picture.panel, window, pixel[i, :, cells, cells], presence[i, :, cells, cells])
             seen += len(batch)
             run.advance(seen, total)
     blender.finish()
@@ -210,7 +214,7 @@ def _batches(pictures: Iterable[PanelPixels], size: int) -> Iterator[list[tuple[
 
 
 def _stacked(batch: list[tuple[PanelPixels, Box]], size: int) -> Bytes:
-    """(size, tile, tile, 3) uint8. The last batch is filled up by repetition: a network computes a tile in the same
-    way, to the last digit, only among equally many others."""
-    tiles = [picture.crop(window) for picture, window in batch]
-    return np.stack(tiles + tiles[-1:] * (size - len(tiles)))
+    """(size, w, w, 3) uint8. The last batch is filled up by repetition: a network computes a window in the same way,
+    to the last digit, only among equally many others."""
+    windows = [picture.crop(window) for picture, window in batch]
+    return np.stack(windows + windows[-1:] * (size - len(windows)))

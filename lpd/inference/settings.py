@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lpd.config import InputSpec, Settings
 from lpd.errors import ConfigError
 from lpd.inference.frame import Box, MaskFrame
-from lpd.inference.meta import CELL_PX
+from lpd.inference.meta import LATTICE_PX
 from lpd.inference.windows import WindowGrid
 from lpd.slide.region import Region
 
@@ -17,8 +17,19 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda", "mps")
 TissueChoice = Literal["auto", "all"]
 TISSUE_CHOICES: tuple[TissueChoice, ...] = ("auto", "all")
+#: docs/decisions/0004 has the figures.
+_TILES_PER_WINDOW = 3
+#: A tenth of a window on each side counts for nothing.
+_MARGIN_PART = 10
 #: Far above what helps, and low enough that a slip of the finger takes neither all memory nor all threads.
-_LARGEST = {"stride_px": 4096, "batch_size": 4096, "threads": 1024, "reader_threads": 256, "panel_px": 16_384}
+_LARGEST = {
+    "window_px": 8192,
+    "stride_px": 8192,
+    "batch_size": 4096,
+    "threads": 1024,
+    "reader_threads": 256,
+    "panel_px": 16_384,
+}
 
 
 @dataclass(frozen=True)
@@ -27,12 +38,13 @@ class SegmentSettings(Settings):
 
     Attributes:
         region: level-0 pixels to segment; None for the whole slide.
-        stride_px: distance of neighbouring windows; None for :func:`default_stride_px`.
-        smooth_px: reach of the triangle that smooths each window's pixel logits, a multiple of 4; 0 leaves them as they
-            are. More makes the mask depend less on where the grid of windows lies, and rounds off small areas.
+        window_px: side of what the network sees at once, a multiple of 32; None for three of the model's tiles, or one
+            where the encoder knows no other size. Larger windows depend less on where they lie.
+        stride_px: distance of neighbouring windows, a multiple of 32; None for two thirds of a window.
         tissue: ``auto`` leaves out glass and marks it background, ``all`` shows every pixel to the network.
         device: where the network runs; ``auto`` takes a GPU if there is one.
-        batch_size: windows per forward pass, at most 4096; None for 4 on a CPU, 64 on a GPU.
+        batch_size: windows per forward pass, at most 4096; None for as many as hold 4 tiles of 224 px on a CPU, 64 on a
+            GPU, one at least.
         threads: CPU threads of the network, at most 1024; None for all cores.
         reader_threads: threads that read the slide, at most 256.
         panel_px: about how much is stored at once, width and height; None for 512 on a CPU (so that the mask is
@@ -44,8 +56,8 @@ class SegmentSettings(Settings):
     """
 
     region: Region | None = None
+    window_px: int | None = None
     stride_px: int | None = None
-    smooth_px: int = 8
     tissue: TissueChoice = "auto"
     device: DeviceName = "auto"
     batch_size: int | None = None
@@ -60,8 +72,6 @@ class SegmentSettings(Settings):
             raise ConfigError(f"tissue {self.tissue!r} is not one of {', '.join(TISSUE_CHOICES)}")
         if self.device not in DEVICES:
             raise ConfigError(f"device {self.device!r} is not one of {', '.join(DEVICES)}")
-        if self.smooth_px < 0 or self.smooth_px % CELL_PX:
-            raise ConfigError(f"smooth_px {self.smooth_px} must be 0 or a multiple of {CELL_PX}")
         for name, largest in _LARGEST.items():
             value = getattr(self, name)
             if value is not None and not 1 <= value <= largest:
@@ -73,15 +83,38 @@ class SegmentSettings(Settings):
         region = data.get("region")
         return super().from_dict({**data, "region": Region(**region) if isinstance(region, Mapping) else region})
 
-    def grid(self, bounds: Box, spec: InputSpec, panel_px: int) -> WindowGrid:
+    def grid(self, bounds: Box, spec: InputSpec, panel_px: int, *, any_size: bool = True) -> WindowGrid:
         """The grid of windows over a mask, panels being at least one overlap and about ``panel_px`` wide.
 
+        Args:
+            bounds: of the mask.
+            spec: what the network was trained on.
+            panel_px: see there.
+            any_size: whether the encoder takes windows larger than its tiles.
+
         Raises:
-            ConfigError: stride or offset do not fit the network's tile.
+            ConfigError: window, stride or offset do not fit the network.
         """
-        stride = self.stride_px or default_stride_px(spec.tile_px)
-        strides = max(1, round(panel_px / stride), -(-(spec.tile_px - stride) // stride))
-        return WindowGrid(bounds.width, bounds.height, spec.tile_px, stride, self.grid_offset_px, strides)
+        seen = self.window_px or (_TILES_PER_WINDOW if any_size else 1) * spec.tile_px
+        if not any_size and seen != spec.tile_px:
+            raise ConfigError(f"window {seen} px: this encoder takes windows of {spec.tile_px} px only")
+        # A window of one tile shows the network what it was trained on, borders included: nothing of it is left out.
+        margin = _down(seen // _MARGIN_PART) if seen > spec.tile_px else 0
+        stride = self.stride_px or _down(2 * seen // 3 if margin else 3 * seen // 7)
+        for name, value in (("window", seen), ("stride", stride), ("grid offset", self.grid_offset_px)):
+            if value % LATTICE_PX:
+                raise ConfigError(f"{name} {value} px must be a multiple of {LATTICE_PX}, the network's coarsest step")
+        strides = max(1, round(panel_px / stride), -(-(seen - 2 * margin - stride) // stride))
+        return WindowGrid(
+            bounds.width,
+            bounds.height,
+            seen - 2 * margin,
+            stride,
+            margin_px=margin,
+            gate_px=spec.tile_px,
+            offset_px=self.grid_offset_px,
+            panel_strides=strides,
+        )
 
     def wanted(self, frame: MaskFrame, slide_name: str) -> Box:
         """Mask pixels to store.
@@ -100,10 +133,6 @@ class SegmentSettings(Settings):
         return frame.to_mask(self.region)
 
 
-def default_stride_px(tile_px: int) -> int:
-    """About three eighths of a window, but an odd multiple of 4 px (84 for 224).
-
-    Neighbouring windows then see the network's cells of 8, 16 and 32 px at other phases, and what depends on the phase
-    averages out. docs/decisions/0004 has the figures.
-    """
-    return 3 * tile_px // 64 * 8 + CELL_PX
+def _down(length_px: int) -> int:
+    """The largest whole number of the network's steps in a length, one at least."""
+    return max(LATTICE_PX, length_px // LATTICE_PX * LATTICE_PX)

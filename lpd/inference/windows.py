@@ -1,8 +1,10 @@
 """Which windows the network sees: one grid over the slide, in blocks ("panels") that are finished one by one.
 
 Pure geometry in mask pixels. The grid begins at the slide's (0, 0) whatever part is asked for, so that a part's mask
-equals that part of the whole slide's mask. A window belongs to the panel that holds its upper left corner, and
-overhangs it to the right and below only; in row-major order a panel is therefore complete after its own windows.
+equals that part of the whole slide's mask. The network sees a margin around each window that counts for nothing in
+the mask: it is there so that the window's own border is not the end of the picture. A window belongs to the panel that
+holds its upper left corner, and overhangs it to the right and below only; in row-major order a panel is therefore
+complete after its own windows.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from lpd.inference.meta import CELL_PX
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Windows of ``tile_px`` every ``stride_px`` over a mask of ``width`` × ``height`` pixels.
+    """Windows of ``window_px`` every ``stride_px`` over a mask of ``width`` × ``height`` pixels.
 
     Attributes:
         width, height: size of the mask.
-        tile_px: side of a window.
-        stride_px: distance of neighbouring windows, at most ``tile_px``.
+        window_px: side of a window, its margin not counted.
+        stride_px: distance of neighbouring windows, at most ``window_px``.
+        margin_px: how much more the network sees on each side.
+        gate_px: side of the square around a pixel over which its gate is taken; 0 for that pixel alone.
         offset_px: how far left of and above the slide's corner the grid begins; 0 but in tests of seams.
         panel_strides: side of a panel in strides.
 
@@ -36,16 +40,18 @@ class WindowGrid:
 
     width: int
     height: int
-    tile_px: int
+    window_px: int
     stride_px: int
+    margin_px: int = 0
+    gate_px: int = 0
     offset_px: int = 0
     panel_strides: int = 9
 
     def __post_init__(self) -> None:
-        if self.tile_px % CELL_PX or self.stride_px % CELL_PX or not 0 < self.stride_px <= self.tile_px:
+        if self.window_px % CELL_PX or self.stride_px % CELL_PX or not 0 < self.stride_px <= self.window_px:
             raise ConfigError(
                 f"stride {self.stride_px} px must be a multiple of {CELL_PX} and between {CELL_PX} and "
-                f"the window's {self.tile_px} px"
+                f"the window's {self.window_px} px"
             )
         if self.offset_px % CELL_PX or not 0 <= self.offset_px < self.stride_px:
             raise ConfigError(
@@ -58,7 +64,12 @@ class WindowGrid:
     @property
     def overhang_px(self) -> int:
         """How far a panel's last windows reach into the next panel."""
-        return self.tile_px - self.stride_px
+        return self.window_px - self.stride_px
+
+    @property
+    def gate_reach(self) -> int:
+        """Cells of 4 px to each side that a pixel's gate depends on."""
+        return self.gate_px // (2 * CELL_PX)
 
     @property
     def panel_px(self) -> int:
@@ -83,9 +94,9 @@ class WindowGrid:
         return math.ceil(self.rows / self.panel_strides)
 
     def window_box(self, column: int, row: int) -> Box:
-        """Mask pixels of one window; it may reach past the mask."""
+        """Mask pixels of one window, without its margin; it may reach past the mask."""
         x, y = column * self.stride_px - self.offset_px, row * self.stride_px - self.offset_px
-        return Box(x, y, x + self.tile_px, y + self.tile_px)
+        return Box(x, y, x + self.window_px, y + self.window_px)
 
     def panel_box(self, column: int, row: int) -> Box:
         """Mask pixels of one panel. The last ones include the overhang, so that panels cover the mask exactly once."""
@@ -95,7 +106,7 @@ class WindowGrid:
 
     def touching(self, start: int, end: int, count: int) -> range:
         """Indices, among the first ``count``, of the windows that share a pixel with [start, end) along one axis."""
-        first = math.floor((start + self.offset_px - self.tile_px) / self.stride_px) + 1
+        first = math.floor((start + self.offset_px - self.window_px) / self.stride_px) + 1
         last = math.ceil((end + self.offset_px) / self.stride_px) - 1
         return range(min(max(0, first), count - 1), min(count - 1, last) + 1)
 
@@ -114,7 +125,7 @@ class Panel:
     Attributes:
         column, row: place among all panels of the grid.
         box: its mask pixels; may reach past the mask.
-        windows: the windows to compute, row by row; each may overhang to the right and below.
+        windows: the windows to compute, row by row, without their margins; each may overhang to the right and below.
     """
 
     column: int
@@ -172,15 +183,18 @@ class Plan:
 
 
 def plan_windows(grid: WindowGrid, wanted: Box, has_tissue: Callable[[Box], bool]) -> Plan:
-    """Choose the windows that touch ``wanted`` and tissue, those that begin left of it and above it included.
+    """Choose the windows that ``wanted`` depends on and that tissue depends on.
+
+    Those are the ones that touch it, those that begin left of it and above it, and those within reach of its gates.
 
     Args:
         wanted: mask pixels to store, not empty.
-        has_tissue: tells whether there is tissue inside a window.
+        has_tissue: tells whether there is tissue inside a box.
     """
-    # Pixels are interpolated between cells of 4 px, so the cell beyond the border counts too.
-    needed = wanted.grown(CELL_PX)
+    # Pixels are interpolated between cells of 4 px, so the cell beyond counts too.
+    reach = (grid.gate_reach + 1) * CELL_PX
+    needed = wanted.grown(reach)
     columns = grid.touching(needed.x0, needed.x1, grid.columns)
     rows = grid.touching(needed.y0, needed.y1, grid.rows)
-    chosen = [[has_tissue(grid.window_box(column, row)) for column in columns] for row in rows]
+    chosen = [[has_tissue(grid.window_box(column, row).grown(reach)) for column in columns] for row in rows]
     return Plan(grid, wanted, columns, rows, np.array(chosen, dtype=np.bool_))

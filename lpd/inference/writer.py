@@ -59,11 +59,10 @@ class PanelWriter:
 
     def _write_scores(self, blended: BlendedPanel) -> None:
         """Scores of the cells that the wanted pixels touch; 0 where there is glass only."""
-        panel = blended.panel.box
-        box = panel.intersection(_whole_cells(self._wanted))
+        box = blended.box.intersection(_whole_cells(self._wanted))
         if not box:
             return
-        part = tuple(slice(s.start // CELL_PX, s.stop // CELL_PX) for s in _within(box, panel))
+        part = tuple(slice(s.start // CELL_PX, s.stop // CELL_PX) for s in _within(box, blended.box))
         scores = cell_scores(blended, self._calibration)[:, part[0], part[1]]
         tissue = self._tissue.read(box).reshape(box.height // CELL_PX, CELL_PX, -1, CELL_PX).any(axis=(1, 3))
         self._store.write_scores(box.x0 // CELL_PX, box.y0 // CELL_PX, np.where(tissue, scores, 0).astype(np.uint8))

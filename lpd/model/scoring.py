@@ -15,7 +15,7 @@ from lpd.model.network import LPDOutput
 def dense_logits(output: LPDOutput, calibration: Calibration, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Fuse the scales into one class logit per pixel, and take the deepest scale's mean as the gate.
 
-    Both are linear in the CAMs and uncalibrated, so overlapping windows may be averaged before :func:`score_map`.
+    For tiles, which are judged one by one; :func:`dense_maps` is for windows of something larger.
 
     Args:
         output: of the network, for B images.
@@ -29,6 +29,23 @@ def dense_logits(output: LPDOutput, calibration: Calibration, size: tuple[int, i
     Raises:
         ShapeError: the calibration has another number of scales than the output.
     """
+    return _fused(output, calibration, size), output.image_scores(output.deepest)
+
+
+def dense_maps(output: LPDOutput, calibration: Calibration, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The fused pixel logits as :func:`dense_logits` gives them, and the deepest scale's CAM as a map.
+
+    The mean of that map over a tile's area is the gate. Both maps are linear in the CAMs and uncalibrated, so
+    overlapping windows may be averaged before the gate is taken and before :func:`score_map`.
+
+    Returns:
+        pixel, presence: (B, C, h, w) each. Arguments and errors are those of :func:`dense_logits`.
+    """
+    deepest = at_least_float32(output.class_logits[output.deepest])
+    return _fused(output, calibration, size), _resize(deepest, size)
+
+
+def _fused(output: LPDOutput, calibration: Calibration, size: tuple[int, int]) -> Tensor:
     scales = sorted(output.class_logits)
     if len(scales) != len(calibration.fusion_weights):
         raise ShapeError(f"{len(calibration.fusion_weights)} fusion weights do not pair up with the scales {scales}")
@@ -38,7 +55,7 @@ def dense_logits(output: LPDOutput, calibration: Calibration, size: tuple[int, i
     for cam in weighted:  # resizing is linear: maps of one size are added first and resized once
         by_size[cam.shape[2:]] = by_size[cam.shape[2:]] + cam if cam.shape[2:] in by_size else cam
     resized = [_resize(cam, size) for cam in by_size.values()]
-    return torch.stack(resized).sum(0) if len(resized) > 1 else resized[0], output.image_scores(output.deepest)
+    return torch.stack(resized).sum(0) if len(resized) > 1 else resized[0]
 
 
 def score_map(pixel: Tensor, gate: Tensor, calibration: Calibration) -> Tensor:

@@ -32,22 +32,26 @@ SCHEME = ClassScheme(
 
 
 class ColourBackend:
-    """Pixel logits: how much a channel stands out of the mean of the 4 × 4 px cell; gate logits: a constant of 20."""
+    """Pixel logits: how much a channel stands out of the mean of the 4 × 4 px cell; presence: a constant of 20."""
+
+    any_size = True
 
     def __init__(self, path: Path) -> None:
         ones, zeros = (1.0,) * 3, (0.0,) * 3
         calibration = Calibration((1.0,), ones, zeros, ones, zeros)
         model = ModelConfig("none", 3, scales=(3,), scale_weights=(1.0,))
-        self.info = CheckpointInfo(path, SCHEME, InputSpec(mpp=1.0, tile_px=TILE_PX), model, calibration)
+        self.info = CheckpointInfo(
+            path, SCHEME, InputSpec(mpp=1.0, tile_px=TILE_PX, mean=(0.5, 0.5, 0.5)), model, calibration
+        )
         self.device = torch.device("cpu")
         self.batches: list[int] = []
 
-    def logits(self, tiles: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        count, side = len(tiles), tiles.shape[1] // 4
+    def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        count, side = len(windows), windows.shape[1] // 4
         self.batches.append(count)
-        cells = tiles.reshape(count, side, 4, side, 4, 3).mean(axis=(2, 4)) / 16
+        cells = windows.reshape(count, side, 4, side, 4, 3).mean(axis=(2, 4)) / 16
         pixel = torch.from_numpy((cells - cells.mean(axis=3, keepdims=True)).transpose(0, 3, 1, 2).astype(np.float32))
-        return pixel, torch.full((count, 3), 20.0)
+        return pixel, torch.full_like(pixel, 20.0)
 
 
 def paint_slide(path: Path, width: int = 930, height: int = 710) -> npt.NDArray[np.uint8]:

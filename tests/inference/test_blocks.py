@@ -91,7 +91,7 @@ def lpd_threads() -> list[str]:
 
 
 def test_an_error_in_a_reader_thread_arrives_and_no_thread_stays():
-    plan = plan_windows(WindowGrid(1500, 1200, 64, 32, 0, 8), Box(0, 0, 1500, 1200), lambda _w: True)
+    plan = plan_windows(WindowGrid(1500, 1200, 64, 32, panel_strides=8), Box(0, 0, 1500, 1200), lambda _w: True)
     reader = BlockReader(failing, MaskFrame(1500, 1200, 1.0), np.zeros(3, np.uint8), 100)
     got = []
     with pytest.raises(SlideError, match="tile 3"):
@@ -101,18 +101,19 @@ def test_an_error_in_a_reader_thread_arrives_and_no_thread_stays():
 
 
 def test_panels_arrive_in_order_and_closing_early_ends_the_threads():
-    plan = plan_windows(WindowGrid(1500, 1200, 64, 32, 0, 3), Box(0, 0, 1500, 1200), lambda w: w.x0 % 64 == 0)
-    pictures = read_panels(
-        plan.panels(),
-        BlockReader(
-            lambda r, s: np.zeros((s[1], s[0], 3), np.uint8), MaskFrame(3000, 2400, 2.0), np.zeros(3, np.uint8), 9
-        ),
-        2,
-    )
+    grid = WindowGrid(1500, 1200, 64, 32, panel_strides=3)
+    plan = plan_windows(grid, Box(0, 0, 1500, 1200), lambda w: w.grown(-4).x0 % 64 == 0)
+    frame, white = MaskFrame(3000, 2400, 2.0), np.full(3, 255, np.uint8)
+    reader = BlockReader(lambda r, s: np.zeros((s[1], s[0], 3), np.uint8), frame, white, 9)
+    pictures = read_panels(plan.panels(), reader, 2, margin_px=16)
     first = [next(pictures) for _ in range(20)]
     expected = [(p.column, p.row) for p in plan.panels()][:20]
     assert [(p.panel.column, p.panel.row) for p in first] == expected
     window = first[0].panel.windows[-1]
-    assert first[0].crop(window).shape == (64, 64, 3)
+    assert first[0].crop(window).shape == (96, 96, 3)
+    corner = first[0].crop(first[0].panel.windows[0])
+    assert not corner[16:, 16:].any()
+    assert (corner[:16] == 255).all()
+    assert (corner[:, :16] == 255).all()
     pictures.close()
     assert lpd_threads() == []

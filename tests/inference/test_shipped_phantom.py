@@ -42,10 +42,11 @@ def mask(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     return _mask(phantom, tmp_path_factory.mktemp("result"))
 
 
+@pytest.mark.parametrize("offset", [32, 224])
 def test_a_shifted_grid_leaves_99_percent_of_tissue_pixels_in_their_class(
-    mask: np.ndarray, phantom: Path, tmp_path: Path
+    mask: np.ndarray, phantom: Path, tmp_path: Path, offset: int
 ) -> None:
-    shifted = _mask(phantom, tmp_path, 28)
+    shifted = _mask(phantom, tmp_path, offset)
     tissue = (mask < CLASSES) | (shifted < CLASSES)
     assert tissue.mean() > 0.3
     assert (mask == shifted)[tissue].mean() >= 0.99

@@ -28,7 +28,7 @@ def count_on(grid: WindowGrid, boxes: list[Box]) -> np.ndarray:
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize(("stride", "offset", "side"), [(32, 0, 3), (32, 12, 1), (16, 8, 4), (64, 0, 2), (48, 44, 1)])
 def test_windows_see_every_pixel_and_panels_cover_each_once(width, height, stride, offset, side):
-    grid = WindowGrid(width, height, 64, stride, offset, side)
+    grid = WindowGrid(width, height, 64, stride, 32, 48, offset, side)
     plan = plan_windows(grid, Box(0, 0, width, height), everywhere)
     panels = list(plan.panels())
     windows = [w for p in panels for w in p.windows]
@@ -50,7 +50,7 @@ def test_one_window_fewer_would_leave_the_edge_unseen():
 
 
 def test_a_window_overhangs_its_panel_only_to_the_right_and_below():
-    plan = plan_windows(WindowGrid(500, 331, 64, 32, 8, 2), Box(0, 0, 500, 331), everywhere)
+    plan = plan_windows(WindowGrid(500, 331, 64, 32, 32, 48, 8, 2), Box(0, 0, 500, 331), everywhere)
     for panel in plan.panels():
         for window in panel.windows:
             assert panel.box.x0 <= window.x0 < panel.box.x1
@@ -64,19 +64,19 @@ def test_a_window_overhangs_its_panel_only_to_the_right_and_below():
 )
 @pytest.mark.parametrize("offset", [0, 20])
 def test_a_part_takes_exactly_the_windows_of_the_whole_that_touch_it(wanted, offset):
-    grid = WindowGrid(500, 331, 64, 32, offset, 2)
+    grid = WindowGrid(500, 331, 64, 32, 32, 48, offset, 2)
     whole = {w for p in plan_windows(grid, Box(0, 0, 500, 331), everywhere).panels() for w in p.windows}
     plan = plan_windows(grid, wanted, everywhere)
     panels = list(plan.panels())
     part = {w for p in panels for w in p.windows}
-    assert part == {w for w in whole if w.intersection(wanted.grown(4))}
+    assert part == {w for w in whole if w.intersection(wanted.grown(28))}
     counts = count_on(grid, [p.box for p in panels])
     assert (counts[wanted.y0 : wanted.y1, wanted.x0 : wanted.x1] == 1).all()
 
 
 def test_windows_without_tissue_are_left_out_but_their_panels_stay():
-    grid = WindowGrid(500, 331, 64, 32, 0, 2)
-    plan = plan_windows(grid, Box(0, 0, 500, 331), lambda w: w.x0 == 64)
+    grid = WindowGrid(500, 331, 64, 32, panel_strides=2)
+    plan = plan_windows(grid, Box(0, 0, 500, 331), lambda w: w.grown(-4).x0 == 64)
     assert plan.window_count == grid.rows
     assert len(list(plan.panels())) == grid.panel_columns * grid.panel_rows
     assert plan_windows(grid, Box(0, 0, 500, 331), lambda w: False).window_count == 0
@@ -94,7 +94,7 @@ def test_windows_without_tissue_are_left_out_but_their_panels_stay():
 )
 def test_numbers_that_do_not_fit_are_named(stride, offset, side, word):
     with pytest.raises(ConfigError, match=word):
-        WindowGrid(500, 331, 64, stride, offset, side)
+        WindowGrid(500, 331, 64, stride, offset_px=offset, panel_strides=side)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 1.996, 0.5, 3.7])
