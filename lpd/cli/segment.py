@@ -45,11 +45,18 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--mpp", type=float, metavar="V", help="µm per level-0 pixel, where the slide does not say")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="windows at a time (default: 1 on CPU, 7 on GPU)")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the network (default: all cores)")
-    parser.add_argument("--window", type=int, metavar="PX", help="what the network sees at once (default: three tiles)")
     parser.add_argument(
-        "--stride", type=int, metavar="PX", help="distance of windows (default: two thirds of a window)"
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="windows at a time (default: as many pixels as 4 tiles, on a GPU 64)",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the network (default: all cores)")
+    parser.add_argument(
+        "--window", type=int, metavar="PX", help="what the network sees at once, in steps of 32 (default: three tiles)"
+    )
+    parser.add_argument(
+        "--stride", type=int, metavar="PX", help="distance of windows, in steps of 32 (default: two thirds of a window)"
     )
     parser.add_argument(
         "--tissue", choices=TISSUE_CHOICES, default="auto", help="'all' segments glass too (default: auto)"
@@ -68,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         LpdError: the request cannot be met for any slide; nothing has been written.
     """
-    from lpd.inference.backend import load_backend
+    from lpd.inference.backend import any_size, load_backend
     from lpd.model.header import read_info
 
     settings = _settings(args)
@@ -76,12 +83,13 @@ def run(args: argparse.Namespace) -> int:
     folders = _folders(args.slides, args.out)
     # Whoever waits in a queue must not hold a network in memory; else a bad one is found before anything is written.
     backend = None if args.queue_lock else load_backend(args.checkpoint, settings.device)
+    seen_alike = backend.any_size if backend else any_size(info)
     if info.notice:
         print(f"{info.name}: {info.notice}", file=sys.stderr)
     failed = 0
     for slide_path, folder in folders.items():
         try:
-            summary, stop = _segment(_Request(slide_path, folder, info, backend, settings, args))
+            summary, stop = _segment(_Request(slide_path, folder, info, backend, seen_alike, settings, args))
         except LpdError as error:
             print(f"lpd segment: {error}", file=sys.stderr)
             failed += 1
@@ -92,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         if summary.planned_windows == 0:
             print(f"{slide_path.name}: no tissue found; pass --tissue all if there is some", file=sys.stderr)
         print(
-            f"{slide_path.name}: {summary.windows} tiles in {summary.seconds:.1f} s "
+            f"{slide_path.name}: {summary.windows} windows in {summary.seconds:.1f} s "
             f"({summary.tiles_per_second:.1f} tiles/s), {summary.tissue_mm2:.2f} mm² tissue -> {folder}"
         )
         if stop:
@@ -107,6 +115,7 @@ class _Request:
     folder: Path
     info: CheckpointInfo
     backend: Backend | None
+    any_size: bool
     settings: SegmentSettings
     args: argparse.Namespace
 
@@ -143,14 +152,14 @@ def _segment(request: _Request) -> tuple[SegmentSummary, bool]:
     from lpd.slide.opening import open_slide
 
     with open_slide(request.slide_path, mpp=request.args.mpp) as slide:
-        check_request(slide, request.info, request.settings)
+        check_request(slide, request.info, request.settings, any_size=request.any_size)
         _check_replaceable(request, slide)
         run = ReportingRun(request.folder, "segment", device_lock=request.args.queue_lock)
         with run:
             _check_replaceable(request, slide)  # another process may have finished it meanwhile
             backend = request.backend or load_backend(request.info.path, request.settings.device)
             _delete_exports(request.folder)
-            with run.bar(slide.name, "tile"):
+            with run.bar(slide.name, "window"):
                 try:
                     summary = segment_slide(slide, backend, request.folder, request.settings, run)
                 except SlideError as error:

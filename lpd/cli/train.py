@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpd.cli.arguments import positive
 from lpd.cli.progress import ReportingRun
+from lpd.errors import ConfigError
 from lpd.inference.settings import DEVICES
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seed", type=int, help="of weights, order and augmentation")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where to train (default: auto)")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished training in OUT")
     parser.add_argument("--force", action="store_true", help="replace a finished training in OUT")
     parser.set_defaults(run=run)
 
@@ -81,21 +83,23 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 130 if the run was stopped (its checkpoint is saved all the same).
     """
-    from lpd.data.tiles import TileSet
+    from lpd.data.tiles import TileSet, has_split
     from lpd.inference.backend import choose_device, cpu_threads
     from lpd.training.loop import check_untrained, train
 
     config = _config(args)
-    if not args.force:
+    if args.force and args.resume:
+        raise ConfigError("--force starts anew and --resume goes on: pass one of them")
+    if not args.force and not args.resume:
         check_untrained(args.out)
     device = choose_device(args.device)
     tiles = TileSet.open(args.data, "train")
-    valid = TileSet.open(args.data, "valid") if (args.data / "valid").exists() else None
+    valid = TileSet.open(args.data, "valid") if has_split(args.data, "valid") else None
     if valid is None:
         print(f"training without scores: {args.data} has no valid split", file=sys.stderr)
     run_ = ReportingRun(args.out, "train")
     with run_, run_.bar(args.out.name, "step"), cpu_threads(args.threads):
-        summary = train(config, tiles, valid, run_, device=device, replace=args.force)
+        summary = train(config, tiles, valid, run_, device=device, replace=args.force, resume=args.resume)
         if not summary.stopped:
             run_.complete()
     print(f"{'stopped' if summary.stopped else 'finished'} after {summary.steps} steps: {summary.last}")

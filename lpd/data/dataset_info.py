@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,26 @@ def read_info(folder: Path) -> DatasetInfo:
     Raises:
         DatasetError: the file is missing, is not YAML, or lacks or contradicts something.
     """
+    return build_info(read_entries(folder), folder)
+
+
+def read_entries(folder: Path) -> dict[str, Any]:
+    """The entries of ``dataset.yaml`` as they stand.
+
+    Raises:
+        DatasetError: the file is missing or is not YAML.
+    """
+    return _load(folder / FILE_NAME)
+
+
+def build_info(data: Mapping[str, Any], folder: Path) -> DatasetInfo:
+    """Facts from the entries of the ``dataset.yaml`` in ``folder``.
+
+    Raises:
+        DatasetError: an entry is unknown, lacks or contradicts something.
+    """
     path = folder / FILE_NAME
-    data = _load(path)
-    unknown = sorted(set(data) - _KEYS)
+    unknown = sorted(set(data) - _KEYS, key=str)
     if unknown:
         raise DatasetError(f"{path} has an unknown entry {unknown[0]!r}: it may hold {sorted(_KEYS)}")
     try:
@@ -87,7 +105,7 @@ def _load(path: Path) -> dict[str, Any]:
             f"{path.parent} has no {path.name}: write one with name, mpp (µm/px of the tiles) and classes "
             "(a list of code, name and color in the order of the label digits)"
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DatasetError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):
         raise DatasetError(f"{path} holds a {type(data).__name__}: it must be a list of 'key: value' entries")

@@ -142,6 +142,11 @@ class TileSet:
         return [bool(present[c]) for c in range(self.info.scheme.count)]
 
 
+def has_split(folder: Path, split: str) -> bool:
+    """Whether a tile set has a folder for a split, under either spelling."""
+    return any((folder / name).is_dir() for name in SPLIT_FOLDERS[split])
+
+
 def find_split(folder: Path, split: str) -> Path:
     """Folder of a split under either spelling.
 
@@ -164,18 +169,23 @@ def parse_label(path: Path, class_count: int) -> tuple[bool, ...]:
     Raises:
         DatasetError: the name has no such digits, or too many or too few.
     """
-    match = _DIGITS.search(path.stem)
-    if match is None:
+    digits = label_digits(path)
+    if digits is None:
         raise DatasetError(
             f"{path} carries no label: end its name with one 0 or 1 a class, as in name[{'1' * class_count}].png"
         )
-    digits = re.sub("[ ,]", "", match.group(1))
     if len(digits) != class_count:
         raise DatasetError(
             f"{path} has {len(digits)} label digits but the data set has {class_count} classes: rename it, or list "
             "all classes in dataset.yaml"
         )
     return tuple(d == "1" for d in digits)
+
+
+def label_digits(path: Path) -> str | None:
+    """The label's digits of a file name, however many they are; None without any label."""
+    match = _DIGITS.search(path.stem)
+    return None if match is None else re.sub("[ ,]", "", match.group(1))
 
 
 def _labelled_tiles(folder: Path, info: DatasetInfo) -> list[TileFile]:
@@ -192,7 +202,7 @@ def _masked_tiles(folder: Path, info: DatasetInfo) -> list[TileFile]:
         mask = masks / image.name
         if not mask.is_file():
             raise DatasetError(f"{image} has no mask: {mask} is missing")
-        named = _DIGITS.search(image.stem)
+        named = label_digits(image) is not None
         files.append(TileFile(image, mask, parse_label(image, info.scheme.count) if named else None))
     return files
 
@@ -205,12 +215,12 @@ def _pngs(folder: Path) -> list[Path]:
 
 
 def _read_rgb(path: Path) -> Pixels:
-    return _decode(path, "RGB")
+    return read_image(path, "RGB")
 
 
 def _read_mask(path: Path, info: DatasetInfo) -> Pixels:
     # Palette and grey masks both store the class as the pixel value itself; RGB masks would need a palette.
-    values = _decode(path, None)
+    values = read_image(path, None)
     if values.ndim != 2:
         raise DatasetError(f"{path} is a colour image: masks must be palette or grey PNGs whose values are classes")
     table = np.full(256, 254, dtype=np.uint8)
@@ -227,9 +237,24 @@ def _read_mask(path: Path, info: DatasetInfo) -> Pixels:
     return mask
 
 
-def _decode(path: Path, mode: str | None) -> Pixels:
+def read_image(path: Path, mode: str | None, *, most_px: int | None = None) -> Pixels:
+    """Decode one image file.
+
+    Args:
+        path: an 8-bit image.
+        mode: ``RGB`` for (H, W, 3), None for the values as stored.
+        most_px: larger images are refused before they are decoded.
+
+    Returns:
+        uint8 array.
+
+    Raises:
+        DatasetError: the file is no image, damaged, too large or has more than 8 bits a pixel.
+    """
     try:
         with Image.open(path) as image:
+            if most_px is not None and image.width * image.height > most_px:
+                raise DatasetError(f"{path} is {image.width} × {image.height} px: too large for a tile")
             if image.mode.startswith(("I", "F")):  # converting would cut 16-bit values off at 255
                 raise DatasetError(f"{path} has more than 8 bits a pixel ({image.mode}): save it as an 8-bit PNG")
             return np.asarray(image.convert(mode) if mode else image, dtype=np.uint8)

@@ -15,11 +15,11 @@ from torch import Tensor
 from lpd.config import InputSpec
 from lpd.errors import CheckpointError, ConfigError
 from lpd.inference.meta import CELL_PX
-from lpd.inference.settings import DeviceName
+from lpd.inference.settings import DeviceName, largest_window_px
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.header import CheckpointInfo
 from lpd.model.inputs import to_network_input
-from lpd.model.network import LPDNet
+from lpd.model.network import LPDNet, sees_any_size
 from lpd.model.scoring import dense_maps
 
 
@@ -29,7 +29,7 @@ class Backend(Protocol):
     Attributes:
         info: the checkpoint.
         device: where the logits lie.
-        any_size: whether it takes windows of other sizes than the tiles it was trained on.
+        any_size: whether it sees a picture alike in windows larger than the tiles that it was trained on.
     """
 
     info: CheckpointInfo
@@ -50,7 +50,7 @@ class TorchBackend:
     def __init__(self, network: LPDNet, info: CheckpointInfo, device: torch.device) -> None:
         self.info = info
         self.device = device
-        self.any_size = network.encoder.any_size
+        self.any_size = any_size(info)
         self._network = network.to(device).to(memory_format=torch.channels_last).eval()
 
     def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
@@ -67,6 +67,15 @@ class TorchBackend:
     @property
     def _spec(self) -> InputSpec:
         return self.info.input
+
+
+def any_size(info: CheckpointInfo) -> bool:
+    """Whether a checkpoint's network sees a picture alike in large windows and in its tiles; needs no weights.
+
+    Raises:
+        ConfigError: its encoder is unknown here.
+    """
+    return sees_any_size(info.model, largest_window_px(info.input.tile_px))
 
 
 def load_backend(checkpoint_path: Path, device: DeviceName) -> Backend:

@@ -26,9 +26,9 @@ _MOST_BLOCKS = 256  # 200 MB of RGB; a slide too wide for it has some pixels rea
 def blocks_to_keep(width_px: int) -> int:
     """How many blocks to keep while panels ``width_px`` mask pixels wide in all are read row by row.
 
-    Two rows of blocks: the next row of panels begins with pixels that this one has read.
+    Three rows of blocks: so many does a row of windows touch, and the next one begins with pixels that it has read.
     """
-    return min(_MOST_BLOCKS, 2 * (width_px // BLOCK_PX) + 16)
+    return min(_MOST_BLOCKS, 3 * (width_px // BLOCK_PX) + 16)
 
 
 class BlockReader:

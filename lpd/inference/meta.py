@@ -16,9 +16,6 @@ from lpd.slide.region import Region
 FORMAT_VERSION = 1
 #: Mask pixels per score cell, along each axis: the network's finest map has stride 4.
 CELL_PX = 4
-#: The network's coarsest stride. All windows begin at multiples of it, so that the network samples the slide at the
-#: same points whichever window it sees them through.
-LATTICE_PX = 32
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ class SegmentSummary(Settings):
         windows: windows that the network has seen, of ``planned_windows``.
         tissue_mm2: area of all classes together in the finished part of the mask.
         seconds: from the first look at the slide to the last panel.
-        tiles_per_second: windows per second of ``predict_seconds``, the part after the tissue was found.
+        tiles_per_second: how many of the model's tiles the windows hold, per second of ``predict_seconds``, the part
+            after the tissue was found; a window three tiles wide is nine.
         cancelled: a person stopped it; what had been finished is there.
         device: where the network ran.
     """
@@ -62,8 +63,14 @@ class SegmentSummary(Settings):
     device: str
 
 
-def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> MaskFrame:
+def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings, *, any_size: bool) -> MaskFrame:
     """Check, before anything is written or computed, that this slide can be segmented in this way.
+
+    Args:
+        slide: open, with a resolution.
+        info: of the checkpoint.
+        settings: what and how.
+        any_size: of the checkpoint's backend, or :func:`lpd.inference.backend.any_size`.
 
     Returns:
         The mask's frame on the slide.
@@ -71,7 +78,7 @@ def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings)
     Raises:
         MissingMppError: nobody knows the slide's resolution.
         ConfigError: the slide is more than four times as coarse as what the model knows, the region lies outside of the
-            slide, or stride or grid offset do not fit the network's tile.
+            slide, or window, stride or grid offset do not fit the network.
     """
     mpp = slide.require_mpp()
     if mpp > _COARSEST * info.input.mpp:
@@ -81,7 +88,7 @@ def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings)
         )
     frame = MaskFrame(slide.width_l0, slide.height_l0, info.input.mpp / mpp)
     settings.wanted(frame, slide.path.name)
-    settings.grid(frame.bounds, info.input, _CPU_PANEL_PX)
+    settings.grid(frame.bounds, info.input, _CPU_PANEL_PX, any_size=any_size)
     return frame
 
 
@@ -124,7 +131,7 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
         tissue_mm2=writer.tissue_px * (info.input.mpp / 1000) ** 2,
         seconds=seconds + ready - started,
         predict_seconds=seconds,
-        tiles_per_second=seen / max(seconds, 1e-9),
+        tiles_per_second=seen * (job.seen_px / info.input.tile_px) ** 2 / max(seconds, 1e-9),
         cancelled=cancelled,
         device=str(backend.device),
     )
@@ -142,10 +149,15 @@ class _Job:
     plan: Plan
 
     @property
+    def seen_px(self) -> int:
+        """Side of a window with its margins."""
+        return self.plan.grid.window_px + 2 * self.plan.grid.margin_px
+
+    @property
     def batch_size(self) -> int:
         """As set, but where a batch is larger than the device's own, no more than there are windows."""
-        seen = self.plan.grid.window_px + 2 * self.plan.grid.margin_px
-        usual = max(1, (_CPU_PIXELS if self.backend.device.type == "cpu" else _GPU_PIXELS) // seen**2)
+        pixels = _CPU_PIXELS if self.backend.device.type == "cpu" else _GPU_PIXELS
+        usual = max(1, pixels // self.seen_px**2)
         return min(self.settings.batch_size or usual, max(usual, self.plan.window_count))
 
     def reader(self) -> BlockReader:
@@ -155,7 +167,7 @@ class _Job:
 
 
 def _prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> _Job:
-    frame = check_request(slide, backend.info, settings)
+    frame = check_request(slide, backend.info, settings, any_size=backend.any_size)
     tissue = tissue_mask(slide, everything=settings.tissue == "all")
     panel_px = settings.panel_px or (_CPU_PANEL_PX if backend.device.type == "cpu" else _GPU_PANEL_PX)
     grid = settings.grid(frame.bounds, backend.info.input, panel_px, any_size=backend.any_size)
@@ -191,7 +203,7 @@ def _predict(job: _Job, finished: Callable[[BlendedPanel], None], run: Run) -> i
     total, backend = job.plan.window_count, job.backend
     blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0
-    run.advance(seen, total)
+    run.advance(seen, total, "windows")
     margin_px = job.plan.grid.margin_px
     cells = slice(margin_px // CELL_PX, -margin_px // CELL_PX or None)
     with closing(read_panels(job.plan.panels(), job.reader(), job.settings.reader_threads, margin_px)) as pictures:
@@ -202,7 +214,7 @@ def _predict(job: _Job, finished: Callable[[BlendedPanel], None], run: Run) -> i
             for i, (picture, window) in enumerate(batch):
                 blender.add(picture.panel, window, pixel[i, :, cells, cells], presence[i, :, cells, cells])
             seen += len(batch)
-            run.advance(seen, total)
+            run.advance(seen, total, "windows")
     blender.finish()
     return seen
 

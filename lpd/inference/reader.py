@@ -41,7 +41,7 @@ class PanelPixels:
 
 
 def read_panels(
-    panels: Iterable[Panel], reader: BlockReader, threads: int, margin_px: int = 0
+    panels: Iterable[Panel], reader: BlockReader, threads: int, margin_px: int
 ) -> Generator[PanelPixels, None, None]:
     """Pixels of ``panels``, in order, read at most ``threads + 1`` panels ahead.
 

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from lpd.config import InputSpec, Settings
 from lpd.errors import ConfigError
 from lpd.inference.frame import Box, MaskFrame
-from lpd.inference.meta import LATTICE_PX
-from lpd.inference.windows import WindowGrid
+from lpd.inference.windows import LATTICE_PX, WindowGrid
 from lpd.slide.region import Region
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -19,8 +18,10 @@ TissueChoice = Literal["auto", "all"]
 TISSUE_CHOICES: tuple[TissueChoice, ...] = ("auto", "all")
 #: docs/decisions/0004 has the figures.
 _TILES_PER_WINDOW = 3
-#: A tenth of a window on each side counts for nothing.
+#: About a tenth of a window on each side counts for nothing.
 _MARGIN_PART = 10
+#: A small network takes 1 GB of memory for one such window.
+_LARGEST_WINDOW_PX = 2048
 #: Far above what helps, and low enough that a slip of the finger takes neither all memory nor all threads.
 _LARGEST = {
     "window_px": 8192,
@@ -40,7 +41,8 @@ class SegmentSettings(Settings):
         region: level-0 pixels to segment; None for the whole slide.
         window_px: side of what the network sees at once, a multiple of 32; None for three of the model's tiles, or one
             where the encoder knows no other size. Larger windows depend less on where they lie.
-        stride_px: distance of neighbouring windows, a multiple of 32; None for two thirds of a window.
+        stride_px: distance of neighbouring windows, a multiple of 32; None for two thirds of a window, or three
+            sevenths where it is one tile.
         tissue: ``auto`` leaves out glass and marks it background, ``all`` shows every pixel to the network.
         device: where the network runs; ``auto`` takes a GPU if there is one.
         batch_size: windows per forward pass, at most 4096; None for as many as hold 4 tiles of 224 px on a CPU, 64 on a
@@ -83,32 +85,41 @@ class SegmentSettings(Settings):
         region = data.get("region")
         return super().from_dict({**data, "region": Region(**region) if isinstance(region, Mapping) else region})
 
-    def grid(self, bounds: Box, spec: InputSpec, panel_px: int, *, any_size: bool = True) -> WindowGrid:
+    def grid(self, bounds: Box, spec: InputSpec, panel_px: int, *, any_size: bool) -> WindowGrid:
         """The grid of windows over a mask, panels being at least one overlap and about ``panel_px`` wide.
 
         Args:
             bounds: of the mask.
             spec: what the network was trained on.
             panel_px: see there.
-            any_size: whether the encoder takes windows larger than its tiles.
+            any_size: whether the network sees a picture alike in windows larger than its tiles.
 
         Raises:
             ConfigError: window, stride or offset do not fit the network.
         """
-        seen = self.window_px or (_TILES_PER_WINDOW if any_size else 1) * spec.tile_px
-        if not any_size and seen != spec.tile_px:
-            raise ConfigError(f"window {seen} px: this encoder takes windows of {spec.tile_px} px only")
+        seen, tile = self.window_px or (largest_window_px(spec.tile_px) if any_size else spec.tile_px), spec.tile_px
+        if seen % LATTICE_PX or seen < tile or (seen > tile and not any_size):
+            largest = "" if any_size else "; this encoder knows no larger ones"
+            raise ConfigError(
+                f"window_px {seen} must be a multiple of {LATTICE_PX}, the network's coarsest step, "
+                f"and at least {tile}, the model's tile{largest}"
+            )
         # A window of one tile shows the network what it was trained on, borders included: nothing of it is left out.
-        margin = _down(seen // _MARGIN_PART) if seen > spec.tile_px else 0
-        stride = self.stride_px or _down(2 * seen // 3 if margin else 3 * seen // 7)
-        for name, value in (("window", seen), ("stride", stride), ("grid offset", self.grid_offset_px)):
+        margin = _down(seen // _MARGIN_PART) if seen >= max(tile + 1, 4 * LATTICE_PX) else 0
+        core = seen - 2 * margin
+        stride = self.stride_px or (_down(3 * seen // 7) if seen == tile else _down(min(2 * seen // 3, core - 1)))
+        for name, value in (("stride_px", stride), ("grid_offset_px", self.grid_offset_px)):
             if value % LATTICE_PX:
-                raise ConfigError(f"{name} {value} px must be a multiple of {LATTICE_PX}, the network's coarsest step")
-        strides = max(1, round(panel_px / stride), -(-(seen - 2 * margin - stride) // stride))
+                raise ConfigError(f"{name} {value} must be a multiple of {LATTICE_PX}, the network's coarsest step")
+        if stride > core:
+            raise ConfigError(
+                f"stride_px {stride} leaves gaps: of windows of {seen} px the inner {core} count; pass at most {core}"
+            )
+        strides = max(1, round(panel_px / stride), -(-(core - stride) // stride))
         return WindowGrid(
             bounds.width,
             bounds.height,
-            seen - 2 * margin,
+            core,
             stride,
             margin_px=margin,
             gate_px=spec.tile_px,
@@ -131,6 +142,11 @@ class SegmentSettings(Settings):
                 f"which is {frame.width_l0} x {frame.height_l0} px: choose a region inside it"
             )
         return frame.to_mask(self.region)
+
+
+def largest_window_px(tile_px: int) -> int:
+    """Side of the window that suits tiles of ``tile_px`` best: three of them, or as many as memory allows."""
+    return max(1, min(_TILES_PER_WINDOW, _LARGEST_WINDOW_PX // tile_px)) * tile_px
 
 
 def _down(length_px: int) -> int:

@@ -20,6 +20,10 @@ from lpd.errors import ConfigError
 from lpd.inference.frame import Box
 from lpd.inference.meta import CELL_PX
 
+#: The network's coarsest stride. All windows begin at multiples of it, so that the network samples the slide at the
+#: same points whichever window it sees them through.
+LATTICE_PX = 32
+
 
 @dataclass(frozen=True)
 class WindowGrid:
@@ -141,7 +145,7 @@ class Plan:
     Attributes:
         grid: the windows' grid.
         wanted: mask pixels to store.
-        columns, rows: grid indices of the windows that touch ``wanted``.
+        columns, rows: grid indices of the windows that touch what ``wanted`` depends on.
         chosen: (len(rows), len(columns)) which of them to compute.
     """
 

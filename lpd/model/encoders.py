@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lpd.errors import ConfigError
 
 #: Parts of the names that timm gives to learnt positions. Swin's are relative and belong to its own fixed windows.
-_POSITIONS = ("pos_embed", "rel_pos", "attention_biases")
+_POSITIONS = ("pos_emb", "rel_pos", "patch_pos", "pixel_pos", "attention_biases")
 
 
 class Encoder(nn.Module):
@@ -27,8 +27,8 @@ class Encoder(nn.Module):
         body: the wrapped network; encoder weight files are matched against its names.
         channels: D_s of each map.
         strides: nominal input pixels per map pixel.
-        any_size: whether it sees a picture alike in smaller and in larger inputs: it has no positions learnt for one
-            size of input.
+        knows_positions: whether it has learnt positions for one size of input, and so sees a picture in another way in
+            a larger input.
     """
 
     body: Any  # timm's networks are untyped
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         self.body = body
         self.channels = tuple(channels)
         self.strides = tuple(strides)
-        self.any_size = not any(mark in name for name, _ in body.named_parameters() for mark in _POSITIONS)
+        self.knows_positions = any(mark in name for name, _ in body.named_parameters() for mark in _POSITIONS)
         self._batch_norm_frozen = False
 
     def freeze_batch_norm(self) -> None:

@@ -136,6 +136,23 @@ def check_tile_px(network: LPDNet, tile_px: int) -> None:
         network.train(training)
 
 
+def sees_any_size(config: ModelConfig, side_px: int) -> bool:
+    """Whether such a network sees a picture alike in its tiles and in inputs of ``side_px``; tried without weights.
+
+    False where the encoder has learnt positions for one size of input, or refuses this one.
+
+    Raises:
+        ConfigError: the encoder is unknown or cannot give the scales asked for.
+    """
+    with torch.device("meta"):
+        network = LPDNet(config).eval()
+        try:
+            network.encoder(torch.empty(1, 3, side_px, side_px))
+        except (*TIMM_REFUSALS, NotImplementedError):
+            return False
+    return not network.encoder.knows_positions
+
+
 def _adapter(prototype_dim: int, feature_dim: int) -> nn.Sequential:
     hidden = max(1, prototype_dim // 2)
     layers = nn.Sequential(nn.Linear(prototype_dim, hidden), nn.ReLU(), nn.Linear(hidden, feature_dim))

@@ -63,7 +63,7 @@ def score_map(pixel: Tensor, gate: Tensor, calibration: Calibration) -> Tensor:
 
     Args:
         pixel: (B, C, h, w) raw pixel logits, of any scale of blending.
-        gate: (B, C), or (B, C, h, w) where neighbouring windows' gates were blended.
+        gate: (B, C), or (B, C, h, w) where each pixel has its own.
         calibration: gain and bias of both, per class.
 
     Returns:

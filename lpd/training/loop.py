@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,8 +20,9 @@ from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, LPDOutput, check_tile_px
 from lpd.runs import Run
 from lpd.training.config import TrainConfig
-from lpd.training.keeping import LAST, Keeper
-from lpd.training.schedule import AveragedWeights, batches, rate_factor
+from lpd.training.keeping import LAST, Keeper, Kept
+from lpd.training.resuming import RESUME, Snapshot, load_snapshot, save_snapshot
+from lpd.training.schedule import AveragedWeights, batches, rate_factor, step_seed
 from lpd.training.setup import build_network, build_optimizer
 
 _LOG_EVERY = 10
@@ -76,10 +76,13 @@ def train(
     *,
     device: torch.device | str = "cpu",
     replace: bool = False,
+    resume: bool = False,
 ) -> TrainSummary:
     """Train one network and leave ``last.safetensors``, ``best.safetensors`` and ``metrics.jsonl`` in the run's folder.
 
-    A stop request ends the training after the step in hand; what was learned until then is calibrated and saved.
+    A stop request ends the training after the step in hand; what was learned until then is calibrated and saved. An
+    unfinished training, stopped or killed, goes on with ``resume`` where it last saved itself (after each epoch and
+    when stopped), and on a CPU ends with the very weights that it would have had without the interruption.
 
     Args:
         config: all settings.
@@ -88,14 +91,16 @@ def train(
         run: an entered run.
         device: where to train.
         replace: delete the model of an earlier training in the folder.
+        resume: go on with the unfinished training in the folder.
 
     Raises:
-        RunError: the folder holds a model already, or cannot be written.
+        RunError: the folder holds a model already, cannot be written, or (``resume``) holds no unfinished training, or
+            one with other settings or data.
         ConfigError: the settings do not fit the encoder or its weights file.
         DatasetError: a tile or mask cannot be read, or the valid split is of other classes or another resolution.
         CheckpointError: the weights file does not fit, the training diverged, or the disk refuses.
     """
-    if not replace:
+    if not replace and not resume:
         check_untrained(run.folder)
     spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
     if valid is not None:
@@ -109,62 +114,110 @@ def train(
         check_tile_px(network, tiles.tile_px)
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         keeper = Keeper(config, tiles, valid, run.folder, origin)
-        return _loop(config, network, tiles, run, keeper)
+        trainer = _Trainer(config, network, keeper)
+        if resume:
+            trainer.go_on(run.folder)
+        else:
+            keeper.begin()
+        return _loop(trainer, tiles, run)
 
 
 def check_untrained(folder: Path) -> None:
     """Make sure that a training in ``folder`` would not cost anybody a model.
 
     Raises:
-        RunError: the folder holds one.
+        RunError: the folder holds one, finished or not.
     """
+    if (folder / RESUME).exists():
+        raise RunError(f"{folder} holds an unfinished training: pass --resume to go on or --force to start anew")
     if (folder / LAST).exists():
         raise RunError(f"{folder} already holds a trained model: pass --force to replace it or another --out")
 
 
-def _loop(config: TrainConfig, network: LPDNet, tiles: TileSet, run: Run, keeper: Keeper) -> TrainSummary:
-    spec, augmentation = keeper.spec, AugmentConfig(config.symmetries, config.stain, config.brightness)
-    optimizer = build_optimizer(network, config)
-    average = AveragedWeights(network, config.ema_decay)
-    order = list(batches(len(tiles), config.batch_size, config.epochs, np.random.default_rng(config.seed)))
-    per_epoch = len(order) // config.epochs
-    generator = torch.Generator().manual_seed(config.seed)
-    labels = torch.from_numpy(tiles.labels).float()
-    device = network.prototypes.device
+class _Trainer:
+    """Network, optimiser and average of one training, and where it is.
 
-    network.train()
-    step = 0
-    for step, batch in enumerate(order, start=1):
-        factor = rate_factor(step - 1, len(order), config.warmup_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+    Attributes:
+        step: optimiser steps done.
+    """
 
-        varied = augment(torch.from_numpy(tiles.images(batch)), augmentation, generator)
-        output = network(to_network_input(varied, spec).to(device))
-        with_diversity = step > config.diversity_from * len(order)
-        losses = losses_of(output, labels[batch].to(device), config, with_diversity=with_diversity)
+    def __init__(self, config: TrainConfig, network: LPDNet, keeper: Keeper) -> None:
+        self.config, self.network, self.keeper = config, network, keeper
+        self.optimizer = build_optimizer(network, config)
+        self.average = AveragedWeights(network, config.ema_decay)
+        self.step = 0
+        self._augmentation = AugmentConfig(config.symmetries, config.stain, config.brightness)
 
-        optimizer.zero_grad(set_to_none=True)
+    def advance(self, tiles: Tensor, labels: Tensor, total: int) -> Losses:
+        """Do the next of ``total`` steps on (B, H, H, 3) uint8 tiles and their (B, C) labels."""
+        config, device = self.config, self.network.prototypes.device
+        seed = step_seed(config.seed, self.step)
+        torch.manual_seed(seed)  # of the network's own random numbers, such as drop path
+        varied = augment(tiles, self._augmentation, torch.Generator().manual_seed(seed))
+        output = self.network(to_network_input(varied, self.keeper.spec).to(device))
+        with_diversity = self.step + 1 > config.diversity_from * total
+        losses = losses_of(output, labels.to(device), config, with_diversity=with_diversity)
+
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self.rate(total)
+        self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip or float("inf"))
-        optimizer.step()
-        average.update(network)
+        nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip or float("inf"))
+        self.optimizer.step()
+        self.average.update(self.network)
+        self.step += 1
+        return losses
 
+    def rate(self, total: int) -> float:
+        """Share of the full learning rate in the next step."""
+        return rate_factor(self.step, total, self.config.warmup_steps)
+
+    def keep(self, *, scheduled: bool = True) -> Kept:
+        """Save, calibrate and score the averaged weights."""
+        with self.average.applied(self.network):
+            return self.keeper.keep(self.network, self.step, scheduled=scheduled)
+
+    def save(self, folder: Path) -> None:
+        """Make it possible to go on from here."""
+        states = (x.state_dict() for x in (self.network, self.optimizer, self.average))
+        save_snapshot(folder, Snapshot(self.step, self.keeper.seconds, self.keeper.best, self.keeper.record, *states))
+
+    def go_on(self, folder: Path) -> None:
+        """Become what was saved last."""
+        snapshot = load_snapshot(folder, self.keeper.record)
+        for part in ("network", "optimizer", "average"):
+            getattr(self, part).load_state_dict(getattr(snapshot, part))
+        self.step = snapshot.step
+        self.keeper.go_on(snapshot)
+
+
+def _loop(trainer: _Trainer, tiles: TileSet, run: Run) -> TrainSummary:
+    config, keeper = trainer.config, trainer.keeper
+    order = list(batches(len(tiles), config.batch_size, config.epochs, config.seed))
+    total, per_epoch = len(order), len(order) // config.epochs
+    labels = torch.from_numpy(tiles.labels).float()
+    stopping = False
+
+    trainer.network.train()
+    while trainer.step < total and not stopping:
+        batch, rate = order[trainer.step], trainer.rate(total)
+        losses = trainer.advance(torch.from_numpy(tiles.images(batch)), labels[batch], total)
+        step = trainer.step
         stopping = run.stop_requested()
-        run.advance(step, len(order), "steps")
-        if step % _LOG_EVERY == 0 or step == len(order) or stopping:
-            keeper.log_losses(step, factor, losses.numbers())
-        if stopping:
-            break
-        looks = config.validate_every * per_epoch
-        if looks and step % looks == 0 and step < len(order):
-            with average.applied(network):
-                keeper.keep(network, step)
+        run.advance(step, total, "steps")
+        if step % _LOG_EVERY == 0 or step == total or stopping:
+            keeper.log_losses(step, rate, losses.numbers())
+        epochs, rest = divmod(step, per_epoch)
+        if rest == 0 and config.validate_every and epochs % config.validate_every == 0 and step < total:
+            trainer.keep()
+        if stopping or rest == 0:
+            trainer.save(run.folder)
 
     run.say("calibrating")
-    with average.applied(network):
-        kept = keeper.keep(network, step)
-    return TrainSummary(kept.last, kept.best, step, len(order), kept.report)
+    kept = trainer.keep(scheduled=trainer.step == total)
+    if trainer.step == total:
+        keeper.end()
+    return TrainSummary(kept.last, kept.best, trainer.step, total, kept.report)
 
 
 def losses_of(output: LPDOutput, labels: Tensor, config: TrainConfig, *, with_diversity: bool) -> Losses:

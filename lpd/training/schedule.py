@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +20,19 @@ def rate_factor(step: int, total: int, warmup: int) -> float:
     return max(0.0, (total - step) / max(1, total - warmup))
 
 
-def batches(count: int, size: int, epochs: int, generator: np.random.Generator) -> Iterator[list[int]]:
-    """Indices of every step: one shuffled pass an epoch; a last batch of a single tile is dropped."""
-    for _ in range(epochs):
-        order = generator.permutation(count)
+def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[list[int]]:
+    """Indices of every step: one shuffled pass an epoch, a last batch of a single tile being dropped."""
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(count)
         for start in range(0, count, size):
             batch: list[int] = order[start : start + size].tolist()
             if len(batch) > 1 or count == 1 or size == 1:
                 yield batch
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Seed of all random numbers of one step: whoever begins there needs to know nothing of the steps before."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def freeze(encoder: nn.Module, prefixes: Sequence[str]) -> None:
@@ -63,6 +69,16 @@ class AveragedWeights:
         keep = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._decay else 0.0
         for name, value in _trained(network):
             self._values[name].lerp_(value, 1 - keep)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All it remembers."""
+        return {"steps": self._steps, "values": self._values}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave, of an average over the same network."""
+        self._steps = state["steps"]
+        for name, value in self._values.items():
+            value.copy_(state["values"][name])
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:

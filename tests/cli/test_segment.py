@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_stops_before_anything_is_written(
         (("--mpp", "0"), "mpp 0.0"),
         (("--mpp", "0.5", "--threads", "100000000"), "threads 100000000"),
         (("--mpp", "0.5", "--batch-size", "0"), "batch_size 0"),
-        (("--mpp", "0.5", "--stride", "7"), "stride 7"),
+        (("--mpp", "0.5", "--stride", "7"), "stride_px 7"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_writes_nothing(tmp_path: Path, checkpoint: Path, capsys, more, words):

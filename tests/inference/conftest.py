@@ -88,9 +88,13 @@ def segment(tmp_path: Path, slide_path: Path, backend: ColourBackend) -> Segment
     """Segment the painted slide with the colour rule into a folder of its own."""
     count = 0
 
-    def call(mpp: float = 0.5, **choices: object) -> tuple[ResultStore, pipeline.SegmentSummary]:
+    def call(
+        mpp: float = 0.5, pixels: npt.NDArray[np.uint8] | None = None, **choices: object
+    ) -> tuple[ResultStore, pipeline.SegmentSummary]:
         nonlocal count
         count += 1
+        if pixels is not None:
+            Image.fromarray(pixels).save(slide_path)
         folder = tmp_path / f"result{count}"
         settings = SegmentSettings.from_dict({"threads": 1, "device": "cpu", **choices})
         with open_slide(slide_path, mpp=mpp) as slide, Run(folder, "segment") as run:

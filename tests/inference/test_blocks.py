@@ -95,7 +95,7 @@ def test_an_error_in_a_reader_thread_arrives_and_no_thread_stays():
     reader = BlockReader(failing, MaskFrame(1500, 1200, 1.0), np.zeros(3, np.uint8), 100)
     got = []
     with pytest.raises(SlideError, match="tile 3"):
-        got.extend(read_panels(plan.panels(), reader, 3))
+        got.extend(read_panels(plan.panels(), reader, 3, 0))
     assert got
     assert lpd_threads() == []
 

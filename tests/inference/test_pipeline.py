@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from lpd.config import InputSpec, ModelConfig
 from lpd.errors import CheckpointError, ConfigError, MissingMppError, SlideError
 from lpd.inference import backend as backend_module
 from lpd.inference.blocks import BlockReader
@@ -17,6 +17,7 @@ from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.pipeline import check_request, segment_slide
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
+from lpd.inference.windows import LATTICE_PX
 from lpd.runs import Run, read_state, request_stop
 from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.opening import open_slide
@@ -289,21 +290,21 @@ def test_a_slip_in_the_resolution_is_named(slide_path: Path, backend: ColourBack
             ConfigError, match=r"painted\.png has 10 µm per pixel, but colours sees tissue at 1, .* with --mpp"
         ),
     ):
-        check_request(slide, backend.info, SegmentSettings())
+        check_request(slide, backend.info, SegmentSettings(), any_size=True)
     with open_slide(slide_path, mpp=4) as slide:
-        check_request(slide, backend.info, SegmentSettings())
+        check_request(slide, backend.info, SegmentSettings(), any_size=True)
 
 
 def test_requests_are_checked_before_anything_happens(slide_path: Path, backend: ColourBackend, tmp_path: Path):
     with open_slide(slide_path) as slide, pytest.raises(MissingMppError, match="--mpp"):
-        check_request(slide, backend.info, SegmentSettings())
+        check_request(slide, backend.info, SegmentSettings(), any_size=True)
     with open_slide(slide_path, mpp=0.5) as slide:
         with pytest.raises(
             ConfigError, match=r"region 900 0 31 10 reaches outside of painted\.png, which is 930 x 710"
         ):
-            check_request(slide, backend.info, SegmentSettings(region=Region(900, 0, 31, 10)))
-        with pytest.raises(ConfigError, match="stride 30"):
-            check_request(slide, backend.info, SegmentSettings(stride_px=30))
+            check_request(slide, backend.info, SegmentSettings(region=Region(900, 0, 31, 10)), any_size=True)
+        with pytest.raises(ConfigError, match="stride_px 30"):
+            check_request(slide, backend.info, SegmentSettings(stride_px=30), any_size=True)
         run = Run(tmp_path / "never", "segment")
         with pytest.raises(ConfigError):
             segment_slide(slide, backend, tmp_path / "never", SegmentSettings(stride_px=30), run)
@@ -338,15 +339,15 @@ def test_settings_survive_json():
 
 def test_a_network_without_numbers_is_refused():
     class Nothing(torch.nn.Module):
-        encoder = SimpleNamespace(any_size=True)
-
         def forward(self, images):
             return images
 
     class Info:
         path, input, calibration = "c.safetensors", ColourBackend(Path("c")).info.input, None
+        model = ModelConfig("mobilenetv2_100", 3)
 
     backend = backend_module.TorchBackend(Nothing(), Info(), torch.device("cpu"))
+    assert backend.any_size
     for bad in (float("nan"), float("inf")):
         answer = torch.full((1, 3, 16, 16), bad), torch.zeros(1, 3, 16, 16)
         with pytest.MonkeyPatch.context() as patch:
@@ -369,3 +370,80 @@ def test_threads_are_set_for_the_block_only():
     with backend_module.cpu_threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("tile", "any_size", "choices", "expected"),  # core, stride, margin
+    [
+        (224, True, {}, (544, 448, 64)),
+        (224, False, {}, (224, 96, 0)),
+        (224, True, {"window_px": 448}, (384, 288, 32)),
+        (224, True, {"window_px": 224}, (224, 96, 0)),
+        (224, True, {"stride_px": 544}, (544, 544, 64)),
+        (64, True, {}, (128, 96, 32)),
+        (32, True, {}, (96, 64, 0)),
+        (32, False, {}, (32, 32, 0)),
+        (1024, True, {}, (1664, 1344, 192)),
+        (4096, True, {}, (4096, 1728, 0)),
+    ],
+)
+def test_windows_suit_the_model(tile, any_size, choices, expected):
+    spec = InputSpec(mpp=1.0, tile_px=tile)
+    grid = SegmentSettings(**choices).grid(Box(0, 0, 5000, 4000), spec, 512, any_size=any_size)
+    assert (grid.window_px, grid.stride_px, grid.margin_px) == expected
+    assert grid.gate_px == tile
+    assert grid.stride_px % LATTICE_PX == grid.margin_px % LATTICE_PX == 0
+
+
+@pytest.mark.parametrize(
+    ("any_size", "choices", "sentence"),
+    [
+        (
+            True,
+            {"window_px": 300},
+            "window_px 300 must be a multiple of 32, .* and at least 224",
+        ),
+        (True, {"window_px": 192}, "window_px 192 .* and at least 224, the model's tile$"),
+        (False, {"window_px": 672}, "window_px 672 .*; this encoder knows no larger ones"),
+        (True, {"stride_px": 100}, "stride_px 100 must be a multiple of 32"),
+        (
+            True,
+            {"stride_px": 576},
+            "stride_px 576 leaves gaps: of windows of 672 px the inner 544 count; pass at most 544",
+        ),
+        (True, {"grid_offset_px": 12}, "grid_offset_px 12 must be a multiple of 32"),
+    ],
+)
+def test_windows_that_do_not_suit_the_model_are_named(any_size, choices, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        SegmentSettings(**choices).grid(Box(0, 0, 900, 900), InputSpec(mpp=1.0), 512, any_size=any_size)
+
+
+def test_the_gate_is_the_mean_of_presence_over_one_tile_around_a_pixel(segment: Segment, backend: ColourBackend):
+    """Red is present left of mask column 200, in every window alike; half a tile beyond, its gate is half shut."""
+
+    def halves(windows):
+        pixel, presence = ColourBackend.logits(backend, windows)
+        pixel[:, 0], pixel[:, 1:] = 9.0, -9.0
+        # What a window shows tells where it lies: the slide below has its column in every pixel.
+        column = torch.from_numpy(windows[:, ::4, ::4, 0].astype(np.float32)) * 2
+        presence[:, 0] = torch.where(column < 200, 10.0, -10.0)
+        return pixel, presence
+
+    backend.logits = halves  # type: ignore[method-assign]
+    ramp = np.arange(930)[None, :, None] // 4
+    store, _ = segment(tissue="all", pixels=np.broadcast_to(ramp, (710, 930, 3)).astype(np.uint8))
+    scores = all_scores(store)[0, 40].astype(float) / 254
+    cells = np.arange(len(scores)) * 4 + 2
+    assert (scores[cells < 160] > 0.99).all()
+    assert (scores[(cells > 240) & (cells < 400)] < 0.01).all()
+    assert 0.2 < np.interp(200, cells, scores) < 0.8
+
+
+def test_beyond_the_slide_the_network_sees_its_own_zero(segment: Segment, backend: ColourBackend):
+    seen = []
+    colours = backend.logits
+    backend.logits = lambda windows: (seen.append(windows), colours(windows))[1]  # type: ignore[method-assign]
+    segment(tissue="all", region=Region(0, 0, 8, 8), batch_size=1)
+    assert (seen[0][0, :32] == 128).all()
+    assert (seen[0][0, 32:, 32:] != 128).any()

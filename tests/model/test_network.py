@@ -12,7 +12,7 @@ from torch import nn
 from lpd.config import ModelConfig
 from lpd.errors import ConfigError, ShapeError
 from lpd.model.cam import pool_prototype_cams, prototype_cosines
-from lpd.model.network import LPDNet, check_tile_px
+from lpd.model.network import LPDNet, check_tile_px, sees_any_size
 
 
 def test_every_map_follows_its_equation(tiny_network, tiny_config):
@@ -165,3 +165,21 @@ def test_trying_a_tile_size_changes_nothing():
     assert network.training
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "scales", "expected"),
+    [
+        ("mobilenetv2_100", (1, 2, 3), True),
+        ("mit_b0", (1, 2, 3), True),
+        ("swin_tiny_patch4_window7_224", (1, 2, 3), True),
+        ("vit_tiny_patch16_224", (3,), False),
+        ("coat_lite_tiny", (1, 2, 3), False),
+        ("mixer_s32_224", (3,), False),
+    ],
+)
+def test_which_encoders_see_a_picture_alike_in_any_size(encoder, scales, expected):
+    config = ModelConfig(encoder, 3, scales=scales, scale_weights=(1.0,) * len(scales))
+    before = torch.get_rng_state()
+    assert sees_any_size(config, 672) is expected
+    assert torch.equal(torch.get_rng_state(), before)

@@ -14,7 +14,7 @@ from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.errors import ShapeError
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDOutput
-from lpd.model.scoring import decision_logits, default_calibration, dense_logits, score_map
+from lpd.model.scoring import decision_logits, default_calibration, dense_logits, dense_maps, score_map
 
 IDENTITY = Calibration((0.2, 0.3, 0.5), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), (0.0, 0.0))
 
@@ -164,3 +164,15 @@ def test_wrong_tiles_are_refused(tiles):
 
 def test_no_tiles_are_no_images():
     assert tuple(to_network_input(np.zeros((0, 4, 4, 3), np.uint8), InputSpec(mpp=1.0)).shape) == (0, 3, 4, 4)
+
+
+def test_the_mean_of_the_presence_map_is_the_gate():
+    output, calibration = make_output(), IDENTITY
+    pixel, gate = dense_logits(output, calibration, (16, 16))
+    fused, presence = dense_maps(output, calibration, (16, 16))
+    torch.testing.assert_close(fused, pixel)
+    assert presence.shape == pixel.shape
+    deep = output.class_logits[output.deepest]
+    same, unchanged = dense_maps(output, calibration, tuple(deep.shape[2:]))[1], deep
+    torch.testing.assert_close(same, unchanged)
+    torch.testing.assert_close(same.mean((2, 3)), gate)

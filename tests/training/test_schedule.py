@@ -1,6 +1,5 @@
 """Learning rates, batch order, freezing and averaged weights against numbers worked out by hand."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,16 +19,16 @@ def test_a_warm_up_longer_than_the_training_never_exceeds_the_full_rate():
 
 
 def test_each_epoch_shows_every_tile_once_in_another_order():
-    steps = list(batches(7, 3, 2, np.random.default_rng(0)))
+    steps = list(batches(7, 3, 2, 0))
     assert [len(batch) for batch in steps] == [3, 3, 3, 3]  # the seventh tile alone is no batch
     first, second = steps[0] + steps[1], steps[2] + steps[3]
     assert len(set(first)) == len(set(second)) == 6
     assert first != second
-    assert steps == list(batches(7, 3, 2, np.random.default_rng(0)))
+    assert steps == list(batches(7, 3, 2, 0))
 
 
 def test_a_set_of_one_tile_still_gives_a_step():
-    assert list(batches(1, 10, 2, np.random.default_rng(0))) == [[0], [0]]
+    assert list(batches(1, 10, 2, 0)) == [[0], [0]]
 
 
 def test_freeze_stops_whole_names_only():

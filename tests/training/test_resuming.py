@@ -1,0 +1,146 @@
+"""An interrupted training goes on as if nothing had happened, and never by mistake with something else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lpd.data.tiles import TileSet
+from lpd.errors import RunError
+from lpd.runs import Run, read_state, request_stop
+from lpd.training.config import TrainConfig
+from lpd.training.keeping import METRICS
+from lpd.training.loop import check_untrained, train
+from lpd.training.resuming import RESUME
+from lpd.training.schedule import step_seed
+
+# Drop path, batch norms, augmentation, averaging and looks at the valid split: everything that has a memory.
+CONFIG = TrainConfig(
+    encoder="test_efficientnet",
+    encoder_weights="none",
+    timm_options=(("drop_path_rate", 0.3),),
+    prototype_dim=16,
+    epochs=3,
+    batch_size=2,
+    warmup_steps=2,
+    validate_every=1,
+    seed=5,
+)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of ours may catch it."""
+
+
+class DyingRun(Run):
+    """A run that dies, or is asked to stop, during a step."""
+
+    last_step = 0
+    dies = True
+
+    def advance(self, done, total, unit="tiles"):
+        if done == self.last_step:
+            if self.dies:
+                raise Killed
+            request_stop(self.folder)
+        return super().advance(done, total, unit)
+
+
+def run_training(data: Path, out: Path, config: TrainConfig = CONFIG, kind=Run, **choices):
+    torch.set_num_threads(1)
+    with kind(out, "train") as run:
+        return train(config, TileSet.open(data, "train"), TileSet.open(data, "valid"), run, **choices)
+
+
+def metrics(out: Path) -> list[dict]:
+    entries = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
+    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in entries]
+
+
+def interrupt(data: Path, out: Path, step: int, *, dies: bool) -> None:
+    kind = type("Interrupted", (DyingRun,), {"last_step": step, "dies": dies})
+    if dies:
+        with pytest.raises(Killed):
+            run_training(data, out, kind=kind)
+    else:
+        run_training(data, out, kind=kind)
+
+
+@pytest.fixture(scope="module")
+def straight(few_tiles, tmp_path_factory):
+    out = tmp_path_factory.mktemp("straight")
+    return out, run_training(few_tiles, out)
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["killed", "stopped"])
+@pytest.mark.parametrize("step", [4, 5, 7])  # of 9, three an epoch
+def test_an_interrupted_training_ends_with_the_same_bytes(straight, few_tiles, tmp_path, step, dies):
+    interrupt(few_tiles, tmp_path, step, dies=dies)
+    assert (tmp_path / RESUME).exists()
+    summary = run_training(few_tiles, tmp_path, resume=True)
+    out, expected = straight
+    assert summary.steps == 9
+    assert not summary.stopped
+    for name in ("last.safetensors", "best.safetensors"):
+        one, other = load_file(tmp_path / name), load_file(out / name)
+        assert all(torch.equal(one[key], other[key]) for key in other), name
+    assert summary.report == expected.report
+    planned = [entry for entry in metrics(tmp_path) if "valid" in entry or entry["step"] == 9]
+    assert planned == metrics(out)
+    assert not (tmp_path / RESUME).exists()
+    assert read_state(tmp_path).state == "done"
+
+
+def test_an_interruption_before_the_first_epoch_leaves_nothing_to_go_on_with(few_tiles, tmp_path):
+    interrupt(few_tiles, tmp_path, 2, dies=True)
+    with pytest.raises(RunError, match="no unfinished training: start it without --resume"):
+        run_training(few_tiles, tmp_path, resume=True)
+    assert run_training(few_tiles, tmp_path).steps == 9
+
+
+def test_an_unfinished_training_is_neither_lost_nor_mixed_with_another(few_tiles, toy_tiles, tmp_path):
+    interrupt(few_tiles, tmp_path, 5, dies=True)
+    before = (tmp_path / RESUME).read_bytes()
+    with pytest.raises(RunError, match="unfinished training: pass --resume to go on or --force"):
+        check_untrained(tmp_path)
+    with pytest.raises(RunError, match=r"another settings\.learning_rate \(0\.0001, now 0\.001\)"):
+        run_training(few_tiles, tmp_path, dataclasses.replace(CONFIG, learning_rate=1e-3), resume=True)
+    with pytest.raises(RunError, match=r"another data\.tiles \(6, now 120\)"):
+        run_training(toy_tiles, tmp_path, resume=True)
+    assert (tmp_path / RESUME).read_bytes() == before
+    assert run_training(few_tiles, tmp_path, resume=True).steps == 9
+
+
+def test_a_damaged_snapshot_is_named(few_tiles, tmp_path):
+    interrupt(few_tiles, tmp_path, 5, dies=True)
+    whole = (tmp_path / RESUME).read_bytes()
+    for content in (b"", b"nonsense", whole[: len(whole) // 2]):
+        (tmp_path / RESUME).write_bytes(content)
+        with pytest.raises(RunError, match=r"resume\.pt is damaged .* --force"):
+            run_training(few_tiles, tmp_path, resume=True)
+
+
+def test_a_full_disk_keeps_the_snapshot_before(few_tiles, tmp_path, monkeypatch):
+    interrupt(few_tiles, tmp_path, 4, dies=True)
+    before = (tmp_path / RESUME).read_bytes()
+
+    def full(_content, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunError, match="No space left"):
+        run_training(few_tiles, tmp_path, resume=True)
+    assert (tmp_path / RESUME).read_bytes() == before
+    assert list(tmp_path.glob(".unfinished-*")) == []
+
+
+def test_steps_have_seeds_of_their_own():
+    seeds = {step_seed(seed, step) for seed in range(4) for step in range(100)}
+    assert len(seeds) == 400
+    assert all(0 <= seed < 2**63 for seed in seeds)
