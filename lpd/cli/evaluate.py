@@ -23,6 +23,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--split", choices=("valid", "test"), default="valid")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json")
     parser.add_argument("--flip", action="store_true", help="average each tile with its mirror image")
+    parser.add_argument(
+        "--refine",
+        nargs="+",
+        choices=("pamr", "crf"),
+        default=[],
+        help="score maps refined in this way too; a CRF takes seconds per tile",
+    )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
     parser.set_defaults(run=run)
 
@@ -37,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
     network, info = load_checkpoint(args.checkpoint, choose_device(args.device))
     tiles = TileSet.open(args.data, args.split)
-    report = evaluate(network, tiles, info.input, info.classes, info.calibration, flip=args.flip)
+    refinements = list(dict.fromkeys(args.refine))
+    report = evaluate(
+        network, tiles, info.input, info.classes, info.calibration, flip=args.flip, refinements=refinements
+    )
     print(f"{info.name} on {len(tiles)} {args.split} tiles of {tiles.info.name}")
     print(_table(report))
     write_json_atomically(args.out / "report.json", {"checkpoint": info.path.name, **report})
@@ -45,11 +55,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(report: dict[str, Any]) -> str:
+    tables = {"none": report["gates"], **report["refined"]}
     rows = []
-    for gate, protocols in report["gates"].items():
-        for background, scores in protocols.items():
-            classes = "  ".join(f"{code} {_percent(iou)}" for code, iou in scores["iou"].items())
-            rows.append(f"gate {gate:<9}  background {background:<11}  mIoU {_percent(scores['miou'])}  {classes}")
+    for refinement, gates in tables.items():
+        for gate, protocols in gates.items():
+            for background, scores in protocols.items():
+                classes = "  ".join(f"{code} {_percent(iou)}" for code, iou in scores["iou"].items())
+                kind = f"refined {refinement:<4}  " if len(tables) > 1 else ""
+                rows.append(
+                    f"{kind}gate {gate:<9}  background {background:<11}  mIoU {_percent(scores['miou'])}  {classes}"
+                )
     similarity = ", ".join(
         f"scale {s}: {'–' if value is None else f'{value:.3f}'}" for s, value in report["jeffreys_similarity"].items()
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from lpd.classes import NOT_COMPUTED, ClassScheme
@@ -16,9 +17,11 @@ from lpd.config import Calibration, InputSpec
 from lpd.data.tiles import TileSet
 from lpd.errors import DatasetError
 from lpd.evaluation.confusion import Counts, Scores, confusion_matrix, scores_from
-from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, tile_logits
+from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, gated_logits, tile_logits
 from lpd.losses.diversity import prototype_similarity
 from lpd.model.network import LPDNet, check_tile_px
+from lpd.refinement.crf import refine_crf
+from lpd.refinement.pamr import refine_pamr
 from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.opening import open_slide
 from lpd.slide.tissue import tissue_mask
@@ -35,6 +38,9 @@ GATE_NOTES: Mapping[Gate, str] = {
     "oracle": "gate from the true image label: a protocol for comparison, impossible on slides",
     "none": "gate left open",
 }
+#: Ways to move the borders of a finished map to edges of the picture, with their default settings.
+REFINEMENTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"pamr": refine_pamr, "crf": refine_crf}
+_PLAIN = "none"
 
 
 def evaluate(
@@ -45,6 +51,7 @@ def evaluate(
     calibration: Calibration,
     *,
     flip: bool = False,
+    refinements: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score a network on a split that has masks.
 
@@ -55,13 +62,14 @@ def evaluate(
         scheme: the network's classes.
         calibration: of the checkpoint.
         flip: average each tile with its mirror image.
+        refinements: of ``REFINEMENTS``; each is scored beside the plain map; a CRF takes a second per tile and gate.
 
     Returns:
         JSON values; fractions of 1, None where a class never occurs. ``gates`` holds, per gate and background
-        protocol, IoU and Dice per class and their means; ``label_accuracy`` how often the predicted gate (score above
-        one half) agrees with the true image label; ``jeffreys_similarity`` per scale how alike the prototypes of a
-        class are inside its true regions (1 alike, 0 disjoint), the mean over the tiles that have a region, None if
-        none has or if K = 1.
+        protocol, IoU and Dice per class and their means; ``refined`` the same per refinement; ``label_accuracy`` how
+        often the predicted gate (score above one half) agrees with the true image label; ``jeffreys_similarity`` per
+        scale how alike the prototypes of a class are inside its true regions (1 alike, 0 disjoint), the mean over the
+        tiles that have a region, None if none has or if K = 1.
 
     Raises:
         DatasetError: the tiles are of other classes, another resolution or an odd size; see :func:`check_fit`.
@@ -69,7 +77,7 @@ def evaluate(
     """
     check_fit(tiles, spec, scheme)
     check_tile_px(network, tiles.tile_px)
-    tally = _Tally(tiles, calibration, network.config.prototypes_per_class)
+    tally = _Tally(tiles, calibration, network.config.prototypes_per_class, refinements)
     for logits in tile_logits(network, tiles, spec, calibration, flip=flip):
         tally.add(logits)
     return {
@@ -89,13 +97,17 @@ def evaluate(
 class _Tally:
     """Counts of everything reported, summed over batches."""
 
-    def __init__(self, tiles: TileSet, calibration: Calibration, prototypes_per_class: int) -> None:
+    def __init__(
+        self, tiles: TileSet, calibration: Calibration, prototypes_per_class: int, refinements: Sequence[str]
+    ) -> None:
         self._tiles = tiles
         self._calibration = calibration
         self._per_class = prototypes_per_class
         values = tiles.info.scheme.count + 1
-        self._counts: dict[tuple[Gate, str], Counts] = {
-            (gate, background): np.zeros((values, values), dtype=np.int64)
+        self._refinements = tuple(refinements)
+        self._counts: dict[tuple[str, Gate, str], Counts] = {
+            (refinement, gate, background): np.zeros((values, values), dtype=np.int64)
+            for refinement in (_PLAIN, *refinements)
             for gate in GATES
             for background in BACKGROUNDS
         }
@@ -108,21 +120,33 @@ class _Tally:
         truth = np.stack([self._tiles.mask(i) for i in logits.indices])
         glass = np.stack([_glass(self._tiles, i) for i in logits.indices])
         for gate in GATES:
-            predicted = class_map(logits, labels, self._calibration, gate)
-            self._count(gate, truth, predicted, glass)
+            scores = gated_logits(logits, labels, self._calibration, gate)
+            self._count(_PLAIN, gate, truth, class_map(scores), glass)
+            for refinement in self._refinements:
+                refined = REFINEMENTS[refinement](self._pictures(logits).to(scores.device), scores.softmax(1))
+                self._count(refinement, gate, truth, class_map(refined), glass)
         gain, bias = np.array(self._calibration.gate_gain), np.array(self._calibration.gate_bias)
         self._agreed += (((logits.gate.cpu().numpy() * gain + bias) > 0) == labels).sum(axis=0)
         self._add_similarity(logits, truth)
 
+    def _pictures(self, logits: TileLogits) -> Tensor:
+        """(B, 3, H, W) in 0–1."""
+        return torch.from_numpy(self._tiles.images(logits.indices)).permute(0, 3, 1, 2) / 255
+
     def _count(
-        self, gate: Gate, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8], glass: npt.NDArray[np.bool_]
+        self,
+        refinement: str,
+        gate: Gate,
+        truth: npt.NDArray[np.uint8],
+        predicted: npt.NDArray[np.uint8],
+        glass: npt.NDArray[np.bool_],
     ) -> None:
         background = self._tiles.info.scheme.background
         values = background + 1
         tissue_only = np.where(truth == background, np.uint8(NOT_COMPUTED), truth)
         with_glass = np.where(glass, np.uint8(background), predicted)
-        self._counts[gate, "ignored"] += confusion_matrix(tissue_only, predicted, values)
-        self._counts[gate, "tissue rule"] += confusion_matrix(truth, with_glass, values)
+        self._counts[refinement, gate, "ignored"] += confusion_matrix(tissue_only, predicted, values)
+        self._counts[refinement, gate, "tissue rule"] += confusion_matrix(truth, with_glass, values)
 
     def _add_similarity(self, logits: TileLogits, truth: npt.NDArray[np.uint8]) -> None:
         count = self._tiles.info.scheme.count
@@ -138,12 +162,15 @@ class _Tally:
 
     def summary(self) -> dict[str, Any]:
         codes = self._tiles.info.scheme.codes
-        gates: dict[str, Any] = {gate: {} for gate in GATES}
-        for (gate, background), counts in self._counts.items():
-            gates[gate][background] = _as_json(scores_from(counts, len(codes)), codes, background != "ignored")
+        tables: dict[str, Any] = {name: {gate: {} for gate in GATES} for name in (_PLAIN, *self._refinements)}
+        for (refinement, gate, background), counts in self._counts.items():
+            scores = _as_json(scores_from(counts, len(codes)), codes, background != "ignored")
+            tables[refinement][gate][background] = scores
+        plain = tables.pop(_PLAIN)
         accuracy = self._agreed / len(self._tiles)
         return {
-            "gates": gates,
+            "gates": plain,
+            "refined": tables,
             "label_accuracy": dict(zip(codes, accuracy.tolist(), strict=True)),
             "jeffreys_similarity": {
                 str(scale): total / tiles if (tiles := self._tiles_with_regions[scale]) else None

@@ -63,10 +63,8 @@ def tile_logits(
         yield TileLogits(indices, pixel, gate, output)
 
 
-def class_map(
-    logits: TileLogits, labels: npt.NDArray[np.bool_], calibration: Calibration, gate: Gate
-) -> npt.NDArray[np.uint8]:
-    """Most likely tissue class of each pixel; background is never chosen here.
+def gated_logits(logits: TileLogits, labels: npt.NDArray[np.bool_], calibration: Calibration, gate: Gate) -> Tensor:
+    """Logit of each tissue class at each pixel under a gate; the highest is the pixel's class.
 
     Args:
         logits: of B tiles.
@@ -76,7 +74,7 @@ def class_map(
             tile shows, which nobody knows of a slide: a protocol of the literature, to compare with it.
 
     Returns:
-        (B, H, W) uint8 in 0 … C − 1.
+        (B, C, H, W) float32; background is not among the classes.
     """
     opened = logits.gate
     if gate == "none":
@@ -84,5 +82,9 @@ def class_map(
     elif gate == "oracle":
         present = torch.as_tensor(labels, device=opened.device)
         opened = torch.where(present, _CERTAIN, -_CERTAIN).to(opened)
-    best = decision_logits(logits.pixel, opened, calibration).argmax(1)
-    return np.asarray(best.to(torch.uint8).cpu().numpy())
+    return decision_logits(logits.pixel, opened, calibration)
+
+
+def class_map(scores: Tensor) -> npt.NDArray[np.uint8]:
+    """(B, H, W) uint8 index of the highest of (B, C, H, W)."""
+    return np.asarray(scores.argmax(1).to(torch.uint8).cpu().numpy())

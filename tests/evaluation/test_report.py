@@ -15,8 +15,8 @@ from PIL import Image
 from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
 from lpd.errors import ConfigError, DatasetError
-from lpd.evaluation.report import evaluate
-from lpd.evaluation.tiles import GATES, TileLogits, class_map, tile_logits
+from lpd.evaluation.report import REFINEMENTS, evaluate
+from lpd.evaluation.tiles import GATES, TileLogits, class_map, gated_logits, tile_logits
 from lpd.model.network import LPDNet
 from lpd.model.scoring import default_calibration
 
@@ -82,10 +82,10 @@ def test_each_gate_by_hand():
         open_gate.append(int(scores[1] > scores[0]))
         soft_gate.append(int(scores[1] * sigmoid(0.5 + 0.5) > scores[0] * sigmoid(-1)))
     assert open_gate != soft_gate
-    assert class_map(logits, labels, calibration, "none")[0, 0].tolist() == open_gate
-    assert class_map(logits, labels, calibration, "predicted")[0, 0].tolist() == soft_gate
-    assert class_map(logits, labels, calibration, "oracle")[0, 0].tolist() == [0, 0, 0]
-    assert class_map(logits, ~labels, calibration, "oracle")[0, 0].tolist() == [1, 1, 1]
+    assert class_map(gated_logits(logits, labels, calibration, "none"))[0, 0].tolist() == open_gate
+    assert class_map(gated_logits(logits, labels, calibration, "predicted"))[0, 0].tolist() == soft_gate
+    assert class_map(gated_logits(logits, labels, calibration, "oracle"))[0, 0].tolist() == [0, 0, 0]
+    assert class_map(gated_logits(logits, ~labels, calibration, "oracle"))[0, 0].tolist() == [1, 1, 1]
 
 
 def test_only_the_oracle_gate_reads_the_labels(network, tiles):
@@ -94,7 +94,8 @@ def test_only_the_oracle_gate_reads_the_labels(network, tiles):
     labels = tiles.labels[list(logits.indices)]
     for gate in GATES:
         same = np.array_equal(
-            class_map(logits, labels, calibration, gate), class_map(logits, ~labels, calibration, gate)
+            class_map(gated_logits(logits, labels, calibration, gate)),
+            class_map(gated_logits(logits, ~labels, calibration, gate)),
         )
         assert same == (gate != "oracle")
 
@@ -104,7 +105,7 @@ def test_scores_equal_a_loop_over_tiles_and_classes(network, tiles):
     report = evaluate(network, tiles, SPEC, tiles.info.scheme, calibration)
     hit, union = np.zeros(3), np.zeros(3)
     for logits in tile_logits(network, tiles, SPEC, calibration):
-        maps = class_map(logits, tiles.labels[list(logits.indices)], calibration, "predicted")
+        maps = class_map(gated_logits(logits, tiles.labels[list(logits.indices)], calibration, "predicted"))
         for index, predicted in zip(logits.indices, maps, strict=True):
             truth = tiles.mask(index)
             for c in range(3):
@@ -224,3 +225,26 @@ def test_tiles_of_another_size_are_scored_where_the_network_takes_them(network, 
     fixed = LPDNet(ModelConfig("mixer_s32_224", class_count=3, prototype_dim=16)).eval()
     with pytest.raises(ConfigError, match="mixer_s32_224 cannot take tiles of 96 px"):
         evaluate(fixed, tiles, SPEC, tiles.info.scheme, default_calibration(fixed.config))
+
+
+@pytest.mark.parametrize("name", sorted(REFINEMENTS))
+def test_refined_maps_are_scored_beside_the_plain_ones(network, tiles, name):
+    calibration = default_calibration(network.config)
+    plain = evaluate(network, tiles, SPEC, tiles.info.scheme, calibration)
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, calibration, refinements=(name,))
+    assert plain["refined"] == {}
+    assert report["gates"] == plain["gates"]
+    assert set(report["refined"]) == {name}
+    counts = 0
+    for logits in tile_logits(network, tiles, SPEC, calibration):
+        indices = list(logits.indices)
+        scores = gated_logits(logits, tiles.labels[indices], calibration, "predicted")
+        images = torch.from_numpy(tiles.images(indices)).permute(0, 3, 1, 2) / 255
+        found = class_map(REFINEMENTS[name](images, scores.softmax(1)))
+        for index, one in zip(indices, found, strict=True):
+            truth = tiles.mask(index)
+            tissue = truth < tiles.info.scheme.count
+            counts += int((truth[tissue] == one[tissue]).sum())
+    total = sum(int((tiles.mask(i) < tiles.info.scheme.count).sum()) for i in range(len(tiles)))
+    assert report["refined"][name]["predicted"]["ignored"]["accuracy"] == pytest.approx(counts / total)
+    assert set(report["refined"][name]) == set(GATES)
