@@ -36,6 +36,13 @@ class Settings:
     def __post_init__(self) -> None:
         _check_types(type(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
 
+    def _check_bounds(self, bounds: Mapping[str, tuple[float, float]]) -> None:
+        """Refuse a field outside of its lowest and highest value; None is no number and passes."""
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"{name} {value} must lie in {low:g} to {high:g}")
+
     def to_dict(self) -> dict[str, Any]:
         """Fields as plain JSON values (tuples become lists)."""
         return {k: _plain(v) for k, v in dataclasses.asdict(self).items()}
@@ -117,21 +124,20 @@ class ModelConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, largest in (
-            ("class_count", NOT_COMPUTED - 1),
-            ("prototypes_per_class", _MAX_PROTOTYPES_PER_CLASS),
-            ("prototype_dim", _MAX_PROTOTYPE_DIM),
-        ):
-            if not 1 <= getattr(self, name) <= largest:
-                raise ConfigError(f"{name} {getattr(self, name)} must lie in 1 to {largest}")
+        self._check_bounds(
+            {
+                "class_count": (1, NOT_COMPUTED - 1),
+                "prototypes_per_class": (1, _MAX_PROTOTYPES_PER_CLASS),
+                "prototype_dim": (1, _MAX_PROTOTYPE_DIM),
+                "init_temperature": (0.001, 1000),
+            }
+        )
         if not self.scales or len(self.scales) != len(self.scale_weights) or min(self.scale_weights) < 0:
             raise ConfigError(
                 f"scales {self.scales} and scale_weights {self.scale_weights} must pair up, no weight being negative"
             )
         if sorted(set(self.scales)) != list(self.scales) or not set(self.scales) <= {0, 1, 2, 3}:
             raise ConfigError(f"scales {self.scales} must be rising and among 0, 1, 2, 3")
-        if not 0.001 <= self.init_temperature <= 1000:
-            raise ConfigError(f"init_temperature {self.init_temperature} must lie in 0.001 to 1000")
 
     @property
     def prototype_count(self) -> int:

@@ -159,7 +159,7 @@ def _segment(request: _Request) -> tuple[SegmentSummary, bool]:
             _check_replaceable(request, slide)  # another process may have finished it meanwhile
             backend = request.backend or load_backend(request.info.path, request.settings.device)
             _delete_exports(request.folder)
-            with run.bar(slide.name, "window"):
+            with run.bar(slide.name, "tile"):
                 try:
                     summary = segment_slide(slide, backend, request.folder, request.settings, run)
                 except SlideError as error:

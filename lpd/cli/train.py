@@ -86,11 +86,14 @@ def run(args: argparse.Namespace) -> int:
     from lpd.data.tiles import TileSet, has_split
     from lpd.inference.backend import choose_device, cpu_threads
     from lpd.training.loop import check_untrained, train
+    from lpd.training.resuming import check_unfinished
 
     config = _config(args)
     if args.force and args.resume:
         raise ConfigError("--force starts anew and --resume goes on: pass one of them")
-    if not args.force and not args.resume:
+    if args.resume:
+        check_unfinished(args.out)
+    elif not args.force:
         check_untrained(args.out)
     device = choose_device(args.device)
     tiles = TileSet.open(args.data, "train")

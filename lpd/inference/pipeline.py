@@ -106,7 +106,7 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
             resolution, ``info.input.mpp``. One backend serves any number of slides.
         folder: the result folder; a result in it is replaced.
         settings: what and how.
-        run: told about progress, in windows.
+        run: told about progress, in tiles of the model's size; a window three tiles wide is nine.
 
     Raises:
         MissingMppError, ConfigError: see :func:`check_request`.
@@ -131,7 +131,7 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
         tissue_mm2=writer.tissue_px * (info.input.mpp / 1000) ** 2,
         seconds=seconds + ready - started,
         predict_seconds=seconds,
-        tiles_per_second=seen * (job.seen_px / info.input.tile_px) ** 2 / max(seconds, 1e-9),
+        tiles_per_second=seen * job.tiles_per_window / max(seconds, 1e-9),
         cancelled=cancelled,
         device=str(backend.device),
     )
@@ -152,6 +152,11 @@ class _Job:
     def seen_px(self) -> int:
         """Side of a window with its margins."""
         return self.plan.grid.window_px + 2 * self.plan.grid.margin_px
+
+    @property
+    def tiles_per_window(self) -> float:
+        """How many of the model's tiles a window holds with its margins."""
+        return (self.seen_px / self.backend.info.input.tile_px) ** 2
 
     @property
     def batch_size(self) -> int:
@@ -203,7 +208,11 @@ def _predict(job: _Job, finished: Callable[[BlendedPanel], None], run: Run) -> i
     total, backend = job.plan.window_count, job.backend
     blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0
-    run.advance(seen, total, "windows")
+
+    def report() -> None:
+        run.advance(round(seen * job.tiles_per_window), round(total * job.tiles_per_window))
+
+    report()
     margin_px = job.plan.grid.margin_px
     cells = slice(margin_px // CELL_PX, -margin_px // CELL_PX or None)
     with closing(read_panels(job.plan.panels(), job.reader(), job.settings.reader_threads, margin_px)) as pictures:
@@ -214,7 +223,7 @@ def _predict(job: _Job, finished: Callable[[BlendedPanel], None], run: Run) -> i
             for i, (picture, window) in enumerate(batch):
                 blender.add(picture.panel, window, pixel[i, :, cells, cells], presence[i, :, cells, cells])
             seen += len(batch)
-            run.advance(seen, total, "windows")
+            report()
     blender.finish()
     return seen
 

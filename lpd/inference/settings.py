@@ -24,8 +24,8 @@ _MARGIN_PART = 10
 _LARGEST_WINDOW_PX = 2048
 #: Far above what helps, and low enough that a slip of the finger takes neither all memory nor all threads.
 _LARGEST = {
-    "window_px": 8192,
-    "stride_px": 8192,
+    "window_px": _LARGEST_WINDOW_PX,
+    "stride_px": _LARGEST_WINDOW_PX,
     "batch_size": 4096,
     "threads": 1024,
     "reader_threads": 256,
@@ -74,10 +74,7 @@ class SegmentSettings(Settings):
             raise ConfigError(f"tissue {self.tissue!r} is not one of {', '.join(TISSUE_CHOICES)}")
         if self.device not in DEVICES:
             raise ConfigError(f"device {self.device!r} is not one of {', '.join(DEVICES)}")
-        for name, largest in _LARGEST.items():
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= largest:
-                raise ConfigError(f"{name} {value} must lie in 1 to {largest}")
+        self._check_bounds({name: (1, largest) for name, largest in _LARGEST.items()})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SegmentSettings:

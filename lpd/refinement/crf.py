@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from lpd.config import Settings
-from lpd.errors import ConfigError
 from lpd.refinement.bilateral import BilateralFilter
 from lpd.refinement.fitting import fit
 
@@ -44,16 +43,16 @@ class CrfSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, low, high in (
-            ("iterations", 0, 1000),
-            ("spatial_sigma", 0.3, 1000),
-            ("spatial_weight", 0, 1000),
-            ("bilateral_sigma_xy", 1, 10000),
-            ("bilateral_sigma_rgb", 1, 1000),
-            ("bilateral_weight", 0, 1000),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"CRF {name} {getattr(self, name)} must lie in {low} to {high}")
+        self._check_bounds(
+            {
+                "iterations": (0, 1000),
+                "spatial_sigma": (0.3, 1000),
+                "spatial_weight": (0, 1000),
+                "bilateral_sigma_xy": (1, 10_000),
+                "bilateral_sigma_rgb": (1, 1000),
+                "bilateral_weight": (0, 1000),
+            }
+        )
 
 
 @torch.no_grad()

@@ -36,12 +36,9 @@ class PamrSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.iterations <= _MAX_ITERATIONS:
-            raise ConfigError(f"PAMR iterations {self.iterations} must lie in 0 to {_MAX_ITERATIONS}")
+        self._check_bounds({"iterations": (0, _MAX_ITERATIONS), "contrast": (0.001, 100)})
         if not self.dilations or not all(1 <= d <= _MAX_DILATION for d in self.dilations):
             raise ConfigError(f"PAMR dilations {self.dilations} must be one or more, each from 1 to {_MAX_DILATION} px")
-        if not 0.001 <= self.contrast <= 100:
-            raise ConfigError(f"PAMR contrast {self.contrast} must lie in 0.001 to 100")
 
 
 @torch.no_grad()

@@ -77,9 +77,7 @@ class TrainConfig(Settings):
             raise ConfigError(
                 f"name a weights file for encoder {self.encoder!r}, or '{FROM_SCRATCH}' to train it untrained"
             )
-        for name, (low, high) in _BOUNDS.items():
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} {getattr(self, name)} must lie in {low:g} to {high:g}")
+        self._check_bounds(_BOUNDS)
         for name in ("learning_rate", "prototype_lr_factor"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} {getattr(self, name)} must be above 0")

@@ -144,8 +144,7 @@ class Keeper:
             training=self._training(step),
         )
         save_checkpoint(last, network, info, dtype="float16")
-        with torch.random.fork_rng():  # a network is built with random numbers; looking must not change the training
-            stored, _ = load_checkpoint(last, network.prototypes.device)
+        stored, _ = load_checkpoint(last, network.prototypes.device)
         calibration = calibrate(stored, self._tiles, self.spec, self._config.fusion_weights)
         info = dataclasses.replace(info, calibration=calibration, training=self._training(step))
         save_checkpoint(last, stored, info, dtype="float16")

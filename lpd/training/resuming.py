@@ -51,6 +51,16 @@ def save_snapshot(folder: Path, snapshot: Snapshot) -> None:
         raise RunError(f"cannot write {folder / RESUME} ({error}): free some space or choose another folder") from error
 
 
+def check_unfinished(folder: Path) -> None:
+    """Make sure that there is a training to go on with.
+
+    Raises:
+        RunError: there is none.
+    """
+    if not (folder / RESUME).exists():
+        raise RunError(f"{folder} holds no unfinished training: start it without --resume")
+
+
 def load_snapshot(folder: Path, record: Mapping[str, Any]) -> Snapshot:
     """The snapshot in ``folder``, if it is of a training like ``record``.
 
@@ -58,8 +68,7 @@ def load_snapshot(folder: Path, record: Mapping[str, Any]) -> Snapshot:
         RunError: there is none, it is damaged, or its settings, encoder weights or data are others.
     """
     path = folder / RESUME
-    if not path.exists():
-        raise RunError(f"{folder} holds no unfinished training: start it without --resume")
+    check_unfinished(folder)
     try:
         snapshot = Snapshot(**torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lpd.config import InputSpec, ModelConfig
+from lpd.config import ModelConfig
 from lpd.errors import CheckpointError, ConfigError, MissingMppError, SlideError
 from lpd.inference import backend as backend_module
 from lpd.inference.blocks import BlockReader
@@ -17,7 +17,6 @@ from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.pipeline import check_request, segment_slide
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
-from lpd.inference.windows import LATTICE_PX
 from lpd.runs import Run, read_state, request_stop
 from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.opening import open_slide
@@ -311,32 +310,6 @@ def test_requests_are_checked_before_anything_happens(slide_path: Path, backend:
     assert not (tmp_path / "never").exists()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"tissue": "some"},
-        {"device": "tpu"},
-        {"batch_size": 0},
-        {"batch_size": 4097},
-        {"threads": -1},
-        {"threads": 100_000_000},
-        {"reader_threads": 257},
-        {"panel_px": 10**6},
-        {"stride_px": 10**6},
-        {"window_px": 10**6},
-    ],
-)
-def test_settings_out_of_range_are_named(change):
-    with pytest.raises(ConfigError, match=next(iter(change))):
-        SegmentSettings(**change)
-
-
-def test_settings_survive_json():
-    settings = SegmentSettings(region=Region(1, 2, 3, 4), stride_px=64, window_px=192)
-    assert SegmentSettings.from_dict(settings.to_dict()) == settings
-    assert SegmentSettings.from_dict({}) == SegmentSettings()
-
-
 def test_a_network_without_numbers_is_refused():
     class Nothing(torch.nn.Module):
         def forward(self, images):
@@ -370,53 +343,6 @@ def test_threads_are_set_for_the_block_only():
     with backend_module.cpu_threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
-
-
-@pytest.mark.parametrize(
-    ("tile", "any_size", "choices", "expected"),  # core, stride, margin
-    [
-        (224, True, {}, (544, 448, 64)),
-        (224, False, {}, (224, 96, 0)),
-        (224, True, {"window_px": 448}, (384, 288, 32)),
-        (224, True, {"window_px": 224}, (224, 96, 0)),
-        (224, True, {"stride_px": 544}, (544, 544, 64)),
-        (64, True, {}, (128, 96, 32)),
-        (32, True, {}, (96, 64, 0)),
-        (32, False, {}, (32, 32, 0)),
-        (1024, True, {}, (1664, 1344, 192)),
-        (4096, True, {}, (4096, 1728, 0)),
-    ],
-)
-def test_windows_suit_the_model(tile, any_size, choices, expected):
-    spec = InputSpec(mpp=1.0, tile_px=tile)
-    grid = SegmentSettings(**choices).grid(Box(0, 0, 5000, 4000), spec, 512, any_size=any_size)
-    assert (grid.window_px, grid.stride_px, grid.margin_px) == expected
-    assert grid.gate_px == tile
-    assert grid.stride_px % LATTICE_PX == grid.margin_px % LATTICE_PX == 0
-
-
-@pytest.mark.parametrize(
-    ("any_size", "choices", "sentence"),
-    [
-        (
-            True,
-            {"window_px": 300},
-            "window_px 300 must be a multiple of 32, .* and at least 224",
-        ),
-        (True, {"window_px": 192}, "window_px 192 .* and at least 224, the model's tile$"),
-        (False, {"window_px": 672}, "window_px 672 .*; this encoder knows no larger ones"),
-        (True, {"stride_px": 100}, "stride_px 100 must be a multiple of 32"),
-        (
-            True,
-            {"stride_px": 576},
-            "stride_px 576 leaves gaps: of windows of 672 px the inner 544 count; pass at most 544",
-        ),
-        (True, {"grid_offset_px": 12}, "grid_offset_px 12 must be a multiple of 32"),
-    ],
-)
-def test_windows_that_do_not_suit_the_model_are_named(any_size, choices, sentence):
-    with pytest.raises(ConfigError, match=sentence):
-        SegmentSettings(**choices).grid(Box(0, 0, 900, 900), InputSpec(mpp=1.0), 512, any_size=any_size)
 
 
 def test_the_gate_is_the_mean_of_presence_over_one_tile_around_a_pixel(segment: Segment, backend: ColourBackend):

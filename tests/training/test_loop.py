@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lpd.data.tiles import TileSet
+from lpd.data.transforms import augment
 from lpd.errors import CheckpointError, ConfigError, DatasetError, RunError
 from lpd.evaluation.report import evaluate
 from lpd.model.checkpoint import load_checkpoint
@@ -30,7 +31,9 @@ QUICK = TrainConfig(
 
 
 #: Its drop path and batch norms behave in another way in training than in evaluation.
-WITH_NORMS = dataclasses.replace(QUICK, encoder="test_efficientnet", timm_options=(("drop_path_rate", 0.3),))
+WITH_NORMS = dataclasses.replace(
+    QUICK, encoder="test_resnet", timm_options=(("drop_path_rate", 0.3), ("zero_init_last", False))
+)
 
 
 def run_training(config: TrainConfig, tiles: Path, out: Path, *, replace: bool = False):
@@ -96,6 +99,19 @@ def test_looking_at_the_valid_split_does_not_change_the_training(few_tiles, tmp_
     assert same(weights(blind), weights(looking))
 
 
+def test_every_step_varies_its_tiles_in_another_way(few_tiles, tmp_path, monkeypatch):
+    seeds = []
+
+    def noting(tiles, config, generator):
+        seeds.append(generator.initial_seed())
+        return augment(tiles, config, generator)
+
+    monkeypatch.setattr(loop, "augment", noting)
+    run_training(QUICK, few_tiles, tmp_path / "one")
+    run_training(dataclasses.replace(QUICK, seed=6), few_tiles, tmp_path / "two")
+    assert len(seeds) == len(set(seeds)) == 8
+
+
 @pytest.mark.parametrize(
     "change", [{"symmetries": False}, {"stain": 0.0}, {"brightness": 0.0}, {"gradient_clip": 1e-3}, {"ema_decay": 0.0}]
 )
@@ -118,7 +134,7 @@ def test_the_saved_weights_are_averages(few_tiles, tmp_path):
 
 def test_batch_norm_statistics_stay_as_loaded_only_if_asked(few_tiles, tmp_path):
     torch.manual_seed(3)
-    given = build_encoder("test_efficientnet").body.state_dict()
+    given = build_encoder(WITH_NORMS.encoder).body.state_dict()
     save_file(given, tmp_path / "encoder.safetensors")
     config = dataclasses.replace(WITH_NORMS, encoder_weights=str(tmp_path / "encoder.safetensors"), epochs=1)
     means = [name for name in given if name.endswith("running_mean")]

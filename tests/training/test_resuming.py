@@ -12,7 +12,10 @@ from safetensors.torch import load_file
 
 from lpd.data.tiles import TileSet
 from lpd.errors import RunError
+from lpd.evaluation.report import evaluate
+from lpd.model.header import read_info
 from lpd.runs import Run, read_state, request_stop
+from lpd.training import keeping
 from lpd.training.config import TrainConfig
 from lpd.training.keeping import METRICS
 from lpd.training.loop import check_untrained, train
@@ -21,9 +24,9 @@ from lpd.training.schedule import step_seed
 
 # Drop path, batch norms, augmentation, averaging and looks at the valid split: everything that has a memory.
 CONFIG = TrainConfig(
-    encoder="test_efficientnet",
+    encoder="test_resnet",
     encoder_weights="none",
-    timm_options=(("drop_path_rate", 0.3),),
+    timm_options=(("drop_path_rate", 0.5), ("zero_init_last", False)),  # else the dropped paths are 0 anyway
     prototype_dim=16,
     epochs=3,
     batch_size=2,
@@ -94,6 +97,20 @@ def test_an_interrupted_training_ends_with_the_same_bytes(straight, few_tiles, t
     assert planned == metrics(out)
     assert not (tmp_path / RESUME).exists()
     assert read_state(tmp_path).state == "done"
+
+
+def test_the_best_so_far_is_remembered(few_tiles, tmp_path, monkeypatch):
+    scores = iter([0.4, 0.3, 0.2])  # at steps 3, 6 and 9
+
+    def falling(*args):
+        report = evaluate(*args)
+        report["gates"]["predicted"]["ignored"]["miou"] = next(scores)
+        return report
+
+    monkeypatch.setattr(keeping, "evaluate", falling)
+    interrupt(few_tiles, tmp_path, 5, dies=True)
+    summary = run_training(few_tiles, tmp_path, resume=True)
+    assert [read_info(path).training["steps"] for path in (summary.best, summary.last)] == [3, 9]
 
 
 def test_an_interruption_before_the_first_epoch_leaves_nothing_to_go_on_with(few_tiles, tmp_path):

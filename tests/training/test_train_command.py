@@ -156,3 +156,16 @@ def test_evaluate_refuses_in_one_sentence(trained, few_tiles, tmp_path, capsys, 
 def test_the_command_line_loads_no_torch():
     code = "import sys, lpd.cli.train, lpd.cli.evaluate; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--resume"], "holds no unfinished training: start it without --resume"),
+        (["--resume", "--force"], "one of them"),
+    ],
+)
+def test_what_cannot_go_on_is_refused_and_leaves_nothing(few_tiles, tmp_path, capsys, flags, named):
+    base = ("train", "--data", few_tiles, "--encoder", "test_convnext", "--encoder-weights", "none")
+    assert named in refused(capsys, *base, "--out", tmp_path / "new", *flags)
+    assert not (tmp_path / "new").exists()
