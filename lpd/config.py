@@ -55,10 +55,11 @@ class Settings:
             ConfigError: a key is unknown, a required one is missing, or a value is not of its field's type.
         """
         known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(data) - known)
+        unknown = sorted(map(str, data.keys() - known))
         if unknown:
             raise ConfigError(f"{cls.__name__} has no setting {unknown[0]!r}; it knows {sorted(known)}")
-        values = {k: _frozen(v) for k, v in data.items()}
+        kinds = get_type_hints(cls)
+        values = {k: _nested(kinds[k], v) for k, v in data.items()}
         _check_types(cls, values)
         try:
             return cls(**values)
@@ -110,6 +111,8 @@ class ModelConfig(Settings):
         init_temperature: τ; logit gain g_s starts at 1 / τ; 0.001–1000.
         last_stride: stride of the deepest stage where the encoder allows it (paper: 1); 0 keeps the encoder's own.
         timm_options: extra keyword arguments for ``timm.create_model`` as (name, value) pairs.
+        head: ``prototypes``; ``linear`` makes plain CAMs, ``w_c · f + b_c`` at each scale, to compare with: K is 1
+            then, there are no adapters, and a class's direction w_c stands where a prototype would.
     """
 
     encoder: str
@@ -121,6 +124,7 @@ class ModelConfig(Settings):
     init_temperature: float = 0.07
     last_stride: int = 1
     timm_options: tuple[tuple[str, Any], ...] = ()
+    head: Literal["prototypes", "linear"] = "prototypes"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,6 +142,8 @@ class ModelConfig(Settings):
             )
         if sorted(set(self.scales)) != list(self.scales) or not set(self.scales) <= {0, 1, 2, 3}:
             raise ConfigError(f"scales {self.scales} must be rising and among 0, 1, 2, 3")
+        if self.head == "linear" and self.prototypes_per_class != 1:
+            raise ConfigError(f"a linear head has 1 direction per class, not {self.prototypes_per_class}: set it so")
 
     @property
     def prototype_count(self) -> int:
@@ -214,6 +220,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return value
+
+
+def _nested(kind: Any, value: Any) -> Any:
+    """Settings within settings are dictionaries on disk."""
+    if isinstance(kind, type) and issubclass(kind, Settings) and isinstance(value, Mapping):
+        return kind.from_dict(value)
+    return _frozen(value)
 
 
 def _frozen(value: Any) -> Any:

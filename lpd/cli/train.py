@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpd.cli.arguments import positive
 from lpd.cli.progress import ReportingRun
-from lpd.errors import ConfigError
+from lpd.errors import ConfigError, LpdError
 from lpd.inference.settings import DEVICES
+from lpd.runs import Run
+from lpd.training.presets import PRESETS
 
 if TYPE_CHECKING:
+    import torch
+
+    from lpd.data.tiles import TileSet
     from lpd.training.config import TrainConfig
+    from lpd.training.distribution import Distribution, Team
 
 _EPILOG = """\
---encoder-weights is required: name a local file (nothing is downloaded), or say "none" to start from random
-weights on purpose. The finished model is OUT/last.safetensors: averaged weights at the end of a fixed schedule.
-OUT/best.safetensors is the one that scored highest on the valid split, which flatters small splits."""
+Settings come from --preset, on top of it --config, on top of that --set:
+  lpd train --preset cpu --data tiles --out runs/first --set encoder.weights=mobilenetv2_100.safetensors loop.seed=1
+encoder.weights is required: name a local file (nothing is downloaded), or say none to start from random weights on
+purpose. --print-config shows all settings and trains nothing.
+
+presets:
+{presets}
+
+The finished model is OUT/last.safetensors: averaged weights at the end of a fixed schedule. OUT/best.safetensors is
+the one that scored highest on the valid split, which flatters small splits. OUT/config.yaml repeats the training.
+
+Several processes share one training, one on each GPU or on some cores each; optimizer.batch_size stays that of all:
+  OMP_NUM_THREADS=4 torchrun --nproc-per-node 2 -m lpd train --preset cpu --data tiles --out runs/first --set …"""
 
 
 def add_parser(commands: Any) -> None:
@@ -28,48 +48,23 @@ def add_parser(commands: Any) -> None:
         "train",
         help="train on tiles with image-level labels",
         description="Train a network on a tile set in BCSS-WSSS layout.",
-        epilog=_EPILOG,
+        epilog=_EPILOG.format(presets="\n".join(f"  {n:<11} {p.purpose}" for n, p in PRESETS.items())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, help="tile set: dataset.yaml, train/ and maybe valid/")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--encoder", required=True, help="mit_b0 to mit_b5, or a timm model name")
-    parser.add_argument("--encoder-weights", required=True, metavar="FILE|none", help="weights file, or none")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="default", help="where settings start from")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with any of the settings")
     parser.add_argument(
-        "--encoder-option",
-        type=_option,
-        action="append",
+        "--set",
+        nargs="+",
+        action="extend",
         default=[],
-        dest="timm_options",
-        metavar="NAME=VALUE",
-        help="extra argument of the encoder, such as pad_type=same; may be repeated",
+        dest="settings",
+        metavar="GROUP.NAME=VALUE",
+        help="single settings, values as in YAML",
     )
-    parser.add_argument(
-        "--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="channel means of the encoder, 0 to 1"
-    )
-    parser.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"), help="channel deviations, 0 to 1")
-    parser.add_argument("--prototypes", type=int, dest="prototypes_per_class", metavar="K", help="prototypes per class")
-    parser.add_argument("--prototype-dim", type=int, help="length of a prototype")
-    parser.add_argument(
-        "--scale-weights", type=float, nargs="+", metavar="W", help="weight of each scale in the loss, fine to deep"
-    )
-    parser.add_argument(
-        "--fusion-weights", type=float, nargs="+", metavar="W", help="weight of each scale, fine to deep"
-    )
-    parser.add_argument("--epochs", type=int, help="passes over the training tiles")
-    parser.add_argument("--batch-size", type=int, help="tiles per step")
-    parser.add_argument("--learning-rate", type=float, help="AdamW's highest rate")
-    parser.add_argument("--encoder-lr-factor", type=float, help="the encoder's share of that rate")
-    parser.add_argument("--warmup-steps", type=int, help="steps over which the rate rises")
-    parser.add_argument(
-        "--freeze", nargs="+", dest="frozen", metavar="PREFIX", help="encoder parameters to leave as loaded"
-    )
-    parser.add_argument("--diversity-weight", type=float, help="weight of the diversity loss; 0 is off")
-    parser.add_argument("--ema-decay", type=float, help="averaging of weights per step; 0 is off")
-    parser.add_argument(
-        "--validate-every", type=int, help="epochs between looks at the valid split; 0: at the end only"
-    )
-    parser.add_argument("--seed", type=int, help="of weights, order and augmentation")
+    parser.add_argument("--print-config", action="store_true", help="show the settings and stop")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where to train (default: auto)")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument("--resume", action="store_true", help="go on with the unfinished training in OUT")
@@ -80,55 +75,115 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and print where the checkpoint lies and what it scored.
 
+    Under torchrun this is one of several processes; only the leading one prints.
+
     Returns:
         0, or 130 if the run was stopped (its checkpoint is saved all the same).
     """
-    from lpd.data.tiles import TileSet, has_split
-    from lpd.inference.backend import choose_device, cpu_threads
-    from lpd.training.loop import check_untrained, train
-    from lpd.training.resuming import check_unfinished
+    from lpd.training.distribution import connected
 
-    config = _config(args)
+    distribution = torchrun_distribution(os.environ)
+    if distribution is None:
+        return _train(args, None)
+    with connected(distribution):
+        try:
+            return _train(args, distribution)
+        except LpdError as error:  # one of all processes; said in here, since torchrun ends all once the first is gone
+            if distribution.leads:
+                print(f"lpd {args.command}: {error}", file=sys.stderr)
+            return 1
+
+
+def torchrun_distribution(environ: Mapping[str, str]) -> Distribution | None:
+    """Which process this is according to torchrun's variables; None without them, and for a single process.
+
+    Raises:
+        ConfigError: they are no numbers, or do not fit one another.
+    """
+    from lpd.training.distribution import Distribution
+
+    words = [environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    if not all(words):
+        return None
+    try:
+        distribution = Distribution(*map(int, words))
+    except ValueError as error:
+        raise ConfigError(f"RANK, WORLD_SIZE and LOCAL_RANK are {', '.join(words)}: let torchrun set them") from error
+    return distribution if distribution.world > 1 else None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the flags come down to."""
+
+    config: TrainConfig
+    tiles: TileSet
+    valid: TileSet | None
+    run: Run
+    device: torch.device
+
+
+def _train(args: argparse.Namespace, distribution: Distribution | None) -> int:
+    from lpd.inference.backend import cpu_threads
+    from lpd.training.distribution import Team
+    from lpd.training.loop import train
+
+    team = Team(distribution)
+    task = team.together(partial(_task, args, team))
+    if task is None:
+        return 0
+    with ExitStack() as stack:
+        team.together(partial(stack.enter_context, task.run))
+        if isinstance(task.run, ReportingRun):
+            stack.enter_context(task.run.bar(args.out.name, "step"))
+        stack.enter_context(cpu_threads(args.threads))
+        summary = train(
+            task.config,
+            task.tiles,
+            task.valid,
+            task.run,
+            device=task.device,
+            replace=args.force,
+            resume=args.resume,
+            distribution=distribution,
+        )
+        if not summary.stopped:
+            task.run.complete()
+    if team.leads:
+        print(f"{'stopped' if summary.stopped else 'finished'} after {summary.steps} steps: {summary.last}")
+        if summary.report:
+            _print_scores(summary.report)
+    return 130 if summary.stopped else 0
+
+
+def _task(args: argparse.Namespace, team: Team) -> _Task | None:
+    """The task of this process, checked as far as files and flags go; None if the settings were only to be shown."""
+    from lpd.data.tiles import TileSet, has_split
+    from lpd.inference.backend import choose_device
+    from lpd.training.distribution import FollowerRun
+    from lpd.training.loop import check_untrained
+    from lpd.training.resuming import check_unfinished
+    from lpd.training.settings_file import read_config, to_yaml
+
+    config = read_config(args.preset, args.config, args.settings)
+    if team.leads:
+        print(to_yaml(config))
+    if args.print_config:
+        return None
     if args.force and args.resume:
         raise ConfigError("--force starts anew and --resume goes on: pass one of them")
     if args.resume:
         check_unfinished(args.out)
-    elif not args.force:
+    elif not args.force and team.leads:
         check_untrained(args.out)
-    device = choose_device(args.device)
+    device = team.own_device(choose_device(args.device))
     tiles = TileSet.open(args.data, "train")
+    if not team.leads:
+        return _Task(config, tiles, None, FollowerRun(args.out, "train"), device)
     valid = TileSet.open(args.data, "valid") if has_split(args.data, "valid") else None
     if valid is None:
         print(f"training without scores: {args.data} has no valid split", file=sys.stderr)
-    run_ = ReportingRun(args.out, "train")
-    with run_, run_.bar(args.out.name, "step"), cpu_threads(args.threads):
-        summary = train(config, tiles, valid, run_, device=device, replace=args.force, resume=args.resume)
-        if not summary.stopped:
-            run_.complete()
-    print(f"{'stopped' if summary.stopped else 'finished'} after {summary.steps} steps: {summary.last}")
-    if summary.report:
-        _print_scores(summary.report)
-    return 130 if summary.stopped else 0
-
-
-def _config(args: argparse.Namespace) -> TrainConfig:
-    import dataclasses
-
-    from lpd.training.config import TrainConfig
-
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
-    return TrainConfig.from_dict(given)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    return _Task(config, tiles, valid, ReportingRun(args.out, "train"), device)
 
 
 def _print_scores(report: Any) -> None:

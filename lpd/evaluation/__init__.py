@@ -1,1 +1,1 @@
-"""Confusion matrix to scores, under the predicted and the oracle gate."""
+"""Confusion counts to scores and reports, under every gate, background protocol and refinement."""

@@ -44,6 +44,7 @@ class Scores:
         iou, dice: per mask value; NaN where neither truth nor prediction holds the value.
         miou: mean IoU over the first ``class_count`` values, absent ones left out.
         miou_with_background: the same over all values.
+        mdice, mdice_with_background: the same of Dice.
         fwiou: IoU of the first ``class_count`` values weighted by their true pixels.
         fwiou_with_background: the same over all values.
         accuracy: correct pixels over all pixels.
@@ -53,6 +54,8 @@ class Scores:
     dice: tuple[float, ...]
     miou: float
     miou_with_background: float
+    mdice: float
+    mdice_with_background: float
     fwiou: float
     fwiou_with_background: float
     accuracy: float
@@ -74,6 +77,8 @@ def scores_from(matrix: Counts, class_count: int) -> Scores:
         dice=tuple(dice.tolist()),
         miou=_nan_mean(iou[:class_count]),
         miou_with_background=_nan_mean(iou),
+        mdice=_nan_mean(dice[:class_count]),
+        mdice_with_background=_nan_mean(dice),
         fwiou=_weighted_mean(iou[:class_count], true[:class_count]),
         fwiou_with_background=_weighted_mean(iou, true),
         accuracy=float(_ratio(hits.sum(), matrix.sum())),

@@ -1,46 +1,44 @@
-"""The evaluation report: one network on one split, under every gate, with and without background, as plain JSON."""
+"""The evaluation report: one network on one split, under every gate, background protocol and refinement, as JSON."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from lpd.classes import NOT_COMPUTED, ClassScheme
+from lpd.classes import ClassScheme
 from lpd.config import Calibration, InputSpec
 from lpd.data.tiles import TileSet
-from lpd.errors import DatasetError
-from lpd.evaluation.confusion import Counts, Scores, confusion_matrix, scores_from
-from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, gated_logits, tile_logits
-from lpd.losses.diversity import prototype_similarity
+from lpd.errors import ConfigError, DatasetError
+from lpd.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap_miou
+from lpd.evaluation.gate import GATE_CALIBRATION_NOTE
+from lpd.evaluation.paper import PAPER_NOTES
+from lpd.evaluation.protocols import BACKGROUNDS, GATE_NOTES, IGNORED, number
+from lpd.evaluation.refining import PLAIN, REFINEMENTS, TTA, check_refinements, refinement_notes
+from lpd.evaluation.tally import Tally
+from lpd.evaluation.tile_scores import TileScore
+from lpd.evaluation.tiles import TileLogits, tile_logits, tta_refusal, tta_sides
 from lpd.model.network import LPDNet, check_tile_px
-from lpd.refinement.crf import refine_crf
-from lpd.refinement.pamr import refine_pamr
-from lpd.slide.fine_tissue import FineTissue
-from lpd.slide.opening import open_slide
-from lpd.slide.tissue import tissue_mask
+
+__all__ = ["BACKGROUNDS", "GATE_NOTES", "REFINEMENTS", "Measured", "check_fit", "evaluate", "measure"]
 
 #: How far the tiles' resolution may lie from the checkpoint's, as a ratio.
 MPP_TOLERANCE = 1.1
 
-BACKGROUNDS = {
-    "ignored": "true background is left out and never predicted: scores on tissue pixels alone",
-    "tissue rule": "predicted where the slide tissue rule finds glass in the tile, opened as a slide of its own",
-}
-GATE_NOTES: Mapping[Gate, str] = {
-    "predicted": "soft gate from the network itself, the arithmetic used on slides",
-    "oracle": "gate from the true image label: a protocol for comparison, impossible on slides",
-    "none": "gate left open",
-}
-#: Ways to move the borders of a finished map to edges of the picture, with their default settings.
-REFINEMENTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"pamr": refine_pamr, "crf": refine_crf}
-_PLAIN = "none"
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What :func:`measure` found.
+
+    Attributes:
+        report: JSON values.
+        tiles: the score of each tile, in order.
+    """
+
+    report: dict[str, Any]
+    tiles: tuple[TileScore, ...]
 
 
 def evaluate(
@@ -53,6 +51,22 @@ def evaluate(
     flip: bool = False,
     refinements: Sequence[str] = (),
 ) -> dict[str, Any]:
+    """The report of :func:`measure`."""
+    return measure(network, tiles, spec, scheme, calibration, flip=flip, refinements=refinements).report
+
+
+def measure(
+    network: LPDNet,
+    tiles: TileSet,
+    spec: InputSpec,
+    scheme: ClassScheme,
+    calibration: Calibration,
+    *,
+    flip: bool = False,
+    refinements: Sequence[str] = (),
+    paper: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Measured:
     """Score a network on a split that has masks.
 
     Args:
@@ -62,147 +76,97 @@ def evaluate(
         scheme: the network's classes.
         calibration: of the checkpoint.
         flip: average each tile with its mirror image.
-        refinements: of ``REFINEMENTS``; each is scored beside the plain map; a CRF takes a second per tile and gate.
+        refinements: ``pamr``, ``crf``, ``tta``; each is scored beside the plain map; a CRF takes seconds per tile.
+        paper: also score the map of the paper's released code.
+        progress: told how many tiles of how many are done.
 
     Returns:
-        JSON values; fractions of 1, None where a class never occurs. ``gates`` holds, per gate and background
-        protocol, IoU and Dice per class and their means; ``refined`` the same per refinement; ``label_accuracy`` how
-        often the predicted gate (score above one half) agrees with the true image label; ``jeffreys_similarity`` per
-        scale how alike the prototypes of a class are inside its true regions (1 alike, 0 disjoint), the mean over the
-        tiles that have a region, None if none has or if K = 1.
+        A report of fractions of 1, None where a class never occurs or nothing can be said:
+
+        - ``data`` and ``protocols``: what was scored, and what the names mean;
+        - ``gates``: per gate and background protocol IoU and Dice per class and their means; ``refined``: the same per
+          refinement; ``confusion``: pixel counts of all of them by refinement (``none`` is the plain map), gate and
+          background protocol, rows being truth, background last where it counts;
+        - ``spread``: mean IoU under the predicted gate with its bootstrap interval over groups of tiles;
+        - ``gate``: see :func:`lpd.evaluation.gate.gate_calibration`; ``label_accuracy``: its accuracies;
+        - ``jeffreys_similarity``: per scale how alike the prototypes of a class are inside its true regions (1 alike, 0
+          disjoint), the mean over the tiles that have a region, None if none has or if K = 1;
+        - ``paper``, if asked for: scores by image label (``oracle``, ``predicted``) and background protocol.
 
     Raises:
         DatasetError: the tiles are of other classes, another resolution or an odd size; see :func:`check_fit`.
-        ConfigError: the network cannot take tiles of this size.
+        ConfigError: the network cannot take tiles of this size, or of those that ``tta`` needs.
     """
+    names = tuple(dict.fromkeys(refinements))
+    check_refinements(names)
     check_fit(tiles, spec, scheme)
     check_tile_px(network, tiles.tile_px)
-    tally = _Tally(tiles, calibration, network.config.prototypes_per_class, refinements)
-    for logits in tile_logits(network, tiles, spec, calibration, flip=flip):
-        tally.add(logits)
-    return {
-        "data": {
-            "name": tiles.info.name,
-            "split": tiles.split,
-            "tiles": len(tiles),
-            "mpp": tiles.info.mpp,
-            "fingerprint": tiles.fingerprint(),
-        },
+    if TTA in names and (refusal := tta_refusal(network.config, tiles.tile_px)):
+        raise ConfigError(refusal)
+    tally = Tally(tiles, calibration, network.config.prototypes_per_class, names, paper=paper)
+    plain = tile_logits(network, tiles, spec, calibration, flip=flip)
+    averaged: Iterator[TileLogits] | None = None
+    if TTA in names:
+        averaged = tile_logits(network, tiles, spec, calibration, flip=True, sides=tta_sides(tiles.tile_px))
+    for logits in plain:
+        tally.add(logits, None if averaged is None else next(averaged))
+        if progress is not None:
+            progress(logits.indices.stop, len(tiles))
+    report = {
+        "data": _described(tiles, tally.tile_scores),
         "flip": flip,
-        "protocols": {"gates": dict(GATE_NOTES), "backgrounds": BACKGROUNDS},
+        "protocols": _protocols(names, tiles.tile_px, paper=paper),
+        "spread": _spread(tally.tile_scores, tiles.info.scheme.codes),
         **tally.summary(),
     }
+    return Measured(report, tuple(tally.tile_scores))
 
 
-class _Tally:
-    """Counts of everything reported, summed over batches."""
-
-    def __init__(
-        self, tiles: TileSet, calibration: Calibration, prototypes_per_class: int, refinements: Sequence[str]
-    ) -> None:
-        self._tiles = tiles
-        self._calibration = calibration
-        self._per_class = prototypes_per_class
-        values = tiles.info.scheme.count + 1
-        self._refinements = tuple(refinements)
-        self._counts: dict[tuple[str, Gate, str], Counts] = {
-            (refinement, gate, background): np.zeros((values, values), dtype=np.int64)
-            for refinement in (_PLAIN, *refinements)
-            for gate in GATES
-            for background in BACKGROUNDS
-        }
-        self._agreed = np.zeros(tiles.info.scheme.count)
-        self._similarity: dict[int, float] = {}
-        self._tiles_with_regions: dict[int, int] = {}
-
-    def add(self, logits: TileLogits) -> None:
-        labels = self._tiles.labels[list(logits.indices)]
-        truth = np.stack([self._tiles.mask(i) for i in logits.indices])
-        glass = np.stack([_glass(self._tiles, i) for i in logits.indices])
-        for gate in GATES:
-            scores = gated_logits(logits, labels, self._calibration, gate)
-            self._count(_PLAIN, gate, truth, class_map(scores), glass)
-            for refinement in self._refinements:
-                refined = REFINEMENTS[refinement](self._pictures(logits).to(scores.device), scores.softmax(1))
-                self._count(refinement, gate, truth, class_map(refined), glass)
-        gain, bias = np.array(self._calibration.gate_gain), np.array(self._calibration.gate_bias)
-        self._agreed += (((logits.gate.cpu().numpy() * gain + bias) > 0) == labels).sum(axis=0)
-        self._add_similarity(logits, truth)
-
-    def _pictures(self, logits: TileLogits) -> Tensor:
-        """(B, 3, H, W) in 0–1."""
-        return torch.from_numpy(self._tiles.images(logits.indices)).permute(0, 3, 1, 2) / 255
-
-    def _count(
-        self,
-        refinement: str,
-        gate: Gate,
-        truth: npt.NDArray[np.uint8],
-        predicted: npt.NDArray[np.uint8],
-        glass: npt.NDArray[np.bool_],
-    ) -> None:
-        background = self._tiles.info.scheme.background
-        values = background + 1
-        tissue_only = np.where(truth == background, np.uint8(NOT_COMPUTED), truth)
-        with_glass = np.where(glass, np.uint8(background), predicted)
-        self._counts[refinement, gate, "ignored"] += confusion_matrix(tissue_only, predicted, values)
-        self._counts[refinement, gate, "tissue rule"] += confusion_matrix(truth, with_glass, values)
-
-    def _add_similarity(self, logits: TileLogits, truth: npt.NDArray[np.uint8]) -> None:
-        count = self._tiles.info.scheme.count
-        classes = torch.arange(count, dtype=torch.uint8)[None, :, None, None]
-        regions = (torch.from_numpy(truth)[:, None] == classes).float()
-        for scale, cosines in logits.output.prototype_cosines.items():
-            # A map pixel belongs to a class if more than half of its area does.
-            inside = functional.interpolate(regions, cosines.shape[2:], mode="area") > 0.5
-            grouped = cosines.cpu().reshape(len(truth), count, self._per_class, *cosines.shape[2:])
-            similarity, known = prototype_similarity(grouped, inside)
-            self._similarity[scale] = self._similarity.get(scale, 0.0) + float(similarity.sum())
-            self._tiles_with_regions[scale] = self._tiles_with_regions.get(scale, 0) + int(known.sum())
-
-    def summary(self) -> dict[str, Any]:
-        codes = self._tiles.info.scheme.codes
-        tables: dict[str, Any] = {name: {gate: {} for gate in GATES} for name in (_PLAIN, *self._refinements)}
-        for (refinement, gate, background), counts in self._counts.items():
-            scores = _as_json(scores_from(counts, len(codes)), codes, background != "ignored")
-            tables[refinement][gate][background] = scores
-        plain = tables.pop(_PLAIN)
-        accuracy = self._agreed / len(self._tiles)
-        return {
-            "gates": plain,
-            "refined": tables,
-            "label_accuracy": dict(zip(codes, accuracy.tolist(), strict=True)),
-            "jeffreys_similarity": {
-                str(scale): total / tiles if (tiles := self._tiles_with_regions[scale]) else None
-                for scale, total in sorted(self._similarity.items())
-            },
-        }
-
-
-def _as_json(scores: Scores, codes: tuple[str, ...], background: bool) -> dict[str, Any]:
-    names = (*codes, "background") if background else codes
-    table: dict[str, Any] = {
-        "miou": _number(scores.miou),
-        "fwiou": _number(scores.fwiou),
-        "accuracy": _number(scores.accuracy),
-        "iou": {name: _number(value) for name, value in zip(names, scores.iou, strict=False)},
-        "dice": {name: _number(value) for name, value in zip(names, scores.dice, strict=False)},
+def _described(tiles: TileSet, scores: Sequence[TileScore]) -> dict[str, Any]:
+    return {
+        "name": tiles.info.name,
+        "split": tiles.split,
+        "tiles": len(tiles),
+        "groups": len({score.group for score in scores}),
+        "classes": {c.code: c.name for c in tiles.info.scheme.classes},
+        "tile_px": tiles.tile_px,
+        "mpp": tiles.info.mpp,
+        "fingerprint": tiles.fingerprint(),
+        "licence": tiles.info.licence,
     }
-    if background:
-        table["miou_with_background"] = _number(scores.miou_with_background)
-        table["fwiou_with_background"] = _number(scores.fwiou_with_background)
-    return table
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _protocols(refinements: Sequence[str], tile_px: int, *, paper: bool) -> dict[str, Any]:
+    notes = refinement_notes((tile_px, *tta_sides(tile_px)))
+    return {
+        "gates": dict(GATE_NOTES),
+        "backgrounds": dict(BACKGROUNDS),
+        "refinements": {name: notes[name] for name in (PLAIN, *refinements)},
+        "gate": GATE_CALIBRATION_NOTE,
+        **({"paper": PAPER_NOTES} if paper else {}),
+    }
 
 
-def _glass(tiles: TileSet, index: int) -> npt.NDArray[np.bool_]:
-    """(H, W) bool: where the slide tissue rule finds glass if this tile is all there is of a slide."""
-    with open_slide(tiles.files[index].image, mpp=tiles.info.mpp) as slide:
-        tissue = FineTissue(slide, tissue_mask(slide)).read(slide.region, (slide.width_l0, slide.height_l0))
-    return ~tissue
+def _spread(scores: Sequence[TileScore], codes: tuple[str, ...]) -> dict[str, Any]:
+    """The interval, and how many groups show each class: one that few show makes the interval say little of it."""
+    counts, groups = np.stack([score.counts for score in scores]), [score.group for score in scores]
+    miou, low, high = bootstrap_miou(counts, groups, len(codes))
+    shown = counts.sum(2) > 0
+    return {
+        "gate": "predicted",
+        "background": IGNORED,
+        "refinement": PLAIN,
+        "miou": number(miou),
+        "low": number(low),
+        "high": number(high),
+        "level": LEVEL,
+        "resamples": RESAMPLES,
+        "groups": len(set(groups)),
+        "groups_by_class": {
+            code: len({group for group, row in zip(groups, shown, strict=True) if row[c]})
+            for c, code in enumerate(codes)
+        },
+    }
 
 
 def check_fit(tiles: TileSet, spec: InputSpec, scheme: ClassScheme) -> None:

@@ -1,8 +1,8 @@
-"""Raw logits of a tile set, and the class map that each gate protocol makes of them."""
+"""Raw logits of a tile set, of one view or averaged over several, and the class map that each gate makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,15 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from lpd.config import Calibration, InputSpec
+from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
 from lpd.model.inputs import to_network_input
-from lpd.model.network import LPDNet, LPDOutput
+from lpd.model.network import LPDNet, LPDOutput, sees_any_size
 from lpd.model.scoring import decision_logits, dense_logits
 
 Gate = Literal["predicted", "oracle", "none"]
 GATES: tuple[Gate, ...] = ("predicted", "oracle", "none")
+
+#: Sizes beside its own at which test-time augmentation (TTA) also shows a tile, as in the paper's code.
+TTA_SCALES = (0.9, 1.1)
+_SIDE_STEP_PX = 32  # the deepest stride of most encoders
 
 _BATCH = 16
 # A gate logit this large is certainty whatever the calibration's gain and bias.
@@ -44,23 +49,55 @@ class TileLogits:
 
 @torch.inference_mode()
 def tile_logits(
-    network: LPDNet, tiles: TileSet, spec: InputSpec, calibration: Calibration, *, flip: bool = False
+    network: LPDNet,
+    tiles: TileSet,
+    spec: InputSpec,
+    calibration: Calibration,
+    *,
+    flip: bool = False,
+    sides: Sequence[int] = (),
 ) -> Iterator[TileLogits]:
-    """Raw logits of all tiles in order, batch by batch; ``flip`` averages each with its mirror image.
+    """Raw logits of all tiles in order, batch by batch, each the mean over its views.
 
-    The network should be in evaluation mode.
+    Args:
+        network: in evaluation mode.
+        tiles: of any split.
+        spec: what the network expects to be fed.
+        calibration: its fusion weights are used.
+        flip: also view each tile's mirror image, at every size.
+        sides: in px; also view each tile resized to these, see :func:`tta_sides`.
     """
-    device = network.prototypes.device
     size = (tiles.tile_px, tiles.tile_px)
     for start in range(0, len(tiles), _BATCH):
         indices = range(start, min(start + _BATCH, len(tiles)))
-        images = to_network_input(tiles.images(indices), spec).to(device)
+        images = to_network_input(tiles.images(indices), spec).to(network.device)
         output = network(images)
         pixel, gate = dense_logits(output, calibration, size)
-        if flip:
-            mirrored_pixel, mirrored_gate = dense_logits(network(images.flip(3)), calibration, size)
-            pixel, gate = (pixel + mirrored_pixel.flip(3)) / 2, (gate + mirrored_gate) / 2
-        yield TileLogits(indices, pixel, gate, output)
+        views = [view for side in (tiles.tile_px, *sides) for view in _views(images, side, flip)][1:]
+        for view, mirrored in views:
+            more_pixel, more_gate = dense_logits(network(view), calibration, size)
+            pixel, gate = pixel + (more_pixel.flip(3) if mirrored else more_pixel), gate + more_gate
+        yield TileLogits(indices, pixel / (1 + len(views)), gate / (1 + len(views)), output)
+
+
+def tta_sides(tile_px: int) -> tuple[int, ...]:
+    """The input sizes of ``TTA_SCALES`` for tiles of a size, in px, to the nearest multiple of 32.
+
+    A size that rounds to the tile's own is left out: small tiles have no other view than their mirror image.
+    """
+    sides = (max(1, round(scale * tile_px / _SIDE_STEP_PX)) * _SIDE_STEP_PX for scale in TTA_SCALES)
+    return tuple(dict.fromkeys(side for side in sides if side != tile_px))
+
+
+def tta_refusal(config: ModelConfig, tile_px: int) -> str | None:
+    """Why a network cannot be shown tiles at other sizes, in one sentence; None if it can."""
+    for side in tta_sides(tile_px):
+        if not sees_any_size(config, side):
+            return (
+                f"encoder {config.encoder} is made for one size of input and cannot see tiles of {tile_px} px at "
+                f"{side} px: leave out --refine tta (--flip averages mirror images)"
+            )
+    return None
 
 
 def gated_logits(logits: TileLogits, labels: npt.NDArray[np.bool_], calibration: Calibration, gate: Gate) -> Tensor:
@@ -88,3 +125,11 @@ def gated_logits(logits: TileLogits, labels: npt.NDArray[np.bool_], calibration:
 def class_map(scores: Tensor) -> npt.NDArray[np.uint8]:
     """(B, H, W) uint8 index of the highest of (B, C, H, W)."""
     return np.asarray(scores.argmax(1).to(torch.uint8).cpu().numpy())
+
+
+def _views(images: Tensor, side: int, flip: bool) -> list[tuple[Tensor, bool]]:
+    """The images at ``side`` px, and their mirror images; each with whether it is one."""
+    resized = images
+    if images.shape[3] != side:
+        resized = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return [(resized, False), (resized.flip(3), True)] if flip else [(resized, False)]

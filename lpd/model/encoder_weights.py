@@ -76,19 +76,24 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> LoadedWeights:
             another shape, or it holds weights that are neither the encoder's nor a head's. The encoder is then
             untouched.
     """
-    found = _strip_wrappers(_read_tensors(path))
+    found = _strip_wrappers(read_tensors(path))
     layout = _layout(found)
     expected: dict[str, Tensor] = encoder.body.state_dict()
     renamed = _RENAMERS[layout](found, expected)
     matched = {name: renamed[name] for name in expected if name in renamed}
     left_over = tuple(sorted(renamed.keys() - matched.keys()))
-    _check_fit(path, layout, expected, matched, left_over)
+    check_fit(path, layout, expected, matched, left_over)
     encoder.body.load_state_dict(matched, strict=False)  # only batch counters may be absent, as just checked
     notice = _OTHER_NOTICE if layout == "timm" else _MIT_NOTICE
     return LoadedWeights(path, layout, left_over, freeze_folded_batch_norm(encoder), notice)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file by their names in it; see :func:`load_encoder_weights` for which files.
+
+    Raises:
+        CheckpointError: the file is unreadable, holds code, or is no dictionary of tensors.
+    """
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -198,9 +203,21 @@ def _timm_name(name: str, expected: Mapping[str, Tensor]) -> str:
 _RENAMERS = {"NVIDIA SegFormer": _from_nvidia, "Hugging Face SegFormer": _from_hugging_face, "timm": _from_timm}
 
 
-def _check_fit(
+def check_fit(
     path: Path, layout: str, expected: Mapping[str, Tensor], matched: Mapping[str, Tensor], left_over: tuple[str, ...]
 ) -> None:
+    """Make sure that renamed tensors fill a network.
+
+    Args:
+        path: their file.
+        layout: whose names it uses, for people.
+        expected: ``state_dict`` of the network.
+        matched: what was found for it, by the network's names.
+        left_over: names of the file that are nobody's.
+
+    Raises:
+        CheckpointError: one is missing, not finite or of another shape, or ``left_over`` holds more than a head.
+    """
     missing = [name for name in expected if name not in matched and not name.endswith("num_batches_tracked")]
     if missing:
         raise CheckpointError(

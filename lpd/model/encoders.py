@@ -130,7 +130,7 @@ def build_encoder(
         raise ConfigError(f"last_stride {last_stride} is not 0 (the encoder's own), 1 or 2")
     if not 1 <= maps <= 4:
         raise ConfigError(f"an encoder gives 1 to 4 maps, not {maps}")
-    settings = _plain_options(options)
+    settings = plain_options(options)
     if name in _MIT:
         return _mix_transformer(name, maps, last_stride, settings)
     return _timm_encoder(name, maps, last_stride, settings)
@@ -169,7 +169,12 @@ def _is_identity(statistic: Tensor | None, value: float) -> bool:
     return statistic is not None and bool(torch.all((statistic - value).abs() < 1e-4))
 
 
-def _plain_options(options: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def plain_options(options: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Options of a timm network as keyword arguments.
+
+    Raises:
+        ConfigError: they are no (name, value) pairs, or one would make timm read files or the network.
+    """
     try:
         settings = dict(options)
     except (TypeError, ValueError) as error:

@@ -17,7 +17,7 @@ from lpd.errors import CheckpointError, ConfigError
 FORMAT_VERSION = 1
 #: Key of our one JSON document in a safetensors file's string metadata.
 METADATA_KEY = "lpd"
-PROTOTYPE_SOURCES = ("learnable", "kmeans", "kmeans_init")
+PROTOTYPE_SOURCES = ("learnable", "kmeans", "kmeans_init", "linear")
 
 #: Types that weights and counters may have in a safetensors file.
 _FLOATS = ("F16", "BF16", "F32", "F64")
@@ -38,7 +38,7 @@ class CheckpointInfo:
         input: what tiles the network expects.
         model: what network it is.
         calibration: how its logits become scores.
-        prototype_source: ``learnable``, ``kmeans`` or ``kmeans_init``.
+        prototype_source: ``learnable``, ``kmeans`` or ``kmeans_init``; ``linear`` where there are none (plain CAM).
         notice: one line that people must see wherever the model is offered: what it is not good for, licences.
         scores: evaluation results as they were measured, each entry with its protocol.
         training: run id, data fingerprint, settings: whatever the trainer recorded.
@@ -69,6 +69,8 @@ class CheckpointInfo:
             )
         if self.prototype_source not in PROTOTYPE_SOURCES:
             raise ConfigError(f"prototype source {self.prototype_source!r} is not one of {PROTOTYPE_SOURCES}")
+        if (self.prototype_source == "linear") != (self.model.head == "linear"):
+            raise ConfigError(f"prototype source {self.prototype_source!r} does not fit a {self.model.head!r} head")
 
     @property
     def name(self) -> str:
@@ -243,6 +245,8 @@ def _check_table(path: Path, header: Mapping[str, Any], model: ModelConfig) -> N
             raise CheckpointError(
                 f"{path} is damaged: {name} has the unknown type {entry.get('dtype')!r}: save or download it again"
             )
+    if model.head == "linear":
+        return
     found = header.get("prototypes", {})
     size = [model.prototype_count, model.prototype_dim]
     if found.get("shape") != size or found["dtype"] not in _FLOATS:

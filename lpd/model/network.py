@@ -1,4 +1,4 @@
-"""LPDNet: an encoder, learnable prototypes, and cosine CAMs at several scales (arXiv 2512.05922)."""
+"""LPDNet: an encoder, prototypes, and cosine CAMs at several scales (arXiv 2512.05922); plain CAM for comparison."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from lpd.errors import ConfigError, ShapeError
 from lpd.model.cam import at_least_float32, pool_prototype_cams, prototype_cosines
 from lpd.model.encoders import TIMM_REFUSALS, build_encoder, reason
 
-_PROTOTYPE_STD = 0.1  # small enough that ten times the encoder's learning rate turns a prototype within one training
+#: Spread of a new prototype's components:
+PROTOTYPE_STD = 0.1  # small enough that ten times the encoder's learning rate turns a prototype within one training
 _ADAPTER_STD = 0.02
+_CLASSIFIER_STD = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +49,13 @@ class LPDNet(nn.Module):
 
     ``L_s[b, m, y, x] = g_s · cos(F_s[b, :, y, x], A_s(p_m))`` with prototypes P (M, D), M = C · K class-major, one
     adapter ``A_s(p) = W2 · relu(W1 · p + b1) + b2`` (D → D / 2 → D_s) and one gain g_s (initially 1 / τ) per scale.
+    With ``config.head`` ``linear`` the maps are ``L_s[b, c, y, x] = w_sc · F_s[b, :, y, x] + b_sc`` instead: plain CAM.
     A new network is random, its encoder too.
 
     Attributes:
         config: what it was built from.
         encoder: the feature extractor.
-        prototypes: (M, D) parameter.
+        prototypes: (M, D) parameter; a linear head has none.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -69,11 +72,13 @@ class LPDNet(nn.Module):
             last_stride=config.last_stride,
             options=config.timm_options,
         )
-        self.prototypes = nn.Parameter(torch.randn(config.prototype_count, config.prototype_dim) * _PROTOTYPE_STD)
         # Scales count from the deep end of the encoder, so that an encoder with fewer stages still has a scale 3.
-        self.adapters = nn.ModuleDict(
-            {str(s): _adapter(config.prototype_dim, self.encoder.channels[s - 4]) for s in config.scales}
-        )
+        depths = {str(s): self.encoder.channels[s - 4] for s in config.scales}
+        if config.head == "linear":
+            self.classifiers = nn.ModuleDict({s: _classifier(depth, config.class_count) for s, depth in depths.items()})
+            return
+        self.prototypes = nn.Parameter(torch.randn(config.prototype_count, config.prototype_dim) * PROTOTYPE_STD)
+        self.adapters = nn.ModuleDict({s: _adapter(config.prototype_dim, depth) for s, depth in depths.items()})
         self.gains = nn.ParameterDict(
             {str(s): nn.Parameter(torch.tensor(1 / config.init_temperature)) for s in config.scales}
         )
@@ -96,23 +101,40 @@ class LPDNet(nn.Module):
         features = {s: maps[s - 4] for s in self.config.scales}
         adapted = self.adapted_prototypes()
         cosines = {s: prototype_cosines(features[s], adapted[s]) for s in self.config.scales}
+        if self.config.head == "linear":
+            classes = {s: at_least_float32(self.classifiers[str(s)](features[s])) for s in self.config.scales}
+            return LPDOutput(cosines, classes, classes, features)
         logits = {s: cosines[s] * self.gains[str(s)] for s in self.config.scales}
         classes = {s: pool_prototype_cams(logits[s], self.config.prototypes_per_class) for s in self.config.scales}
         return LPDOutput(cosines, logits, classes, features)
 
     def adapted_prototypes(self) -> dict[int, Tensor]:
-        """(M, D_s) prototypes by scale, in the space of that scale's features; fp32 even under autocast."""
+        """(M, D_s) prototypes by scale, in the space of that scale's features; fp32 even under autocast.
+
+        A linear head's are its weight vectors.
+        """
+        if self.config.head == "linear":
+            weights = {s: self.classifiers[str(s)].get_parameter("weight") for s in self.config.scales}
+            return {s: weight.flatten(1) for s, weight in weights.items()}
         with torch.autocast(self.prototypes.device.type, enabled=False):
             prototypes = at_least_float32(self.prototypes)
             return {s: self.adapters[str(s)](prototypes) for s in self.config.scales}
 
     def prototype_parameters(self) -> list[nn.Parameter]:
-        """The prototypes: train them without decay, at a multiple of the encoder's rate, or they stay put."""
-        return [self.prototypes]
+        """What classes are compared with: train it at a multiple of the encoder's rate, or it stays put.
+
+        The prototypes, or the classifiers of a linear head.
+        """
+        return list(self.classifiers.parameters()) if self.config.head == "linear" else [self.prototypes]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Adapters and gains: what is neither encoder nor prototype."""
-        return [*self.adapters.parameters(), *self.gains.parameters()]
+        """What is neither encoder nor prototype: adapters and gains."""
+        return [] if self.config.head == "linear" else [*self.adapters.parameters(), *self.gains.parameters()]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next(self.parameters()).device
 
 
 @torch.no_grad()
@@ -126,7 +148,7 @@ def check_tile_px(network: LPDNet, tile_px: int) -> None:
     """
     training = network.training
     try:
-        network.eval()(torch.zeros(1, 3, tile_px, tile_px, device=network.prototypes.device))
+        network.eval()(torch.zeros(1, 3, tile_px, tile_px, device=network.device))
     except TIMM_REFUSALS as error:
         raise ConfigError(
             f"encoder {network.config.encoder} cannot take tiles of {tile_px} px ({reason(error)}): "
@@ -151,6 +173,14 @@ def sees_any_size(config: ModelConfig, side_px: int) -> bool:
         except (*TIMM_REFUSALS, NotImplementedError):
             return False
     return not network.encoder.knows_positions
+
+
+def _classifier(feature_dim: int, classes: int) -> nn.Conv2d:
+    layer = nn.Conv2d(feature_dim, classes, 1)
+    nn.init.normal_(layer.weight, std=_CLASSIFIER_STD)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _adapter(prototype_dim: int, feature_dim: int) -> nn.Sequential:

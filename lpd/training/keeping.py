@@ -1,12 +1,10 @@
-"""Keeper: everything a training leaves in its folder: settings, metrics, checkpoints."""
+"""Keeper: everything a training leaves in its folder: settings, metrics, previews, checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from lpd.config import Calibration
 from lpd.data.tiles import TileSet
-from lpd.errors import CheckpointError, RunError
+from lpd.errors import CheckpointError
 from lpd.evaluation.report import evaluate
 from lpd.model.checkpoint import load_checkpoint, save_checkpoint
 from lpd.model.header import CheckpointInfo
 from lpd.model.network import LPDNet
 from lpd.model.scoring import default_calibration
-from lpd.runs import replacing, write_json_atomically
+from lpd.runs import replacing
 from lpd.training.calibrating import calibrate
 from lpd.training.config import TrainConfig
+from lpd.training.metrics import MetricsLog, writing
+from lpd.training.objective import LOSS_NAMES
+from lpd.training.previews import forget_previews, preview_indices, save_preview, validation_preview
 from lpd.training.resuming import RESUME, Snapshot
+from lpd.training.settings_file import to_yaml
 from lpd.training.setup import Origin
 
-LAST, BEST, METRICS, CONFIG = "last.safetensors", "best.safetensors", "metrics.jsonl", "config.json"
+LAST, BEST, CONFIG = "last.safetensors", "best.safetensors", "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,15 @@ class Keeper:
     """
 
     def __init__(
-        self, config: TrainConfig, tiles: TileSet, valid: TileSet | None, folder: Path, origin: Origin
+        self, config: TrainConfig, tiles: TileSet, valid: TileSet | None, folder: Path, origins: Mapping[str, Origin]
     ) -> None:
         """Touch nothing yet; :meth:`begin` or :meth:`go_on` comes next."""
         self.spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
         self._config, self._tiles, self._valid, self._folder = config, tiles, valid, folder
+        self.metrics = MetricsLog(folder, LOSS_NAMES, tensorboard=config.loop.tensorboard)
         self.record: dict[str, Any] = {
-            "settings": {**config.to_dict(), "encoder_weights": origin.file},
-            "encoder_weights": asdict(origin),
+            "settings": _nameless(config.to_dict()),
+            **{part: asdict(file) for part, file in origins.items()},
             "data": {
                 "name": tiles.info.name,
                 "tiles": len(tiles),
@@ -84,10 +88,13 @@ class Keeper:
         Raises:
             RunError: the folder cannot be written.
         """
-        with _writing(self._folder):
-            for leftover in (METRICS, LAST, BEST, RESUME):
+        with writing(self._folder):
+            for leftover in (LAST, BEST, RESUME):
                 (self._folder / leftover).unlink(missing_ok=True)
-        write_json_atomically(self._folder / CONFIG, self.record["settings"])
+            with replacing(self._folder / CONFIG) as temporary:
+                temporary.write_text(to_yaml(self._config), encoding="utf-8")
+        forget_previews(self._folder)
+        self.metrics.begin()
 
     def go_on(self, snapshot: Snapshot) -> None:
         """Continue an interrupted run: forget what was logged after the snapshot, which will come again.
@@ -97,27 +104,24 @@ class Keeper:
         """
         self.best = snapshot.best
         self._start = time.monotonic() - snapshot.seconds
-        path = self._folder / METRICS
-        with _writing(self._folder):
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            with replacing(path) as temporary:
-                temporary.write_text("".join(f"{ln}\n" for ln in lines if _step(ln) <= snapshot.step), encoding="utf-8")
+        forget_previews(self._folder, after=snapshot.step)
+        self.metrics.go_on(snapshot.step)
 
     def end(self) -> None:
         """The training is finished: nobody needs to go on with it."""
-        with _writing(self._folder):
+        with writing(self._folder):
             (self._folder / RESUME).unlink(missing_ok=True)
 
     def log_losses(self, step: int, rate: float, losses: Mapping[str, float]) -> None:
-        """Append one line of metrics; ``losses`` holds ``loss`` and its parts.
+        """Log the losses of a step; ``losses`` holds those of ``LOSS_NAMES``.
 
         Raises:
             CheckpointError: the loss is no longer a number.
-            RunError: the line cannot be written.
+            RunError: they cannot be written.
         """
         if not np.isfinite(losses["loss"]):
             raise CheckpointError(f"training diverged at step {step} (loss {losses['loss']}): lower the learning rate")
-        self._log({"step": step, "rate": rate, **losses})
+        self.metrics.losses(step, rate, losses, self.seconds)
 
     def keep(self, network: LPDNet, step: int, *, scheduled: bool = True) -> Kept:
         """Save, calibrate and score the network as it stands.
@@ -140,19 +144,21 @@ class Keeper:
             input=self.spec,
             model=network.config,
             calibration=default_calibration(network.config),
+            prototype_source=self._config.prototypes.source,
             notice=self._notice(),
             training=self._training(step),
         )
         save_checkpoint(last, network, info, dtype="float16")
-        stored, _ = load_checkpoint(last, network.prototypes.device)
-        calibration = calibrate(stored, self._tiles, self.spec, self._config.fusion_weights)
+        stored, _ = load_checkpoint(last, network.device)
+        calibration = calibrate(stored, self._tiles, self.spec, self._config.cam.fusion_weights)
         info = dataclasses.replace(info, calibration=calibration, training=self._training(step))
         save_checkpoint(last, stored, info, dtype="float16")
         if self._valid is None:
             return Kept(last, None, None)
         report = evaluate(stored, self._valid, self.spec, info.classes, calibration)
         if scheduled:
-            self._log({"step": step, "valid": report["gates"], "jeffreys_similarity": report["jeffreys_similarity"]})
+            self.metrics.validation(step, report, self.seconds)
+            self._draw(stored, calibration, step, report)
         info = dataclasses.replace(info, scores={"valid": report}, training=self._training(step))
         save_checkpoint(last, stored, info, dtype="float16")
         if scheduled:
@@ -173,24 +179,28 @@ class Keeper:
         weights = self.record["encoder_weights"]["notice"]
         return f"{licence}; {weights}" if weights else licence
 
-    def _log(self, entry: Mapping[str, Any]) -> None:
-        line = {**entry, "seconds": round(self.seconds, 2)}
-        with _writing(self._folder), (self._folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    def _draw(self, network: LPDNet, calibration: Calibration, step: int, report: Mapping[str, Any]) -> None:
+        assert self._valid is not None
+        if not self._config.loop.previews:
+            return
+        picture = validation_preview(
+            network,
+            self._valid,
+            self.spec,
+            self._valid.info.scheme,
+            calibration,
+            preview_indices(len(self._valid), self._config.loop.previews),
+            step=step,
+            miou=report["gates"]["predicted"]["ignored"]["miou"],
+        )
+        save_preview(self._folder, step, picture)
+        self.metrics.pictures(step, {"valid": picture})
 
 
-def _step(line: str) -> float:
-    """The step of a line of metrics; none that a killed process left half written is to stay."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"cannot write to {folder} ({reason}): free some space or choose another folder") from error
+def _nameless(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that travel with a checkpoint: files by their bare names, for where they lay is nobody's business."""
+    for part, name in (("encoder", "weights"), ("prototypes", "bank")):
+        settings[part][name] = Path(settings[part][name]).name
+    similarity = settings["losses"]["similarity"]
+    similarity["weights"] = Path(similarity["weights"]).name
+    return settings

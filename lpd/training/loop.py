@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from lpd.data.tiles import TileSet
-from lpd.data.transforms import AugmentConfig, augment
 from lpd.errors import RunError
 from lpd.evaluation.report import check_fit
-from lpd.losses.classification import classification_loss
-from lpd.losses.diversity import diversity_loss, pseudo_masks
 from lpd.model.inputs import to_network_input
-from lpd.model.network import LPDNet, LPDOutput, check_tile_px
+from lpd.model.network import LPDNet, check_tile_px
 from lpd.runs import Run
 from lpd.training.config import TrainConfig
+from lpd.training.distribution import Distribution, SharedObjective, Team
+from lpd.training.feeding import feeding
 from lpd.training.keeping import LAST, Keeper, Kept
+from lpd.training.objective import Losses, Objective
 from lpd.training.resuming import RESUME, Snapshot, load_snapshot, save_snapshot
 from lpd.training.schedule import AveragedWeights, batches, rate_factor, step_seed
 from lpd.training.setup import build_network, build_optimizer
 
 _LOG_EVERY = 10
+#: What of a trainer goes into a snapshot.
+STATES = ("network", "extra", "optimizer", "average", "scaler")
 
 
 @dataclass(frozen=True)
@@ -51,23 +54,6 @@ class TrainSummary:
         return self.steps < self.planned_steps
 
 
-@dataclass(frozen=True, eq=False)
-class Losses:
-    """The parts of one step's loss, each a scalar tensor; ``total`` is what the gradient is taken of."""
-
-    total: Tensor
-    classification: Tensor
-    diversity: Tensor
-
-    def numbers(self) -> dict[str, float]:
-        """As plain numbers, by the names they have in the metrics."""
-        return {
-            "loss": self.total.item(),
-            "classification": self.classification.item(),
-            "diversity": self.diversity.item(),
-        }
-
-
 def train(
     config: TrainConfig,
     tiles: TileSet,
@@ -77,6 +63,7 @@ def train(
     device: torch.device | str = "cpu",
     replace: bool = False,
     resume: bool = False,
+    distribution: Distribution | None = None,
 ) -> TrainSummary:
     """Train one network and leave ``last.safetensors``, ``best.safetensors`` and ``metrics.jsonl`` in the run's folder.
 
@@ -84,14 +71,20 @@ def train(
     unfinished training, stopped or killed, goes on with ``resume`` where it last saved itself (after each epoch and
     when stopped), and on a CPU ends with the very weights that it would have had without the interruption.
 
+    Several processes, each calling this with its own ``distribution`` inside
+    :func:`~lpd.training.distribution.connected`, share every batch and end with the weights of a single process within
+    rounding; those of drop path (each process draws its own) and L_sim (pairs of its own tiles) excepted. The first one
+    writes; an error or stop request of one is one of all. Any number of processes may go on with the work of another.
+
     Args:
         config: all settings.
         tiles: training tiles with image-level labels.
         valid: tiles with masks, to score and to choose ``best`` by, or None. Training never sees the masks.
-        run: an entered run.
-        device: where to train.
+        run: an entered run; a :class:`~lpd.training.distribution.FollowerRun` where the process does not lead.
+        device: where to train, of this process alone.
         replace: delete the model of an earlier training in the folder.
-        resume: go on with the unfinished training in the folder.
+        resume: go on with the unfinished training in the folder, which every process must see.
+        distribution: which of several processes this one is; None for a single one.
 
     Raises:
         RunError: the folder holds a model already, cannot be written, or (``resume``) holds no unfinished training, or
@@ -100,26 +93,32 @@ def train(
         DatasetError: a tile or mask cannot be read, or the valid split is of other classes or another resolution.
         CheckpointError: the weights file does not fit, the training diverged, or the disk refuses.
     """
+    team, device = Team(distribution), torch.device(device)
     if not replace and not resume:
-        check_untrained(run.folder)
+        team.lead(partial(check_untrained, run.folder))
+    # Random numbers of layers (initial weights, drop path) come from torch's global state, borrowed for the while.
+    with torch.random.fork_rng(team.borrowed(device)):
+        trainer = team.together(partial(_set_up, config, tiles, valid, run.folder, device, team))
+        with trainer.keeper.metrics:
+            team.together(partial(trainer.begin, run, resume=resume))
+            return _loop(trainer, tiles, run)
+
+
+def _set_up(
+    config: TrainConfig, tiles: TileSet, valid: TileSet | None, folder: Path, device: torch.device, team: Team
+) -> _Trainer:
+    """A trainer before its first step; settings and data that do not fit are found here, before anything is written."""
     spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
-    if valid is not None:
+    if valid is not None and team.leads:
         check_fit(valid, spec, tiles.info.scheme)
         for index in range(len(valid)):  # a mask that cannot be read is better found now than after the training
             valid.mask(index)
-    # Random numbers of layers (initial weights, drop path) come from torch's global state, borrowed for the while.
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        network, origin = build_network(config, tiles.info.scheme)
-        check_tile_px(network, tiles.tile_px)
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-        keeper = Keeper(config, tiles, valid, run.folder, origin)
-        trainer = _Trainer(config, network, keeper)
-        if resume:
-            trainer.go_on(run.folder)
-        else:
-            keeper.begin()
-        return _loop(trainer, tiles, run)
+    torch.manual_seed(config.loop.seed)
+    network, origins = build_network(config, tiles.info.scheme)
+    check_tile_px(network, tiles.tile_px)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    team.share_batch_norms(network)
+    return _Trainer(config, network, Keeper(config, tiles, valid, folder, origins), team)
 
 
 def check_untrained(folder: Path) -> None:
@@ -135,42 +134,62 @@ def check_untrained(folder: Path) -> None:
 
 
 class _Trainer:
-    """Network, optimiser and average of one training, and where it is.
+    """Network, losses, optimiser and average of one training, and where it is.
 
     Attributes:
         step: optimiser steps done.
     """
 
-    def __init__(self, config: TrainConfig, network: LPDNet, keeper: Keeper) -> None:
-        self.config, self.network, self.keeper = config, network, keeper
-        self.optimizer = build_optimizer(network, config)
-        self.average = AveragedWeights(network, config.ema_decay)
+    def __init__(self, config: TrainConfig, network: LPDNet, keeper: Keeper, team: Team) -> None:
+        self.config, self.network, self.keeper, self.team = config, network, keeper, team
+        self.objective = Objective(network, config, keeper.spec).to(network.device)
+        self.shared = SharedObjective(self.objective, team)
+        self.extra: nn.Module = self.objective.similarity or nn.Module()  # what learns beside the network
+        self.optimizer = build_optimizer(network, config, self.extra.parameters())
+        self.average = AveragedWeights(network, config.optimizer.ema_decay)
+        self.scaler = torch.amp.GradScaler(network.device.type, enabled=config.loop.precision == "fp16")
         self.step = 0
-        self._augmentation = AugmentConfig(config.symmetries, config.stain, config.brightness)
+        if config.loop.compile:
+            network.compile()
 
-    def advance(self, tiles: Tensor, labels: Tensor, total: int) -> Losses:
-        """Do the next of ``total`` steps on (B, H, H, 3) uint8 tiles and their (B, C) labels."""
-        config, device = self.config, self.network.prototypes.device
-        seed = step_seed(config.seed, self.step)
-        torch.manual_seed(seed)  # of the network's own random numbers, such as drop path
-        varied = augment(tiles, self._augmentation, torch.Generator().manual_seed(seed))
-        output = self.network(to_network_input(varied, self.keeper.spec).to(device))
-        with_diversity = self.step + 1 > config.diversity_from * total
-        losses = losses_of(output, labels.to(device), config, with_diversity=with_diversity)
+    def advance(self, tiles: Tensor, labels: Tensor, share: float, total: int) -> Losses:
+        """Do the next of ``total`` steps.
 
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self.rate(total)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip or float("inf"))
-        self.optimizer.step()
+        Args:
+            tiles: (B', H, H, 3) uint8, varied; this process's part of the batch.
+            labels: (B', C).
+            share: of the part in the batch.
+            total: steps of the whole training.
+
+        Returns:
+            The losses of the part.
+        """
+        config, device = self.config, self.network.device
+        # The network's own random numbers, such as drop path, and the choice of pairs for L_sim.
+        torch.manual_seed(step_seed(config.loop.seed, self.step, self.team.rank))
+        images = to_network_input(tiles.to(device), self.keeper.spec)
+        joined = self.step >= config.losses.first_step(total)
+        if joined:
+            self.objective.refresh(self.average)
+        loss, losses = self.shared(images, labels.to(device), joined=joined, share=share)
+        self._descend(loss, total)
         self.average.update(self.network)
         self.step += 1
         return losses
 
+    def _descend(self, loss: Tensor, total: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self.rate(total)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.optimizer.gradient_clip or float("inf"))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
     def rate(self, total: int) -> float:
         """Share of the full learning rate in the next step."""
-        return rate_factor(self.step, total, self.config.warmup_steps)
+        return rate_factor(self.step, total, self.config.optimizer.warmup_steps, self.config.optimizer.power)
 
     def keep(self, *, scheduled: bool = True) -> Kept:
         """Save, calibrate and score the averaged weights."""
@@ -179,63 +198,61 @@ class _Trainer:
 
     def save(self, folder: Path) -> None:
         """Make it possible to go on from here."""
-        states = (x.state_dict() for x in (self.network, self.optimizer, self.average))
-        save_snapshot(folder, Snapshot(self.step, self.keeper.seconds, self.keeper.best, self.keeper.record, *states))
+        states = {part: getattr(self, part).state_dict() for part in STATES}
+        save_snapshot(folder, Snapshot(self.step, self.keeper.seconds, self.keeper.best, self.keeper.record, states))
 
-    def go_on(self, folder: Path) -> None:
-        """Become what was saved last."""
+    def begin(self, run: Run, *, resume: bool) -> None:
+        """Clear the folder for a new training, or (``resume``) become what was saved last in it."""
+        if resume:
+            self._go_on(run.folder)
+        elif self.team.leads:
+            self.keeper.begin()
+        if self.keeper.metrics.notice:
+            run.say(self.keeper.metrics.notice)
+
+    def _go_on(self, folder: Path) -> None:
         snapshot = load_snapshot(folder, self.keeper.record)
-        for part in ("network", "optimizer", "average"):
-            getattr(self, part).load_state_dict(getattr(snapshot, part))
+        for part in STATES:
+            getattr(self, part).load_state_dict(snapshot.states[part])
         self.step = snapshot.step
-        self.keeper.go_on(snapshot)
+        if self.team.leads:
+            self.keeper.go_on(snapshot)
 
 
 def _loop(trainer: _Trainer, tiles: TileSet, run: Run) -> TrainSummary:
-    config, keeper = trainer.config, trainer.keeper
-    order = list(batches(len(tiles), config.batch_size, config.epochs, config.seed))
-    total, per_epoch = len(order), len(order) // config.epochs
+    config, keeper, team = trainer.config, trainer.keeper, trainer.team
+    epochs_planned, every = config.optimizer.epochs, config.loop.validate_every
+    order = list(batches(len(tiles), config.optimizer.batch_size, epochs_planned, config.loop.seed))
+    total, per_epoch = len(order), len(order) // epochs_planned
     labels = torch.from_numpy(tiles.labels).float()
     stopping = False
 
     trainer.network.train()
-    while trainer.step < total and not stopping:
-        batch, rate = order[trainer.step], trainer.rate(total)
-        losses = trainer.advance(torch.from_numpy(tiles.images(batch)), labels[batch], total)
-        step = trainer.step
-        stopping = run.stop_requested()
-        run.advance(step, total, "steps")
-        if step % _LOG_EVERY == 0 or step == total or stopping:
-            keeper.log_losses(step, rate, losses.numbers())
-        epochs, rest = divmod(step, per_epoch)
-        if rest == 0 and config.validate_every and epochs % config.validate_every == 0 and step < total:
-            trainer.keep()
-        if stopping or rest == 0:
-            trainer.save(run.folder)
+    with feeding(tiles, order, trainer.step, config.augment, config.loop.seed, team.part) as varied:
+        while trainer.step < total and not stopping:
+            rate, batch = trainer.rate(total), order[trainer.step]
+            part = team.part(len(batch))
+            own = team.together(partial(next, varied))
+            losses = trainer.advance(own, labels[batch[part.tiles]], part.share, total)
+            step = trainer.step
+            stopping = team.any(partial(_report, run, step, total))
+            if step % _LOG_EVERY == 0 or step == total or stopping:
+                team.lead(partial(keeper.log_losses, step, rate, team.mean(losses.numbers(), part.share)))
+            epochs, rest = divmod(step, per_epoch)
+            if rest == 0 and every and epochs % every == 0 and step < total:
+                team.lead(trainer.keep)
+            if stopping or rest == 0:
+                team.lead(partial(trainer.save, run.folder))
 
-    run.say("calibrating")
-    kept = trainer.keep(scheduled=trainer.step == total)
+    team.lead(partial(run.say, "calibrating"))
+    kept = team.lead(partial(trainer.keep, scheduled=trainer.step == total))
     if trainer.step == total:
-        keeper.end()
+        team.lead(keeper.end)
     return TrainSummary(kept.last, kept.best, trainer.step, total, kept.report)
 
 
-def losses_of(output: LPDOutput, labels: Tensor, config: TrainConfig, *, with_diversity: bool) -> Losses:
-    """``L_cls``, and ``L_cls + λ_div · L_div`` once diversity has joined in; L_div averages over scales as L_cls does.
-
-    Args:
-        output: of the network, for B images.
-        labels: (B, C) image labels, 0 or 1.
-        config: weights of scales and losses.
-        with_diversity: whether L_div counts in this step.
-    """
-    classification = classification_loss([output.image_scores(s) for s in config.scales], labels, config.scale_weights)
-    diversity = classification.new_zeros(())
-    if with_diversity and config.diversity_weight and config.prototypes_per_class > 1:
-        weights = dict(zip(config.scales, config.scale_weights, strict=True))
-        for scale, weight in weights.items():
-            masks = pseudo_masks(output.class_logits[scale], labels)
-            cosines = output.prototype_cosines[scale]
-            grouped = cosines.reshape(*masks.shape[:2], config.prototypes_per_class, *cosines.shape[2:])
-            diversity = diversity + weight / sum(weights.values()) * diversity_loss(grouped, masks)
-    return Losses(classification + config.diversity_weight * diversity, classification, diversity)
+def _report(run: Run, step: int, total: int) -> bool:
+    """Say how far the training is; whether somebody asked to stop it."""
+    asked = run.stop_requested()
+    run.advance(step, total, "steps")
+    return asked

@@ -26,16 +26,14 @@ class Snapshot:
         seconds: of work until then.
         best: highest score on the valid split so far, None without one.
         record: settings, encoder weights and data as the checkpoints say them; a training goes on with the same only.
-        network, optimizer, average: ``state_dict`` of each.
+        states: ``state_dict`` of each part of the trainer: network, optimiser, averaged weights and the like.
     """
 
     step: int
     seconds: float
     best: float | None
     record: Mapping[str, Any]
-    network: Mapping[str, Any]
-    optimizer: Mapping[str, Any]
-    average: Mapping[str, Any]
+    states: Mapping[str, Mapping[str, Any]]
 
 
 def save_snapshot(folder: Path, snapshot: Snapshot) -> None:
@@ -84,4 +82,4 @@ def _difference(part: str, before: Any, now: Any) -> str:
     if not isinstance(before, Mapping) or not isinstance(now, Mapping):
         return f"{part} ({before!r}, now {now!r})"
     name = next(k for k in [*now, *before] if before.get(k) != now.get(k))
-    return f"{part}.{name} ({before.get(name)!r}, now {now.get(name)!r})"
+    return _difference(f"{part}.{name}", before.get(name), now.get(name))

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from lpd.errors import ConfigError
 
 
-def rate_factor(step: int, total: int, warmup: int) -> float:
-    """Share of the full learning rate at ``step`` of ``total``: linear up over ``warmup`` steps, then linear to 0."""
+def rate_factor(step: int, total: int, warmup: int, power: float = 1.0) -> float:
+    """Share of the full learning rate at ``step`` of ``total``: linear up over ``warmup`` steps, then down to 0.
+
+    It falls as the ``power`` of what is left; 1 is linear.
+    """
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    return max(0.0, (total - step) / max(1, total - warmup))
+    return float(max(0.0, (total - step) / max(1, total - warmup)) ** power)
 
 
 def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[list[int]]:
@@ -30,9 +33,13 @@ def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[list[int]
                 yield batch
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Seed of all random numbers of one step: whoever begins there needs to know nothing of the steps before."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """Seed of all random numbers of one step: whoever begins there needs to know nothing of the steps before.
+
+    Process ``rank`` of several has its own; that of the first (0) is that of a single process.
+    """
+    words = [seed, step, rank] if rank else [seed, step]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def freeze(encoder: nn.Module, prefixes: Sequence[str]) -> None:
@@ -69,6 +76,11 @@ class AveragedWeights:
         keep = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._decay else 0.0
         for name, value in _trained(network):
             self._values[name].lerp_(value, 1 - keep)
+
+    @property
+    def values(self) -> Mapping[str, Tensor]:
+        """The average by the names of the network's parameters and statistics."""
+        return self._values
 
     def state_dict(self) -> dict[str, Any]:
         """All it remembers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,63 +11,113 @@ from torch import nn
 
 from lpd.classes import ClassScheme
 from lpd.config import ModelConfig
+from lpd.errors import ConfigError
+from lpd.model.bank import PrototypeBank, load_bank
 from lpd.model.encoder_weights import load_encoder_weights
 from lpd.model.header import file_digest
-from lpd.model.network import LPDNet
+from lpd.model.network import PROTOTYPE_STD, LPDNet
 from lpd.training.config import FROM_SCRATCH, TrainConfig
 from lpd.training.schedule import freeze
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the encoder's weights came from: ``file`` is a bare name or ``none``, ``sha256`` empty without a file."""
+    """Where weights came from: ``file`` is a bare name or ``none``, ``sha256`` empty without a file."""
 
     file: str
     sha256: str = ""
     notice: str = ""
 
 
-def build_network(config: TrainConfig, scheme: ClassScheme) -> tuple[LPDNet, Origin]:
+def build_network(config: TrainConfig, scheme: ClassScheme) -> tuple[LPDNet, dict[str, Origin]]:
     """A network as the settings describe it, with its encoder loaded and its frozen parameters frozen.
 
+    Returns:
+        The network, and where ``encoder_weights``, ``bank`` and ``tower`` (those that there are) came from.
+
     Raises:
-        ConfigError: the encoder is unknown or a ``frozen`` prefix fits nothing.
-        CheckpointError: the weights file does not fit the encoder.
+        ConfigError: the encoder is unknown, a ``frozen`` prefix fits nothing, or the bank is of other classes,
+            another encoder or another number of prototypes.
+        CheckpointError: the weights file does not fit the encoder, or the bank cannot be read.
     """
+    encoder, prototypes = config.encoder, config.prototypes
+    bank = _bank(config) if prototypes.clustered else None
     network = LPDNet(
         ModelConfig(
-            encoder=config.encoder,
+            encoder=encoder.name,
             class_count=scheme.count,
-            prototypes_per_class=config.prototypes_per_class,
-            prototype_dim=config.prototype_dim,
-            scales=config.scales,
-            scale_weights=config.scale_weights,
-            timm_options=config.timm_options,
+            prototypes_per_class=prototypes.per_class,
+            prototype_dim=prototypes.dim if bank is None else bank.vectors.shape[1],
+            scales=config.cam.scales,
+            scale_weights=config.cam.loss_weights,
+            init_temperature=config.cam.temperature,
+            last_stride=encoder.last_stride,
+            timm_options=encoder.options,
+            head="linear" if prototypes.source == "linear" else "prototypes",
         )
     )
-    origin = Origin(FROM_SCRATCH)
-    if config.encoder_weights != FROM_SCRATCH:
-        path = Path(config.encoder_weights)
-        loaded = load_encoder_weights(network.encoder, path)
-        origin = Origin(path.name, file_digest(path).removeprefix("sha256:"), loaded.notice)
-        if config.freeze_norm:
+    origins = {"encoder_weights": Origin(FROM_SCRATCH)}
+    if encoder.pretrained:
+        loaded = load_encoder_weights(network.encoder, Path(encoder.weights))
+        origins["encoder_weights"] = _origin(encoder.weights, loaded.notice)
+        if encoder.freeze_norm:
             network.encoder.freeze_batch_norm()
-    freeze(network.encoder.body, config.frozen)
-    return network, origin
+    freeze(network.encoder.body, encoder.frozen)
+    if bank is not None:
+        origins["bank"] = _origin(prototypes.bank, bank.info.notice)
+        bank.check_fit(scheme.codes, encoder.name, origins["encoder_weights"].sha256)
+        _take_over(network, bank, learn=prototypes.source == "kmeans_init")
+    elif prototypes.source == "learnable":
+        with torch.no_grad():
+            network.prototypes.mul_(prototypes.init_std / PROTOTYPE_STD)
+    if config.losses.similarity.tower == "timm":
+        weights = config.losses.similarity.weights
+        origins["tower"] = _origin(weights) if weights else Origin(FROM_SCRATCH)
+    return network, origins
 
 
-def build_optimizer(network: LPDNet, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with a group each for prototypes, encoder and heads; ``initial_lr`` of a group is its full rate."""
-    encoder_rate = config.learning_rate * config.encoder_lr_factor
+def _origin(file: str, notice: str = "") -> Origin:
+    return Origin(Path(file).name, file_digest(Path(file)).removeprefix("sha256:"), notice)
+
+
+def _bank(config: TrainConfig) -> PrototypeBank:
+    bank = load_bank(Path(config.prototypes.bank))
+    if bank.info.per_class != config.prototypes.per_class:
+        raise ConfigError(
+            f"{config.prototypes.bank} holds {bank.info.per_class} prototypes per class: set prototypes.per_class to "
+            f"that (now {config.prototypes.per_class}), or build another bank"
+        )
+    return bank
+
+
+def _take_over(network: LPDNet, bank: PrototypeBank, *, learn: bool) -> None:
+    """Put a bank's centroids in place of the random prototypes, at the length that those would have."""
+    vectors = torch.as_tensor(bank.vectors)
+    with torch.no_grad():
+        network.prototypes.copy_(vectors * PROTOTYPE_STD * vectors.shape[1] ** 0.5)
+    network.prototypes.requires_grad_(learn)
+
+
+def build_optimizer(network: LPDNet, config: TrainConfig, extra: Iterable[nn.Parameter] = ()) -> torch.optim.AdamW:
+    """AdamW with a group each for prototypes, encoder and heads; ``initial_lr`` of a group is its full rate.
+
+    Args:
+        network: what is trained.
+        config: its ``optimizer`` part.
+        extra: parameters that only the losses use; they go with the heads.
+    """
+    settings = config.optimizer
+    rate = settings.learning_rate
+    prototypes = [p for p in network.prototype_parameters() if p.requires_grad]
     groups = [
-        _group(network.prototype_parameters(), config.learning_rate * config.prototype_lr_factor, 0.0),
-        *_split(list(network.encoder.parameters()), encoder_rate, config.weight_decay),
-        *_split(network.head_parameters(), config.learning_rate, config.weight_decay),
+        _group(prototypes, rate * settings.prototype_factor, settings.prototype_decay),
+        *_split(network.encoder.parameters(), rate * settings.encoder_factor, settings.weight_decay),
+        *_split([*network.head_parameters(), *extra], rate, settings.weight_decay),
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)
 
 
-def _split(parameters: list[nn.Parameter], rate: float, decay: float) -> list[dict[str, object]]:
+def _split(parameters: Iterable[nn.Parameter], rate: float, decay: float) -> list[dict[str, object]]:
     # Decay pulls towards zero, which is a neutral value for kernels but not for gains, norms and biases.
     trained = [p for p in parameters if p.requires_grad]
     return [

@@ -107,7 +107,7 @@ def test_training_scores_on_either_spelling_of_valid(folder, tmp_path, monkeypat
 
     monkeypatch.setattr(loop, "train", train)
     (folder / "val").rename(folder / (spelling or "elsewhere"))
-    flags = ["--encoder", "mit_b0", "--encoder-weights", "none", "--device", "cpu"]
+    flags = ["--set", "encoder.name=mit_b0", "encoder.weights=none", "--device", "cpu"]
     with pytest.raises(Reached) as reached:
         main(["train", "--data", str(folder), "--out", str(tmp_path / "run"), *flags])
     assert reached.value.args == (10 if spelling else None,)

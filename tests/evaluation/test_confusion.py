@@ -26,6 +26,8 @@ def test_scores_by_hand():
     assert scores.dice == pytest.approx((12 / 16, 6 / 9, 14 / 15))
     assert scores.miou == pytest.approx(0.55)
     assert scores.miou_with_background == pytest.approx((0.6 + 0.5 + 0.875) / 3)
+    assert scores.mdice == pytest.approx((12 / 16 + 6 / 9) / 2)
+    assert scores.mdice_with_background == pytest.approx((12 / 16 + 6 / 9 + 14 / 15) / 3)
     assert scores.fwiou == pytest.approx((0.6 * 8 + 0.5 * 4) / 12)
     assert scores.fwiou_with_background == pytest.approx((0.6 * 8 + 0.5 * 4 + 0.875 * 8) / 20)
     assert scores.accuracy == pytest.approx(16 / 20)
@@ -35,15 +37,19 @@ def test_a_class_that_never_occurs_is_unknown_but_an_invented_one_is_zero():
     absent = scores_from(np.array([[4, 0, 0], [0, 0, 0], [0, 0, 4]]), class_count=3)
     assert math.isnan(absent.iou[1])
     assert absent.miou == 1.0
+    assert absent.mdice == 1.0
     invented = scores_from(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 4]]), class_count=3)
     assert invented.iou[1] == 0.0
     assert invented.miou == pytest.approx((0.75 + 0 + 1) / 3)
+    assert invented.mdice == pytest.approx((6 / 7 + 0 + 1) / 3)
 
 
 def test_nothing_labelled_gives_nan_and_no_warning():
     truth = np.full((4, 4), 255, dtype=np.uint8)
     scores = scores_from(confusion_matrix(truth, np.zeros((4, 4), np.uint8), 2), class_count=2)
     assert math.isnan(scores.miou)
+    assert math.isnan(scores.mdice)
+    assert math.isnan(scores.mdice_with_background)
     assert math.isnan(scores.accuracy)
     assert math.isnan(scores.fwiou)
     assert math.isnan(scores.fwiou_with_background)

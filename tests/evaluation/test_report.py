@@ -10,59 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
 from lpd.errors import ConfigError, DatasetError
-from lpd.evaluation.report import REFINEMENTS, evaluate
-from lpd.evaluation.tiles import GATES, TileLogits, class_map, gated_logits, tile_logits
+from lpd.evaluation.report import REFINEMENTS, evaluate, measure
+from lpd.evaluation.tiles import GATES, TileLogits, class_map, gated_logits, tile_logits, tta_sides
 from lpd.model.network import LPDNet
 from lpd.model.scoring import default_calibration
 
 PX = 64
-YAML = """\
-name: toy
-mpp: 1.0
-classes:
-  - {code: AAA, name: First, color: [255, 0, 0]}
-  - {code: BBB, name: Second, color: [0, 255, 0]}
-  - {code: CCC, name: Third, color: [0, 0, 255]}
-background: 3
-licence: synthetic
-"""
-
-
-def write_tiles(folder: Path, count: int, px: int = PX, empty: tuple[int, ...] = ()) -> TileSet:
-    """Noise on white; the third class never occurs, and nothing but background in the ``empty`` tiles' masks."""
-    rng = np.random.default_rng(0)
-    (folder / "dataset.yaml").write_text(YAML)
-    for name in ("img", "mask"):
-        (folder / "valid" / name).mkdir(parents=True)
-    for index in range(count):
-        image = np.full((px, px, 3), 245, np.uint8)
-        image[:, : px // 2] = rng.integers(60, 180, (px, px // 2, 3))
-        mask = np.full((px, px), 3, np.uint8)
-        if index not in empty:
-            mask[:, : px // 2] = index % 2
-        mask[: px // 16] = 255
-        Image.fromarray(image).save(folder / "valid" / "img" / f"{index:02d}.png")
-        Image.fromarray(mask).save(folder / "valid" / "mask" / f"{index:02d}.png")
-    return TileSet.open(folder, "valid")
-
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory) -> TileSet:
-    """19 tiles, more than a batch."""
-    return write_tiles(tmp_path_factory.mktemp("tiles"), 19)
-
-
-@pytest.fixture(scope="module")
-def network() -> LPDNet:
-    torch.manual_seed(0)
-    return LPDNet(ModelConfig("test_convnext", class_count=3, prototype_dim=16)).eval()
-
-
 SPEC = InputSpec(mpp=1.0, tile_px=PX)
 
 
@@ -174,7 +131,7 @@ def similarity_by_loop(network: LPDNet, tiles: TileSet, scale: int) -> list[floa
     return found
 
 
-def test_similarity_is_the_mean_over_tiles_that_show_a_class(network, tmp_path):
+def test_similarity_is_the_mean_over_tiles_that_show_a_class(network, write_tiles, tmp_path):
     some = write_tiles(tmp_path, 5, empty=(1, 2, 4))
     report = evaluate(network, some, SPEC, some.info.scheme, default_calibration(network.config))
     assert set(report["jeffreys_similarity"]) == {"1", "2", "3"}
@@ -184,7 +141,7 @@ def test_similarity_is_the_mean_over_tiles_that_show_a_class(network, tmp_path):
         assert value == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def test_similarity_is_unknown_without_regions_or_pairs(network, tiles, tmp_path):
+def test_similarity_is_unknown_without_regions_or_pairs(network, tiles, write_tiles, tmp_path):
     blank = write_tiles(tmp_path, 2, empty=(0, 1))
     report = evaluate(network, blank, SPEC, blank.info.scheme, default_calibration(network.config))
     assert report["jeffreys_similarity"] == {"1": None, "2": None, "3": None}
@@ -212,13 +169,13 @@ def test_tiles_of_other_classes_or_scale_are_refused(network, tiles):
 
 
 @pytest.mark.parametrize("px", [8, 80])
-def test_tiles_of_an_odd_size_are_refused(network, tmp_path, px):
+def test_tiles_of_an_odd_size_are_refused(network, write_tiles, tmp_path, px):
     tiles = write_tiles(tmp_path, 1, px)
     with pytest.raises(DatasetError, match=f"tiles of {px} px, which is not a multiple of 32: cut them to 64 px"):
         evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
 
 
-def test_tiles_of_another_size_are_scored_where_the_network_takes_them(network, tmp_path):
+def test_tiles_of_another_size_are_scored_where_the_network_takes_them(network, write_tiles, tmp_path):
     tiles = write_tiles(tmp_path, 1, 96)
     report = evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
     assert report["data"]["tiles"] == 1
@@ -248,3 +205,132 @@ def test_refined_maps_are_scored_beside_the_plain_ones(network, tiles, name):
     total = sum(int((tiles.mask(i) < tiles.info.scheme.count).sum()) for i in range(len(tiles)))
     assert report["refined"][name]["predicted"]["ignored"]["accuracy"] == pytest.approx(counts / total)
     assert set(report["refined"][name]) == set(GATES)
+
+
+def maps_of(network: LPDNet, tiles: TileSet) -> list[np.ndarray]:
+    """The map of each tile under the predicted gate."""
+    calibration = default_calibration(network.config)
+    return [
+        found
+        for logits in tile_logits(network, tiles, SPEC, calibration)
+        for found in class_map(gated_logits(logits, tiles.labels[list(logits.indices)], calibration, "predicted"))
+    ]
+
+
+def test_given_background_copies_it_from_the_truth(network, tiles):
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
+    counts = np.zeros((4, 4), int)
+    for index, found in enumerate(maps_of(network, tiles)):
+        truth = tiles.mask(index)
+        found = np.where(truth == 3, 3, found)
+        for t in range(4):
+            for p in range(4):
+                counts[t, p] += ((truth == t) & (found == p)).sum()
+    assert report["confusion"]["none"]["predicted"]["given"] == counts.tolist()
+    scores = report["gates"]["predicted"]["given"]
+    assert scores["iou"]["background"] == 1
+    assert scores["accuracy"] == pytest.approx(np.trace(counts) / counts.sum())
+    ignored = report["gates"]["predicted"]["ignored"]
+    assert scores["miou"] == ignored["miou"]
+    assert scores["iou"]["BBB"] == ignored["iou"]["BBB"]
+    assert scores["miou_with_background"] > scores["miou"]
+
+
+def test_confusion_counts_fit_every_score(network, tiles):
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
+    shown = sum(int((tiles.mask(i) != 255).sum()) for i in range(len(tiles)))
+    tissue = sum(int((tiles.mask(i) < 3).sum()) for i in range(len(tiles)))
+    for gate in GATES:
+        for background, table in report["gates"][gate].items():
+            counts = np.array(report["confusion"]["none"][gate][background])
+            assert counts.shape == ((3, 3) if background == "ignored" else (4, 4))
+            assert counts.sum() == (tissue if background == "ignored" else shown)
+            assert table["accuracy"] == pytest.approx(np.trace(counts) / counts.sum())
+            assert table["dice"]["AAA"] == pytest.approx(2 * counts[0, 0] / (counts[0].sum() + counts[:, 0].sum()))
+            known = [value for value in list(table["dice"].values())[:3] if value is not None]
+            assert table["mdice"] == pytest.approx(np.mean(known))
+
+
+def test_augmented_maps_are_scored_beside_the_plain_ones(network, write_tiles, tmp_path):
+    tiles = write_tiles(tmp_path, 3, 224)
+    calibration = default_calibration(network.config)
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, calibration, refinements=("tta",))
+    assert report["protocols"]["refinements"]["tta"].endswith("at 192, 224, 256 px")
+    (views,) = tile_logits(network, tiles, SPEC, calibration, flip=True, sides=tta_sides(224))
+    found = class_map(gated_logits(views, tiles.labels, calibration, "oracle"))
+    right = sum(int(((tiles.mask(i) == one) & (tiles.mask(i) < 3)).sum()) for i, one in enumerate(found))
+    total = sum(int((tiles.mask(i) < 3).sum()) for i in range(3))
+    assert report["refined"]["tta"]["oracle"]["ignored"]["accuracy"] == pytest.approx(right / total)
+    assert report["gates"] == evaluate(network, tiles, SPEC, tiles.info.scheme, calibration)["gates"]
+
+
+def test_a_network_of_one_size_has_no_augmented_maps(write_tiles, tmp_path):
+    tiles = write_tiles(tmp_path, 1, 224)
+    fixed = LPDNet(ModelConfig("mixer_s32_224", class_count=3, prototype_dim=16)).eval()
+    calibration = default_calibration(fixed.config)
+    with pytest.raises(ConfigError, match=r"mixer_s32_224 is made for one size .* 224 px at 192 px: leave out"):
+        evaluate(fixed, tiles, SPEC, tiles.info.scheme, calibration, refinements=("tta",))
+
+
+def test_an_unknown_refinement_is_refused(network, tiles):
+    with pytest.raises(ConfigError, match="'sharpen' is unknown: choose among pamr, crf, tta"):
+        evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config), refinements=("sharpen",))
+
+
+def test_each_tile_is_scored_and_progress_told(network, tiles):
+    told = []
+    measured = measure(
+        network,
+        tiles,
+        SPEC,
+        tiles.info.scheme,
+        default_calibration(network.config),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(16, 19), (19, 19)]
+    for score, found, index in zip(measured.tiles, maps_of(network, tiles), range(19), strict=True):
+        truth = tiles.mask(index)
+        assert score.name == f"{index:02d}.png"
+        for t in range(3):
+            for p in range(3):
+                assert score.counts[t, p] == ((truth == t) & (found == p)).sum()
+    spread = measured.report["spread"]
+    assert spread["miou"] == pytest.approx(measured.report["gates"]["predicted"]["ignored"]["miou"])
+    assert spread["low"] <= spread["miou"] <= spread["high"]
+    assert spread["groups"] == 19  # names without coordinates: each tile for itself
+    assert spread["groups_by_class"] == {"AAA": 10, "BBB": 9, "CCC": 0}
+
+
+def test_tiles_of_one_picture_are_one_group(network, write_tiles, tmp_path):
+    tiles = write_tiles(tmp_path, 4, name="slide_x{}_y0")
+    report = evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config))
+    assert report["data"]["groups"] == 1
+    assert report["spread"]["low"] is None
+
+
+def test_the_gate_is_compared_with_the_labels(network, tiles):
+    calibration = dataclasses.replace(
+        default_calibration(network.config), gate_gain=(1e-9, 1e-9, 1e-9), gate_bias=(1.0, 1.0, -1.0)
+    )
+    gate = evaluate(network, tiles, SPEC, tiles.info.scheme, calibration)["gate"]
+    score = 1 / (1 + math.exp(-1))
+    assert gate["AAA"]["present"] == 10
+    assert gate["AAA"]["sensitivity"] == 1
+    assert gate["AAA"]["specificity"] == 0
+    assert gate["AAA"]["brier"] == pytest.approx((10 * (1 - score) ** 2 + 9 * score**2) / 19)
+    assert gate["BBB"]["ece"] == pytest.approx(abs(score - 9 / 19))
+    assert gate["CCC"]["sensitivity"] is None
+
+
+def test_the_papers_map_is_scored_only_when_asked_for(network, tiles):
+    calibration = default_calibration(network.config)
+    assert "paper" not in evaluate(network, tiles, SPEC, tiles.info.scheme, calibration)
+    report = measure(network, tiles, SPEC, tiles.info.scheme, calibration, paper=True).report
+    assert report["paper"]["scales"] == [1, 2, 3]
+    assert report["paper"]["weights"] == [0.3, 0.3, 0.4]
+    for labels in ("oracle", "predicted"):
+        tables = report["paper"][labels]
+        assert tables["given"]["accuracy"] >= tables["power rule"]["accuracy"]
+        assert set(tables["power rule"]["iou"]) == {"AAA", "BBB", "CCC", "background"}
+    assert report["paper"]["oracle"]["power rule"]["iou"]["CCC"] is None  # no tile shows it, so no label lets it in
+    json.dumps(report, allow_nan=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -20,20 +19,27 @@ from lpd.model.encoders import build_encoder
 from lpd.model.header import read_info
 from lpd.model.network import LPDNet
 from lpd.runs import Run, read_state, request_stop
-from lpd.training import keeping, loop
+from lpd.training import feeding, keeping, loop, metrics
 from lpd.training.config import TrainConfig
-from lpd.training.loop import losses_of, train
+from lpd.training.loop import train
+from lpd.training.objective import Objective
+from lpd.training.settings_file import changed, read_config
 from lpd.training.setup import build_network, build_optimizer
 
-QUICK = TrainConfig(
-    encoder="test_convnext", encoder_weights="none", prototype_dim=16, epochs=2, batch_size=3, warmup_steps=1, seed=5
+QUICK = read_config(
+    overrides=[
+        "encoder.name=test_convnext",
+        "encoder.weights=none",
+        "prototypes.dim=16",
+        "optimizer.epochs=2",
+        "optimizer.batch_size=3",
+        "optimizer.warmup_steps=1",
+        "loop.seed=5",
+    ]
 )
-
 
 #: Its drop path and batch norms behave in another way in training than in evaluation.
-WITH_NORMS = dataclasses.replace(
-    QUICK, encoder="test_resnet", timm_options=(("drop_path_rate", 0.3), ("zero_init_last", False))
-)
+WITH_NORMS = changed(QUICK, "encoder.name=test_resnet", "encoder.options={drop_path_rate: 0.3, zero_init_last: false}")
 
 
 def run_training(config: TrainConfig, tiles: Path, out: Path, *, replace: bool = False):
@@ -53,7 +59,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 @pytest.fixture(scope="module")
 def finished(few_tiles, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    return out, run_training(dataclasses.replace(QUICK, validate_every=1), few_tiles, out)
+    return out, run_training(changed(QUICK, "loop.validate_every=1"), few_tiles, out)
 
 
 def test_the_checkpoint_carries_everything_needed_to_run_it(finished, few_tiles):
@@ -62,7 +68,7 @@ def test_the_checkpoint_carries_everything_needed_to_run_it(finished, few_tiles)
     tiles = TileSet.open(few_tiles, "train")
     assert isinstance(network, LPDNet)
     assert (info.classes, info.input.mpp, info.input.tile_px) == (tiles.info.scheme, 1.0, 128)
-    assert info.calibration.fusion_weights == QUICK.fusion_weights
+    assert info.calibration.fusion_weights == QUICK.cam.fusion_weights
     assert info.training["data"]["fingerprint"] == tiles.fingerprint()
     assert info.training["steps"] == summary.steps == 4
     assert info.training["encoder_weights"]["file"] == "none"
@@ -73,7 +79,7 @@ def test_the_checkpoint_carries_everything_needed_to_run_it(finished, few_tiles)
 
 def test_no_path_of_this_machine_is_recorded(finished, few_tiles):
     out, summary = finished
-    for path in (summary.last, summary.best, out / "metrics.jsonl", out / "config.json"):
+    for path in (summary.last, summary.best, out / "metrics.jsonl", out / "config.yaml"):
         assert str(few_tiles.parent).encode() not in path.read_bytes()
         assert str(out).encode() not in path.read_bytes()
 
@@ -87,15 +93,15 @@ def test_metrics_are_one_json_object_a_line(finished):
 
 
 def test_one_seed_gives_one_result_and_another_seed_another(finished, few_tiles, tmp_path):
-    again = run_training(dataclasses.replace(QUICK, validate_every=1), few_tiles, tmp_path / "same")
+    again = run_training(changed(QUICK, "loop.validate_every=1"), few_tiles, tmp_path / "same")
     assert same(weights(finished[1]), weights(again))
-    other = load_file(run_training(dataclasses.replace(QUICK, seed=6), few_tiles, tmp_path / "other").last)
+    other = load_file(run_training(changed(QUICK, "loop.seed=6"), few_tiles, tmp_path / "other").last)
     assert not torch.equal(weights(again)["prototypes"], other["prototypes"])
 
 
 def test_looking_at_the_valid_split_does_not_change_the_training(few_tiles, tmp_path):
     blind = run_training(WITH_NORMS, few_tiles, tmp_path / "blind")
-    looking = run_training(dataclasses.replace(WITH_NORMS, validate_every=1), few_tiles, tmp_path / "looking")
+    looking = run_training(changed(WITH_NORMS, "loop.validate_every=1"), few_tiles, tmp_path / "looking")
     assert same(weights(blind), weights(looking))
 
 
@@ -106,25 +112,39 @@ def test_every_step_varies_its_tiles_in_another_way(few_tiles, tmp_path, monkeyp
         seeds.append(generator.initial_seed())
         return augment(tiles, config, generator)
 
-    monkeypatch.setattr(loop, "augment", noting)
+    monkeypatch.setattr(feeding, "augment", noting)
     run_training(QUICK, few_tiles, tmp_path / "one")
-    run_training(dataclasses.replace(QUICK, seed=6), few_tiles, tmp_path / "two")
+    run_training(changed(QUICK, "loop.seed=6"), few_tiles, tmp_path / "two")
     assert len(seeds) == len(set(seeds)) == 8
 
 
 @pytest.mark.parametrize(
-    "change", [{"symmetries": False}, {"stain": 0.0}, {"brightness": 0.0}, {"gradient_clip": 1e-3}, {"ema_decay": 0.0}]
+    "change",
+    [
+        "augment.symmetries=false",
+        "augment.stain=0",
+        "augment.brightness=0",
+        "optimizer.gradient_clip=1e-3",
+        "optimizer.ema_decay=0",
+        "optimizer.power=2",
+        "optimizer.prototype_decay=1",
+        "prototypes.init_std=1",
+        "losses.similarity.tower=ema",
+        "losses.diversity.temperature=1",
+        "cam.temperature=0.1",
+        "loop.precision=bf16",
+    ],
 )
 def test_every_setting_has_an_effect(finished, few_tiles, tmp_path, change):
-    other = run_training(dataclasses.replace(QUICK, **change), few_tiles, tmp_path)
+    other = run_training(changed(QUICK, change), few_tiles, tmp_path)
     assert not same(weights(finished[1]), weights(other))
 
 
 def test_the_saved_weights_are_averages(few_tiles, tmp_path):
-    config = dataclasses.replace(QUICK, epochs=1, batch_size=6, warmup_steps=0)
-    end = weights(run_training(dataclasses.replace(config, ema_decay=0.0), few_tiles, tmp_path / "end"))
-    mean = weights(run_training(dataclasses.replace(config, ema_decay=0.9), few_tiles, tmp_path / "mean"))
-    torch.manual_seed(config.seed)
+    config = changed(QUICK, "optimizer.epochs=1", "optimizer.batch_size=6", "optimizer.warmup_steps=0")
+    end = weights(run_training(changed(config, "optimizer.ema_decay=0.0"), few_tiles, tmp_path / "end"))
+    mean = weights(run_training(changed(config, "optimizer.ema_decay=0.9"), few_tiles, tmp_path / "mean"))
+    torch.manual_seed(config.loop.seed)
     start = build_network(config, TileSet.open(few_tiles, "train").info.scheme)[0].prototypes.detach()
     # (1 + n) / (10 + n) with n = 1: the average keeps 2/11 of the start.
     torch.testing.assert_close(
@@ -134,13 +154,13 @@ def test_the_saved_weights_are_averages(few_tiles, tmp_path):
 
 def test_batch_norm_statistics_stay_as_loaded_only_if_asked(few_tiles, tmp_path):
     torch.manual_seed(3)
-    given = build_encoder(WITH_NORMS.encoder).body.state_dict()
+    given = build_encoder(WITH_NORMS.encoder.name).body.state_dict()
     save_file(given, tmp_path / "encoder.safetensors")
-    config = dataclasses.replace(WITH_NORMS, encoder_weights=str(tmp_path / "encoder.safetensors"), epochs=1)
+    config = changed(WITH_NORMS, f"encoder.weights={tmp_path / 'encoder.safetensors'}", "optimizer.epochs=1")
     means = [name for name in given if name.endswith("running_mean")]
     for frozen in (True, False):
         out = tmp_path / str(frozen)
-        trained = weights(run_training(dataclasses.replace(config, freeze_norm=frozen), few_tiles, out))
+        trained = weights(run_training(changed(config, f"encoder.freeze_norm={frozen}"), few_tiles, out))
         kept = [torch.equal(trained[f"encoder.body.{name}"], given[name]) for name in means]
         assert len(kept) > 3
         assert all(kept) if frozen else not any(kept)
@@ -155,7 +175,7 @@ def test_the_best_checkpoint_is_not_replaced_by_a_worse_one(few_tiles, tmp_path,
         return report
 
     monkeypatch.setattr(keeping, "evaluate", falling)
-    summary = run_training(dataclasses.replace(QUICK, validate_every=1), few_tiles, tmp_path)
+    summary = run_training(changed(QUICK, "loop.validate_every=1"), few_tiles, tmp_path)
     assert [read_info(path).training["steps"] for path in (summary.best, summary.last)] == [2, 4]
 
 
@@ -173,7 +193,7 @@ def test_without_a_score_there_is_no_best(few_tiles, tmp_path, monkeypatch):
 
 def test_diversity_joins_after_its_share_of_the_training(few_tiles, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_LOG_EVERY", 1)
-    run_training(dataclasses.replace(QUICK, diversity_from=0.5), few_tiles, tmp_path)
+    run_training(changed(QUICK, "losses.start=0.5"), few_tiles, tmp_path)
     entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     diversities = [entry["diversity"] for entry in entries if "diversity" in entry]
     assert diversities[:2] == [0, 0]
@@ -214,7 +234,7 @@ def test_a_full_disk_is_one_sentence(few_tiles, tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(keeping.json, "dumps", full)
+    monkeypatch.setattr(metrics.MetricsLog, "_append", full)
     with pytest.raises(RunError, match="No space left"):
         run_training(QUICK, few_tiles, tmp_path)
 
@@ -223,7 +243,7 @@ def test_training_leaves_the_callers_random_numbers_alone(few_tiles, tmp_path):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    run_training(dataclasses.replace(QUICK, epochs=1), few_tiles, tmp_path)
+    run_training(changed(QUICK, "optimizer.epochs=1"), few_tiles, tmp_path)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -249,12 +269,12 @@ def test_a_stop_request_saves_and_ends(few_tiles, tmp_path):
 
 
 def test_a_trained_model_is_replaced_only_on_request(few_tiles, tmp_path):
-    config = dataclasses.replace(QUICK, epochs=1)
+    config = changed(QUICK, "optimizer.epochs=1")
     first = run_training(config, few_tiles, tmp_path).last.read_bytes()
     with pytest.raises(RunError, match="--force"):
-        run_training(dataclasses.replace(config, seed=9), few_tiles, tmp_path)
+        run_training(changed(config, "loop.seed=9"), few_tiles, tmp_path)
     assert (tmp_path / "last.safetensors").read_bytes() == first
-    run_training(dataclasses.replace(config, seed=9), few_tiles, tmp_path, replace=True)
+    run_training(changed(config, "loop.seed=9"), few_tiles, tmp_path, replace=True)
     assert (tmp_path / "last.safetensors").read_bytes() != first
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 2]  # losses and scores of one run, not of two
@@ -262,7 +282,7 @@ def test_a_trained_model_is_replaced_only_on_request(few_tiles, tmp_path):
 
 def test_a_diverged_training_says_so_and_keeps_no_checkpoint(few_tiles, tmp_path):
     with pytest.raises(CheckpointError, match="lower the learning rate"):
-        run_training(dataclasses.replace(QUICK, learning_rate=1e30, gradient_clip=0.0), few_tiles, tmp_path)
+        run_training(changed(QUICK, "optimizer.learning_rate=1e30", "optimizer.gradient_clip=0.0"), few_tiles, tmp_path)
     assert not (tmp_path / "last.safetensors").exists()
     assert read_state(tmp_path).state == "failed"
 
@@ -275,7 +295,7 @@ def _weights(path: Path) -> Path:
 
 def test_encoder_weights_are_loaded_and_recorded_by_name_only(few_tiles, tmp_path):
     path = _weights(tmp_path / "given.safetensors")
-    config = dataclasses.replace(QUICK, encoder_weights=str(path), encoder_lr_factor=0.0, epochs=1)
+    config = changed(QUICK, f"encoder.weights={path}", "optimizer.encoder_factor=0.0", "optimizer.epochs=1")
     summary = run_training(config, few_tiles, tmp_path / "run")
     trained, given = load_file(summary.last), load_file(path)
     network, _ = load_checkpoint(summary.last)
@@ -284,22 +304,26 @@ def test_encoder_weights_are_loaded_and_recorded_by_name_only(few_tiles, tmp_pat
             value, given[name], rtol=1e-3, atol=1e-6
         )  # a rate of 0 leaves them, in half precision
     record = load_checkpoint(summary.last)[1].training
-    assert record["encoder_weights"]["file"] == record["settings"]["encoder_weights"] == "given.safetensors"
+    assert record["encoder_weights"]["file"] == record["settings"]["encoder"]["weights"] == "given.safetensors"
     assert len(record["encoder_weights"]["sha256"]) == 64
     assert len(trained) > len(given)
 
 
 def test_missing_weights_are_an_error_never_random(few_tiles, tmp_path):
-    config = dataclasses.replace(QUICK, encoder_weights=str(tmp_path / "gone.safetensors"))
+    config = changed(QUICK, f"encoder.weights={tmp_path / 'gone.safetensors'}")
     with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
         run_training(config, few_tiles, tmp_path / "run")
     with pytest.raises(ConfigError, match="name a weights file"):
-        dataclasses.replace(QUICK, encoder_weights="")
+        changed(QUICK, "encoder.weights=''")
 
 
 def test_parameter_groups_cover_all_that_is_trained_once(few_tiles):
-    config = dataclasses.replace(
-        QUICK, learning_rate=1e-3, prototype_lr_factor=10, encoder_lr_factor=0.5, frozen=("stem_0",)
+    config = changed(
+        QUICK,
+        "optimizer.learning_rate=1e-3",
+        "optimizer.prototype_factor=10",
+        "optimizer.encoder_factor=0.5",
+        "encoder.frozen=[stem_0]",
     )
     network, _ = build_network(config, TileSet.open(few_tiles, "train").info.scheme)
     groups = build_optimizer(network, config).param_groups
@@ -313,44 +337,83 @@ def test_parameter_groups_cover_all_that_is_trained_once(few_tiles):
     assert all(rates[id(p)][1] == 0 for p in network.parameters() if p.requires_grad and p.ndim <= 1)
 
 
+def objective(tiles: Path, *overrides: str) -> Objective:
+    config, train_tiles = changed(QUICK, *overrides), TileSet.open(tiles, "train")
+    torch.manual_seed(1)
+    network, _ = build_network(config, train_tiles.info.scheme)
+    return Objective(network, config, config.input_spec(1.0, train_tiles.tile_px))
+
+
+IMAGES, LABELS = torch.randn(2, 3, 64, 64, generator=torch.manual_seed(4)), torch.tensor([[1.0, 0, 0], [1, 1, 0]])
+
+
 def test_diversity_joins_only_when_asked(few_tiles):
-    network, _ = build_network(QUICK, TileSet.open(few_tiles, "train").info.scheme)
-    output = network(torch.randn(2, 3, 64, 64))
-    labels = torch.tensor([[1.0, 0, 0], [1, 1, 0]])
-    without = losses_of(output, labels, QUICK, with_diversity=False)
-    with_it = losses_of(output, labels, QUICK, with_diversity=True)
-    assert without.diversity == 0
+    both = objective(few_tiles)
+    without, with_it = both(IMAGES, LABELS, joined=False), both(IMAGES, LABELS, joined=True)
+    assert without.diversity == without.similarity == with_it.similarity == 0
     assert 0 < with_it.diversity <= 1
     torch.testing.assert_close(with_it.total, without.total + 0.5 * with_it.diversity)
     with_it.diversity.backward()
-    assert network.prototypes.grad.abs().max() > 0
+    assert both.network.prototypes.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("masking", ["image", "features"])
+def test_similarity_joins_with_its_weight(few_tiles, masking):
+    all_three = objective(
+        few_tiles, "losses.similarity={tower: ema, weight: 0.25}", f"losses.similarity.masking={masking}"
+    )
+    assert all_three(IMAGES, LABELS, joined=False).similarity == 0
+    losses = all_three(IMAGES, LABELS, joined=True)
+    assert losses.similarity > 0
+    expected = losses.classification + 0.25 * losses.similarity + 0.5 * losses.diversity
+    torch.testing.assert_close(losses.total, expected)
+    losses.similarity.backward()
+    assert all_three.network.prototypes.grad.abs().max() > 0
+    assert all_three.similarity.projection.weight.grad.abs().max() > 0
+
+
+def test_the_official_diversity_moves_nothing_and_ours_does(few_tiles):
+    strength = {}
+    for variant in ("official", "jeffreys"):
+        # The official one compares raw prototypes with the deepest map: both must have its length.
+        asked = objective(few_tiles, f"losses.diversity.variant={variant}", "prototypes.dim=64")
+        asked(IMAGES, LABELS, joined=True).diversity.backward()
+        strength[variant] = asked.network.prototypes.grad.norm()
+    assert strength["official"] < strength["jeffreys"] / 100
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"epochs": 0},
-        {"seed": -1},
-        {"seed": 2**32},
-        {"validate_every": -1},
-        {"learning_rate": 0.0},
-        {"learning_rate": float("nan")},
-        {"mean": (127.0, 127.0, 127.0)},
-        {"std": (0.0, 0.5, 0.5)},
-        {"ema_decay": 1.0},
-        {"diversity_weight": -1.0},
-        {"diversity_weight": float("inf")},
-        {"scale_weights": (0.0, 0.0, 0.0)},
-        {"scale_weights": (-1.0, 1.0, 1.0)},
-        {"fusion_weights": (1.0,)},
-        {"fusion_weights": (0.5, 0.5, 0.5)},
-        {"fusion_weights": (float("nan"), 0.5, 0.5)},
-        {"prototypes_per_class": 10**15},
-        {"frozen": ("no.such.layer",)},
-        {"timm_options": (("in_chans", 4),)},
+        "optimizer.epochs=0",
+        "loop.seed=-1",
+        f"loop.seed={2**32}",
+        "loop.validate_every=-1",
+        "optimizer.learning_rate=0.0",
+        "optimizer.learning_rate=.nan",
+        "encoder.mean=[127.0, 127.0, 127.0]",
+        "encoder.std=[0.0, 0.5, 0.5]",
+        "optimizer.ema_decay=1.0",
+        "losses.start=-1",
+        "losses.diversity.weight=-1.0",
+        "losses.diversity.weight=.inf",
+        "losses.diversity.variant=other",
+        "losses.similarity.tower=own",  # of an untrained encoder
+        "losses.similarity.tower=timm",  # without a file
+        "cam.loss_weights=[0.0, 0.0, 0.0]",
+        "cam.loss_weights=[-1.0, 1.0, 1.0]",
+        "cam.fusion_weights=[1.0]",
+        "cam.fusion_weights=[0.5, 0.5, 0.5]",
+        "cam.fusion_weights=[.nan, 0.5, 0.5]",
+        "prototypes.per_class=1000000000000000",
+        "prototypes.source=kmeans",  # without a bank
+        "prototypes.source=linear",  # with three prototypes
+        "prototypes.bank=unused.safetensors",
+        "encoder.frozen=[no.such.layer]",
+        "encoder.options={in_chans: 4}",
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_trained(few_tiles, tmp_path, wrong):
     with pytest.raises(ConfigError):
-        run_training(dataclasses.replace(QUICK, **wrong), few_tiles, tmp_path)
+        run_training(changed(QUICK, wrong), few_tiles, tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()

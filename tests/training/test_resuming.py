@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -17,22 +16,26 @@ from lpd.model.header import read_info
 from lpd.runs import Run, read_state, request_stop
 from lpd.training import keeping
 from lpd.training.config import TrainConfig
-from lpd.training.keeping import METRICS
 from lpd.training.loop import check_untrained, train
+from lpd.training.metrics import METRICS
 from lpd.training.resuming import RESUME
 from lpd.training.schedule import step_seed
+from lpd.training.settings_file import changed, read_config
 
 # Drop path, batch norms, augmentation, averaging and looks at the valid split: everything that has a memory.
-CONFIG = TrainConfig(
-    encoder="test_resnet",
-    encoder_weights="none",
-    timm_options=(("drop_path_rate", 0.5), ("zero_init_last", False)),  # else the dropped paths are 0 anyway
-    prototype_dim=16,
-    epochs=3,
-    batch_size=2,
-    warmup_steps=2,
-    validate_every=1,
-    seed=5,
+CONFIG = read_config(
+    overrides=[
+        "encoder.name=test_resnet",
+        "encoder.weights=none",
+        "encoder.options={drop_path_rate: 0.5, zero_init_last: false}",  # else the dropped paths are 0 anyway
+        "prototypes.dim=16",
+        "losses.similarity={tower: ema, pair_cap: 2, masking: features}",
+        "optimizer.epochs=3",
+        "optimizer.batch_size=2",
+        "optimizer.warmup_steps=2",
+        "loop.validate_every=1",
+        "loop.seed=5",
+    ]
 )
 
 
@@ -125,8 +128,8 @@ def test_an_unfinished_training_is_neither_lost_nor_mixed_with_another(few_tiles
     before = (tmp_path / RESUME).read_bytes()
     with pytest.raises(RunError, match="unfinished training: pass --resume to go on or --force"):
         check_untrained(tmp_path)
-    with pytest.raises(RunError, match=r"another settings\.learning_rate \(0\.0001, now 0\.001\)"):
-        run_training(few_tiles, tmp_path, dataclasses.replace(CONFIG, learning_rate=1e-3), resume=True)
+    with pytest.raises(RunError, match=r"another settings\.optimizer\.learning_rate \(0\.0001, now 0\.001\)"):
+        run_training(few_tiles, tmp_path, changed(CONFIG, "optimizer.learning_rate=1e-3"), resume=True)
     with pytest.raises(RunError, match=r"another data\.tiles \(6, now 120\)"):
         run_training(toy_tiles, tmp_path, resume=True)
     assert (tmp_path / RESUME).read_bytes() == before

@@ -9,10 +9,12 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lpd.cli import main
 from lpd.model.header import read_info
 from lpd.runs import read_state
+from lpd.training.settings_file import read_config
 
 
 def call(*words: object) -> int:
@@ -33,20 +35,21 @@ def refused(capsys, *words: object) -> str:
 def trained(few_tiles, tmp_path_factory):
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("run")
-    flags = "--encoder test_convnext --encoder-weights none --epochs 1 --batch-size 3 --prototype-dim 16 --prototypes 2"
-    extra = "--fusion-weights 0 .5 .5 --mean .5 .5 .5 --encoder-option drop_path_rate=0.1 --seed 3 --device cpu"
-    assert call("train", "--data", few_tiles, "--out", out, *flags.split(), *extra.split()) == 0
+    words = "optimizer.epochs=1 optimizer.batch_size=3 prototypes.dim=16 prototypes.per_class=2 loop.seed=3"
+    more = ["encoder.mean=[.5, .5, .5]", "encoder.options={drop_path_rate: 0.1}", "cam.fusion_weights=[0, .5, .5]"]
+    named = ("encoder.name=test_convnext", "encoder.weights=none", "--device", "cpu")
+    assert call("train", "--data", few_tiles, "--out", out, "--set", *words.split(), *more, *named) == 0
     return out
 
 
-def test_flags_arrive_in_the_checkpoint(trained):
+def test_settings_arrive_in_the_checkpoint(trained):
     info = read_info(trained / "last.safetensors")
     assert info.model.prototypes_per_class == 2
     assert info.model.timm_options == (("drop_path_rate", 0.1),)
     assert info.input.mean == (0.5, 0.5, 0.5)
     assert info.input.std == (0.229, 0.224, 0.225)  # not given: the default
     assert info.calibration.fusion_weights == (0.0, 0.5, 0.5)
-    assert info.training["settings"]["seed"] == 3
+    assert info.training["settings"]["loop"]["seed"] == 3
     assert read_state(trained).state == "done"
 
 
@@ -63,23 +66,18 @@ def test_evaluate_prints_and_stores_what_training_measured(trained, few_tiles, t
     assert report["checkpoint"] == "last.safetensors"
 
 
-@pytest.mark.parametrize(
-    ("flags", "named"),
-    [
-        ("", "--encoder-weights"),
-        ("--encoder-weights none --encoder-option a", "NAME=VALUE"),
-        ("--encoder-weights none --device abacus", "abacus"),
-        ("--encoder-weights none --threads 0", "0"),
-    ],
-)
+@pytest.mark.parametrize(("flags", "named"), [("--device abacus", "abacus"), ("--threads 0", "0")])
 def test_wrong_flags_are_named(tmp_path, capsys, flags, named):
     with pytest.raises(SystemExit) as exit_:
-        call("train", "--data", "x", "--out", tmp_path, "--encoder", "mit_b0", *flags.split())
+        call("train", "--data", "x", "--out", tmp_path, *flags.split())
     assert exit_.value.code == 2
     assert named in capsys.readouterr().err
 
 
-QUICK = "--encoder test_convnext --encoder-weights none --epochs 1 --batch-size 3 --prototype-dim 16 --device cpu"
+QUICK = (
+    "--set encoder.name=test_convnext encoder.weights=none optimizer.epochs=1 optimizer.batch_size=3 prototypes.dim=16 "
+    "--device cpu"
+)
 
 
 def test_a_missing_tile_set_is_named_and_leaves_nothing(tmp_path, capsys):
@@ -89,28 +87,68 @@ def test_a_missing_tile_set_is_named_and_leaves_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "named"),
+    ("setting", "named"),
     [
-        ("--fusion-weights .5 .5 .5", "fusion_weights"),
-        ("--fusion-weights nan .5 .5", "fusion_weights"),
-        ("--scale-weights 0 0 0", "scale_weights"),
-        ("--scale-weights -1 -1 -1", "scale_weights"),
-        ("--mean 127 127 127", "mean"),
-        ("--seed -1", "seed"),
-        ("--seed 99999999999999999999999", "seed"),
-        ("--validate-every -1", "validate_every"),
-        ("--prototypes 1000000000000000", "prototypes"),
-        ("--learning-rate nan", "learning_rate"),
-        ("--encoder no_such_encoder", "no_such_encoder"),
-        ("--encoder-option in_chans=4", "in_chans"),
-        ("--encoder mit_b0 --encoder-option layer_norm_eps=abc", "abc"),
-        ("--encoder-weights gone.safetensors", "gone.safetensors"),
+        ("cam.fusion_weights=[.5, .5, .5]", "cam.fusion_weights"),
+        ("loop.seed=99999999999999999999999", "seed"),
+        ("loop.seed=yes", "seed"),
+        ("loop.sed=1", "loop.sed: did you mean loop.seed?"),
+        ("loop=1", "loop is a group"),
+        ("optimizer.epochs", "optimizer.epochs=4"),
+        ("encoder.weights=", "encoder.weights"),
+        ("encoder.name=no_such_encoder", "no_such_encoder"),
+        ("encoder.options={layer_norm_eps: 1}", "layer_norm_eps"),
+        ("encoder.weights=gone.safetensors", "gone.safetensors"),
+        ("encoder.mean=[1", "YAML"),
     ],
 )
-def test_wrong_values_are_one_sentence(few_tiles, tmp_path, capsys, flags, named):
-    words = ["train", "--data", few_tiles, "--out", tmp_path / "run", *QUICK.split(), *flags.split()]
+def test_wrong_settings_are_one_sentence(few_tiles, tmp_path, capsys, setting, named):
+    words = ["train", "--data", few_tiles, "--out", tmp_path / "run", *QUICK.split(), "--set", setting]
     assert named in refused(capsys, *words)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("content", [None, "- 1", "optimizer: {epochs: [}", "optimzer: {}"])
+def test_a_bad_file_of_settings_is_one_sentence(few_tiles, tmp_path, capsys, content):
+    file = tmp_path / "my.yaml"
+    if content is not None:
+        file.write_text(content)
+    words = ("train", "--data", few_tiles, "--out", tmp_path / "run", *QUICK.split(), "--config", file)
+    assert ("optimizer" if content == "optimzer: {}" else "my.yaml") in refused(capsys, *words)
+
+
+def test_nothing_is_trained_without_a_word_on_weights(few_tiles, tmp_path, capsys):
+    words = ("train", "--data", few_tiles, "--out", tmp_path / "run")
+    assert "encoder.name is not set" in refused(capsys, *words)
+    assert "encoder.weights is not set" in refused(capsys, *words, "--set", "encoder.name=mit_b0")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_settings_of_a_run_repeat_it(trained, few_tiles, tmp_path):
+    words = ("train", "--data", few_tiles, "--out", tmp_path, "--config", trained / "config.yaml", "--device", "cpu")
+    assert call(*words) == 0
+    one, other = (load_file(folder / "last.safetensors") for folder in (trained, tmp_path))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_print_config_shows_everything_and_does_nothing(few_tiles, tmp_path, capsys):
+    words = (
+        "train",
+        "--data",
+        few_tiles,
+        "--out",
+        tmp_path / "run",
+        "--preset",
+        "bcss",
+        "--set",
+        "encoder.weights=w.pth",
+    )
+    assert call(*words, "--print-config") == 0
+    (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
+    shown = read_config(file=tmp_path / "shown.yaml")
+    assert shown == read_config("bcss", overrides=["encoder.weights=w.pth"])
+    assert (shown.optimizer.learning_rate, shown.encoder.name) == (5e-5, "mit_b1")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(few_tiles, tmp_path, capsys):
@@ -166,6 +204,6 @@ def test_the_command_line_loads_no_torch():
     ],
 )
 def test_what_cannot_go_on_is_refused_and_leaves_nothing(few_tiles, tmp_path, capsys, flags, named):
-    base = ("train", "--data", few_tiles, "--encoder", "test_convnext", "--encoder-weights", "none")
+    base = ("train", "--data", few_tiles, "--set", "encoder.name=test_convnext", "encoder.weights=none")
     assert named in refused(capsys, *base, "--out", tmp_path / "new", *flags)
     assert not (tmp_path / "new").exists()

@@ -1,0 +1,120 @@
+"""One training of the study: train, measure, and make a record of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+
+import lpd
+from benchmarks.study.arms import ARMS, PRESET, RECIPES
+from benchmarks.study.records import Record
+from lpd.data.tiles import TileSet
+from lpd.evaluation.report import measure
+from lpd.explain.figures import prototype_figures
+from lpd.model.bank import save_bank
+from lpd.model.checkpoint import load_checkpoint
+from lpd.model.network import LPDNet
+from lpd.model.scoring import default_calibration
+from lpd.runs import Run
+from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
+from lpd.training.config import TrainConfig
+from lpd.training.loop import train
+from lpd.training.settings_file import changed, read_config
+from lpd.training.setup import build_network
+
+#: Scales whose prototypes are looked at: the middle one, which segments best, and the deepest.
+FIGURE_SCALES = (2, 3)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are: folder of the tile sets, file of the encoder's weights, folder for runs, device."""
+
+    data: Path
+    encoder: Path
+    work: Path
+    device: str = "cpu"
+
+
+def settings_of(data: str, arm: str, seed: int, place: Place) -> TrainConfig:
+    """All settings of one training."""
+    config = read_config(PRESET, overrides=[f"encoder.weights={place.encoder}", *RECIPES[data], f"loop.seed={seed}"])
+    overrides: list[str] = [*ARMS[arm].settings, "loop.previews=0", "loop.tensorboard=false"]
+    if ARMS[arm].bank:
+        overrides.insert(0, f"prototypes={{source: kmeans, bank: {_bank(data, config, seed, place)}}}")
+    return changed(config, *overrides)
+
+
+def run_arm(data: str, arm: str, seed: int, place: Place) -> Record:
+    """Train one network (or none) and measure it."""
+    config = settings_of(data, arm, seed, place)
+    tiles, valid = (TileSet.open(place.data / data, split) for split in ("train", "valid"))
+    start = time.monotonic()
+    if ARMS[arm].trained:
+        out = place.work / data / f"{_slug(arm)}-{seed}"
+        with Run(out, "train") as run:
+            resume = (out / "resume.pt").exists()
+            last = train(config, tiles, None, run, device=place.device, replace=not resume, resume=resume).last
+            run.complete()
+        network, info = load_checkpoint(last, place.device)
+        calibration = info.calibration
+    else:
+        torch.manual_seed(seed)
+        network = build_network(config, tiles.info.scheme)[0].to(place.device).eval()
+        calibration = default_calibration(network.config)
+    spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
+    measured = measure(network, valid, spec, tiles.info.scheme, calibration)
+    groups: dict[str, np.ndarray[Any, Any]] = {}
+    for tile in measured.tiles:
+        groups[tile.group] = groups.get(tile.group, 0) + tile.counts
+    report = measured.report
+    return {
+        "data": data,
+        "arm": arm,
+        "seed": seed,
+        "gates": {gate: tables["ignored"] for gate, tables in report["gates"].items()},
+        "label_accuracy": report["label_accuracy"],
+        "groups": {name: counts.tolist() for name, counts in groups.items()},
+        "figures": _figures(network, valid, spec),
+        "settings": list(ARMS[arm].settings),
+        "recipe": [f"preset {PRESET}", *RECIPES[data]],
+        "encoder": place.encoder.name,
+        "fingerprints": [tiles.fingerprint(), valid.fingerprint()],
+        "seconds": round(time.monotonic() - start),
+        "versions": {"lpd": lpd.__version__, "torch": str(torch.__version__), "timm": str(timm.__version__)},
+        "device": place.device,
+    }
+
+
+def _figures(network: LPDNet, valid: TileSet, spec: Any) -> dict[str, Any]:
+    if network.config.head == "linear" or network.config.prototypes_per_class == 1:
+        return {}
+    return {str(scale): prototype_figures(network, valid, spec, scale=scale) for scale in FIGURE_SCALES}
+
+
+def _bank(data: str, config: TrainConfig, seed: int, place: Place) -> Path:
+    """The bank of a data set and seed, made when it is first needed."""
+    path = place.work / data / f"bank-{seed}.safetensors"
+    if not path.exists():
+        encoder, record = load_bank_encoder(config.encoder.name, config.encoder.weights, config.encoder.options)
+        tiles = TileSet.open(place.data / data, "train")
+        spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_bank(path, build_bank(encoder, record, tiles, spec, BankConfig(seed=seed), device=place.device))
+    return path
+
+
+def _slug(arm: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in arm)
+
+
+def wanted(arms: Sequence[str], data: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, str, int]]:
+    """(data, arm, seed), a whole comparison per seed before the next seed."""
+    return [(d, a, s) for s in seeds for a in arms for d in data]
