@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     args = _arguments(arguments)
     torch.set_num_threads(args.threads)
-    train, valid = (8, 4) if args.quick else (args.tiles, max(20, args.tiles // 10))
+    train, valid = (8, 4) if args.quick else (args.tiles, max(40, args.tiles // 10))
     place = nullcontext(args.data) if args.data else phantom_folder(train, valid)
     with place as folder:
         scene = Scene(

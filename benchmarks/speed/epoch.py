@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.speed.ours import default_settings
 from benchmarks.speed.scene import Scene
 from benchmarks.speed.timing import Row
+from lpd.errors import DatasetError
 from lpd.runs import Progress, Run
 from lpd.training.loop import train
 
@@ -33,6 +34,8 @@ class _ClockedRun(Run):
 def epoch(scene: Scene) -> list[Row]:
     """Train for two epochs, the first with tiles from files, without a tower, L_div in every step; project minutes."""
     tiles = scene.tiles("train")
+    if len(tiles) < 2 * scene.batch_size:
+        raise DatasetError(f"{scene.folder} has {len(tiles)} train tiles: an epoch needs {2 * scene.batch_size}")
     precision = "bf16" if scene.half is not None else "fp32"
     settings = (f"loop.precision={precision}", "optimizer.epochs=2", f"optimizer.batch_size={scene.batch_size}")
     config = default_settings(scene.encoder, scene.per_class[0], *settings, *_compiled(scene))

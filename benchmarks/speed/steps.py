@@ -19,6 +19,7 @@ from benchmarks.speed.official import (
     pseudo_mask,
     spell_out_attention,
 )
+from benchmarks.speed.operations import count_operations
 from benchmarks.speed.ours import OurStep, channels_last, default_settings, equal_settings
 from benchmarks.speed.scene import Batch, Scene, aimed_network
 from benchmarks.speed.timing import Row, compare
@@ -26,7 +27,7 @@ from lpd.model.network import LPDNet
 from lpd.training.config import TrainConfig
 from lpd.training.similarity import SimilarityOptions
 
-_ENCODER = "encoder alone"
+_EQUAL, _ENCODER = "ours, equal arithmetic", "encoder alone"
 Work = Callable[[], object]
 Step = TypeVar("Step", OfficialStep, OurStep)
 
@@ -42,17 +43,22 @@ def steps(scene: Scene) -> list[Row]:
 
 def _step(scene: Scene, batch: Batch, per_class: int) -> list[Row]:
     network = aimed_network(scene, batch, per_class)
+    settings = equal_settings(scene.encoder, per_class, *_half(scene))
     whole = spell_out_attention(copy.deepcopy(network))
     work: dict[str, Work] = {
         "official": partial(_still(OfficialStep(copy.deepcopy(network), precision=scene.half)), *_plain(batch)),
         "official, its own attention": partial(_still(OfficialStep(whole, precision=scene.half)), *_plain(batch)),
-        "ours, equal arithmetic": _ours(network, equal_settings(scene.encoder, per_class, *_half(scene)), batch),
+        _EQUAL: _ours(network, settings, batch),
         **_defaults(scene, network, batch, per_class),
         _ENCODER: EncoderAlone(network, _plain(batch)[0], scene.half),
     }
-    return _compared(
-        scene, f"step, K {per_class}", work, {"official": f"{official_regions(network, batch)} regions in L_div"}
-    )
+    official, ours = OfficialStep(copy.deepcopy(network)), OurStep(copy.deepcopy(network), settings, batch.spec)
+    regions = f"{official_regions(network, batch)} regions in L_div"
+    notes = {
+        "official": f"{regions}; {count_operations(lambda: official.losses(*_plain(batch)).total)}",
+        _EQUAL: str(count_operations(lambda: ours.losses(*_plain(batch)).total)),
+    }
+    return _compared(scene, f"step, K {per_class}", work, notes)
 
 
 def _step_with_tower(scene: Scene, batch: Batch, per_class: int) -> list[Row]:
@@ -66,9 +72,7 @@ def _step_with_tower(scene: Scene, batch: Batch, per_class: int) -> list[Row]:
     work: dict[str, Work] = {
         "official": partial(official, *_plain(batch)),
         "official, tower without gradients": partial(blind, *_plain(batch)),
-        "ours, equal arithmetic": _ours(
-            network, equal_settings(scene.encoder, per_class, *_half(scene)), batch, similarity=equal
-        ),
+        _EQUAL: _ours(network, equal_settings(scene.encoder, per_class, *_half(scene)), batch, similarity=equal),
         **_defaults(scene, network, batch, per_class, SimilarityOptions(), "image masks, 32 pairs"),
         **_defaults(scene, network, batch, per_class, SimilarityOptions(masking="features"), "feature masks"),
     }

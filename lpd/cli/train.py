@@ -39,7 +39,7 @@ The finished model is OUT/last.safetensors: averaged weights at the end of a fix
 the one that scored highest on the valid split, which flatters small splits. OUT/config.yaml repeats the training.
 
 Several processes share one training, one on each GPU or on some cores each; optimizer.batch_size stays that of all:
-  OMP_NUM_THREADS=4 torchrun --nproc-per-node 2 -m lpd train --preset cpu --data tiles --out runs/first --set …"""
+  OMP_NUM_THREADS=4 torchrun --standalone --nproc-per-node 2 -m lpd train --data tiles --out runs/first --set …"""
 
 
 def add_parser(commands: Any) -> None:

@@ -34,13 +34,17 @@ class AugmentConfig(Settings):
             raise ConfigError(f"stain {self.stain} and brightness {self.brightness} must lie in 0 to 1 (below 1)")
 
 
-def augment(tiles: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Vary each tile of a batch on its own.
+def augment(
+    tiles: Tensor, config: AugmentConfig, generator: torch.Generator, *, first: int = 0, batch: int | None = None
+) -> Tensor:
+    """Vary each tile of a batch, or of a part of one, on its own: a tile is varied alike in every part.
 
     Args:
-        tiles: (B, H, H, 3) uint8 RGB on the CPU.
+        tiles: (B, H, H, 3) uint8 RGB, on any device.
         config: what to vary.
-        generator: source of all randomness; equal states give equal batches.
+        generator: source of all randomness, on the CPU; equal states vary alike on all devices, within rounding.
+        first: where in the batch the tiles begin.
+        batch: how many tiles it has; None if these are all.
 
     Returns:
         (B, H, H, 3) uint8 RGB.
@@ -50,12 +54,14 @@ def augment(tiles: Tensor, config: AugmentConfig, generator: torch.Generator) ->
     """
     if tiles.ndim != 4 or tiles.shape[3] != 3 or tiles.shape[1] != tiles.shape[2] or tiles.dtype != torch.uint8:
         raise ShapeError(f"tiles are {tuple(tiles.shape)} {tiles.dtype}, not (B, H, H, 3) uint8 RGB")
-    varied = tiles
+    varied, drawn, own = tiles, batch or len(tiles), slice(first, first + len(tiles))
     if config.symmetries:
-        turns = torch.randint(0, 8, (len(tiles),), generator=generator).tolist()
+        turns = torch.randint(0, 8, (drawn,), generator=generator)[own].tolist()
         varied = torch.stack([_symmetry(tile, turn) for tile, turn in zip(tiles, turns, strict=True)])
     if config.stain or config.brightness:
-        varied = _jitter_stain(varied, config, generator)
+        gains = 1 + config.stain * _symmetric(generator, drawn, 3)[own]
+        shift = config.brightness * _symmetric(generator, drawn, 1)[own]
+        varied = _change_stain(varied, gains, shift)
     return varied
 
 
@@ -64,14 +70,19 @@ def _symmetry(tile: Tensor, turn: int) -> Tensor:
     return turned.flip(1) if turn >= 4 else turned
 
 
-def _jitter_stain(tiles: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Beer–Lambert: change stain concentrations where they act linearly, in optical density."""
-    gains = 1 + config.stain * _symmetric(generator, len(tiles), 3)
-    shift = config.brightness * _symmetric(generator, len(tiles), 1)
+def _change_stain(tiles: Tensor, gains: Tensor, shift: Tensor) -> Tensor:
+    """Beer–Lambert: multiply stain concentrations where they act linearly, in optical density, and add to it.
+
+    Args:
+        tiles: (B, H, H, 3) uint8 RGB.
+        gains: (B, 3), of each stain.
+        shift: (B, 1), of every channel alike.
+    """
     # density (pixels, RGB) = concentration @ stains, so scaling the concentrations is one 3 × 3 matrix per tile.
-    mix = torch.linalg.inv(_STAINS) @ (gains.double()[:, :, None] * _STAINS)
+    mix = (torch.linalg.inv(_STAINS) @ (gains.double()[:, :, None] * _STAINS)).float().to(tiles.device)
+    shift = shift.to(tiles.device)
     density = -torch.log(tiles.flatten(1, 2).float().clamp_min(1) / 255)
-    changed = torch.baddbmm(shift[:, :, None], density, mix.float())
+    changed = torch.baddbmm(shift[:, :, None], density, mix)
     return (torch.exp(-changed) * 255).round_().clamp_(0, 255).to(torch.uint8).view_as(tiles)
 
 

@@ -1,4 +1,4 @@
-"""Feeding: batches are read and varied by threads ahead of the step that needs them."""
+"""Feeding: batches are read ahead of the step that needs them, by threads, and varied where that is cheap."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def feeding(
     augmentation: AugmentConfig,
     seed: int,
     part: Callable[[int], Part],
+    device: torch.device | str = "cpu",
 ) -> Iterator[Iterator[Tensor]]:
     """This process's part of the varied batches of the steps from ``first`` on, in order.
 
@@ -40,30 +41,34 @@ def feeding(
         augmentation: how tiles are varied.
         seed: of the training.
         part: of a batch of so many tiles, what is read here.
+        device: where the tiles are wanted. Threads vary them on a CPU; another device does so itself, in passing.
 
     Yields:
-        Iterator of (B', H, H, 3) uint8 RGB on the CPU, the tiles of the part.
+        Iterator of (B', H, H, 3) uint8 RGB on ``device``, the tiles of the part.
     """
+    device = torch.device(device)
+    by_threads = device.type == "cpu"
 
-    def prepare(step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(step_seed(seed, step))
-        own = part(len(order[step])).tiles
-        images = torch.from_numpy(tiles.images(order[step][own]))
-        if len(images) == len(order[step]):
-            return augment(images, augmentation, generator)
-        # Random numbers are drawn for whole batches: blank tiles stand for those that other processes read.
-        batch = images.new_zeros((len(order[step]), *images.shape[1:]))
-        batch[own] = images
-        return augment(batch, augmentation, generator)[own]
+    def read(step: int) -> Tensor:
+        images = torch.from_numpy(tiles.images(order[step][part(len(order[step])).tiles]))
+        if by_threads:
+            return varied(step, images)
+        return images.pin_memory() if device.type == "cuda" else images
+
+    def varied(step: int, images: Tensor) -> Tensor:
+        # Random numbers are drawn for the whole batch.
+        generator, batch = torch.Generator().manual_seed(step_seed(seed, step)), len(order[step])
+        return augment(images, augmentation, generator, first=part(batch).start, batch=batch)
 
     def batches(threads: ThreadPoolExecutor) -> Iterator[Tensor]:
-        waiting: deque[Future[Tensor]] = deque()
+        waiting: deque[Future[Tensor]] = deque(
+            threads.submit(read, step) for step in range(first, min(first + _AHEAD, len(order)))
+        )
         for step in range(first, len(order)):
-            waiting.append(threads.submit(prepare, step))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            images = waiting.popleft().result()
+            if step + _AHEAD < len(order):
+                waiting.append(threads.submit(read, step + _AHEAD))
+            yield images if by_threads else varied(step, images.to(device, non_blocking=True))
 
     threads = ThreadPoolExecutor(_THREADS, "feeding")
     try:

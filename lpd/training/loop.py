@@ -156,7 +156,7 @@ class _Trainer:
         """Do the next of ``total`` steps.
 
         Args:
-            tiles: (B', H, H, 3) uint8, varied; this process's part of the batch.
+            tiles: (B', H, H, 3) uint8, varied, on the network's device; this process's part of the batch.
             labels: (B', C).
             share: of the part in the batch.
             total: steps of the whole training.
@@ -167,7 +167,7 @@ class _Trainer:
         config, device = self.config, self.network.device
         # The network's own random numbers, such as drop path, and the choice of pairs for L_sim.
         torch.manual_seed(step_seed(config.loop.seed, self.step, self.team.rank))
-        images = to_network_input(tiles.to(device), self.keeper.spec)
+        images = to_network_input(tiles, self.keeper.spec)
         joined = self.step >= config.losses.first_step(total)
         if joined:
             self.objective.refresh(self.average)
@@ -228,7 +228,8 @@ def _loop(trainer: _Trainer, tiles: TileSet, run: Run) -> TrainSummary:
     stopping = False
 
     trainer.network.train()
-    with feeding(tiles, order, trainer.step, config.augment, config.loop.seed, team.part) as varied:
+    device = trainer.network.device
+    with feeding(tiles, order, trainer.step, config.augment, config.loop.seed, team.part, device) as varied:
         while trainer.step < total and not stopping:
             rate, batch = trainer.rate(total), order[trainer.step]
             part = team.part(len(batch))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from benchmarks.speed.official import (
     pseudo_mask,
     spell_out_attention,
 )
+from benchmarks.speed.operations import Operations, count_operations
 from benchmarks.speed.ours import OurStep, default_settings, equal_settings
 from benchmarks.speed.scene import Batch, Scene, aimed_network
 from benchmarks.speed.steps import official_pairs, official_regions
@@ -209,6 +210,19 @@ def _takes(name: str, seconds: float, diary: list[str]):
         _Fake.seconds += seconds
 
     return work
+
+
+def test_operations_are_counted_there_and_back_without_views():
+    def counted(loss: Callable[[torch.Tensor], torch.Tensor]) -> Operations:
+        leaf = torch.ones(2, 3, requires_grad=True)
+        return count_operations(lambda: loss(leaf))
+
+    one = counted(lambda x: x.exp().sum())
+    assert counted(lambda x: x.t().exp().sum()) == one, "a transposition computes nothing"
+    assert counted(lambda x: x.exp().exp().sum()).count == one.count + 2, "an exponential and its derivative"
+    assert one.waits == 0
+    assert counted(lambda x: x.sum() * float(x.detach().sum())).waits == 1
+    assert counted(lambda x: x[(x > 0).nonzero()[:, 0]].sum()).waits == 1
 
 
 def test_contestants_take_turns_and_the_first_round_does_not_count():

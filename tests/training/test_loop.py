@@ -108,9 +108,9 @@ def test_looking_at_the_valid_split_does_not_change_the_training(few_tiles, tmp_
 def test_every_step_varies_its_tiles_in_another_way(few_tiles, tmp_path, monkeypatch):
     seeds = []
 
-    def noting(tiles, config, generator):
+    def noting(tiles, config, generator, **part):
         seeds.append(generator.initial_seed())
-        return augment(tiles, config, generator)
+        return augment(tiles, config, generator, **part)
 
     monkeypatch.setattr(feeding, "augment", noting)
     run_training(QUICK, few_tiles, tmp_path / "one")
