@@ -92,8 +92,8 @@ class Batch:
 
     @classmethod
     def of(cls, tiles: TileSet, count: int, device: torch.device) -> Batch:
-        """The first tiles of a split with masks."""
-        indices = range(min(count, len(tiles)))
+        """Tiles from all over a split with masks; neighbours look alike."""
+        indices = range(0, len(tiles), max(1, len(tiles) // count))[:count]
         spec = InputSpec(mpp=tiles.info.mpp, tile_px=tiles.tile_px)
         masks = torch.stack([torch.from_numpy(tiles.mask(i)) for i in indices]).to(device)
         classes = torch.arange(tiles.info.scheme.count, device=device)[:, None, None]

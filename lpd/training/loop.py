@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lpd.data.tiles import TileSet
-from lpd.errors import RunError
+from lpd.errors import DatasetError, RunError
 from lpd.evaluation.report import check_fit
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, check_tile_px
@@ -108,6 +108,7 @@ def _set_up(
     config: TrainConfig, tiles: TileSet, valid: TileSet | None, folder: Path, device: torch.device, team: Team
 ) -> _Trainer:
     """A trainer before its first step; settings and data that do not fit are found here, before anything is written."""
+    check_every_class_is_shown(tiles)
     spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
     if valid is not None and team.leads:
         check_fit(valid, spec, tiles.info.scheme)
@@ -119,6 +120,20 @@ def _set_up(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     team.share_batch_norms(network)
     return _Trainer(config, network, Keeper(config, tiles, valid, folder, origins), team)
+
+
+def check_every_class_is_shown(tiles: TileSet) -> None:
+    """Make sure that there is something to learn of every class.
+
+    Raises:
+        DatasetError: no tile shows some class.
+    """
+    for code, count in zip(tiles.info.scheme.codes, tiles.labels.sum(0), strict=True):
+        if not count:
+            raise DatasetError(
+                f"none of the {len(tiles)} {tiles.split} tiles of {tiles.info.name!r} shows class {code}: add tiles "
+                "that do, or take the class out of dataset.yaml and its digit out of the file names"
+            )
 
 
 def check_untrained(folder: Path) -> None:

@@ -52,7 +52,8 @@ def changed(config: TrainConfig, *overrides: str) -> TrainConfig:
 
 def to_yaml(config: Settings) -> str:
     """Settings as YAML that :func:`read_config` reads again."""
-    return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    tree = _readable(config.to_dict())
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any], kind: type[Settings] = TrainConfig) -> dict[str, Any]:
@@ -89,6 +90,12 @@ def _overridden(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, 
             raise ConfigError(f"{override!r} is no setting: write it as name=value, for example optimizer.epochs=4")
         tree = merged(tree, _branch(path.split("."), _yaml(text, override)))
     return dict(tree)
+
+
+def _readable(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Pairs of options as the mapping that people write."""
+    readable = {k: _readable(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
+    return {**readable, "options": dict(readable["options"])} if "options" in readable else readable
 
 
 def _branch(path: Sequence[str], value: Any) -> dict[str, Any]:

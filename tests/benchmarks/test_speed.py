@@ -96,6 +96,17 @@ def test_attention_spelled_out_gives_the_same_maps(batch: Batch):
     with torch.no_grad():
         for one, other in zip(network.encoder(batch.images), spelled.encoder(batch.images), strict=True):
             assert torch.allclose(one, other, atol=1e-4)
+    fused, whole = (count_operations(lambda n=n: n.encoder(batch.images)[-1].sum()) for n in (network, spelled))
+    assert whole.count > fused.count + 8 * 3, "three operations more in each of eight blocks, at the very least"
+
+
+def test_an_aimed_network_marks_what_the_tiles_show(batch: Batch):
+    network = aimed_network(SCENE, batch, 3).eval()
+    with torch.no_grad():
+        logits = network(batch.images).class_logits[3]
+    inside = functional.interpolate(batch.regions, logits.shape[2:], mode="area") > 0.5
+    for c in range(CLASSES):
+        assert logits[:, c][inside[:, c]].mean() > logits[:, c][~inside[:, c]].mean() + 0.5
 
 
 def test_our_default_step_drops_the_first_scale_and_keeps_the_others(batch: Batch):

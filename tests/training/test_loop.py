@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -227,6 +228,16 @@ def test_a_bad_mask_is_found_before_the_first_step(few_tiles, tmp_path, damage):
         mask.unlink()
     with pytest.raises(DatasetError, match=r"v1\.png"):
         run_training(QUICK, tiles, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_class_that_no_tile_shows_is_named_before_the_first_step(few_tiles, tmp_path):
+    shutil.copytree(few_tiles, tmp_path / "tiles")
+    for path in (tmp_path / "tiles" / "train").glob("*.png"):
+        if re.search(r"\[..1\]", path.name):
+            path.unlink()
+    with pytest.raises(DatasetError, match=r"none of the \d train tiles of 'toy textures' shows class FOG: add tiles"):
+        run_training(QUICK, tmp_path / "tiles", tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
