@@ -32,9 +32,8 @@ def report(records: Records, seeds: Sequence[int], conclusions: str) -> str:
         if not by_arm:
             continue
         parts += [f"## {data}", _origin(by_arm), _scores(by_arm), _prototypes(by_arm)]
-        missing = [f"{arm} (seed {s})" for arm in ARMS for s in seeds if records.find(data, arm, s) is None]
-        if missing:
-            parts.append(f"Not run yet: {', '.join(missing)}.")
+        if missing := _missing(records, data, seeds):
+            parts.append(f"Not run yet: {'; '.join(missing)}.")
     return "\n\n".join([*parts, "## What it says", conclusions.strip()]) + "\n"
 
 
@@ -59,16 +58,19 @@ def _found(records: Records, data: str, arm: str, seeds: Sequence[int]) -> list[
     return [record for seed in seeds if (record := records.find(data, arm, seed)) is not None]
 
 
+def _missing(records: Records, data: str, seeds: Sequence[int]) -> list[str]:
+    by_arm = {arm: [str(s) for s in seeds if records.find(data, arm, s) is None] for arm in ARMS}
+    return [f"{arm} (seed {', '.join(left)})" for arm, left in by_arm.items() if left]
+
+
 def _origin(by_arm: dict[str, list[Any]]) -> str:
     records = [r for found in by_arm.values() for r in found]
     recipe, encoder = records[0]["recipe"], records[0]["encoder"]
-    minutes = np.mean([r["seconds"] for r in records if ARMS[r["arm"]].trained]) / 60
     groups = len(records[0]["groups"])
     train, valid = records[0]["fingerprints"]
     return (
         f"Recipe: {', '.join(f'`{part}`' for part in recipe)}; encoder `{encoder}`. {groups} pictures or patients in "
-        f"`valid`. Fingerprints `{train}` (train), `{valid}` (valid). {minutes:.1f} minutes a training "
-        f"on {records[0]['device']}."
+        f"`valid`. Fingerprints `{train}` (train), `{valid}` (valid). Trained on {records[0]['device']}."
     )
 
 
@@ -83,7 +85,7 @@ def _scores(by_arm: dict[str, list[Any]]) -> str:
         ]
         classes = [_spread([_percent(r["gates"]["predicted"]["iou"][c]) for r in found]) for c in codes]
         rows.append([arm, str(len(found)), f"**{gates[0]}**", *classes, *gates[1:], _difference(found, baseline)])
-    questions = "\n".join(f"- *{arm}*: {ARMS[arm].question}." for arm in by_arm)
+    questions = "\n".join(f"- *{arm}*: {ARMS[arm].question}" for arm in by_arm)
     return f"{_table(head, rows)}\n\n{questions}"
 
 

@@ -26,7 +26,7 @@ def record(arm: str, seed: int, groups: dict[str, list[list[int]]]) -> dict:
         "recipe": ["preset cpu"],
         "encoder": "e.safetensors",
         "fingerprints": ["a", "b"],
-        "seconds": 60,
+        "cpu_seconds": 60,
         "device": "cpu",
     }
 
@@ -62,9 +62,9 @@ def test_records_are_kept_and_replaced(tmp_path):
     records = Records(tmp_path / "results.json")
     records.add(record("LPD", 1, {}))
     records.add(record("LPD", 0, {}))
-    records.add({**record("LPD", 1, {}), "seconds": 5})
+    records.add({**record("LPD", 1, {}), "cpu_seconds": 5})
     again = Records(tmp_path / "results.json")
-    assert [(r["seed"], r["seconds"]) for r in again.all] == [(0, 60), (1, 5)]
+    assert [(r["seed"], r["cpu_seconds"]) for r in again.all] == [(0, 60), (1, 5)]
     assert again.find("luad224", "LPD", 2) is None
     assert json.loads((tmp_path / "results.json").read_text())["runs"] == again.all
 
@@ -78,7 +78,7 @@ def test_the_page_tells_spread_difference_and_what_is_missing(tmp_path):
     assert "| LPD | 2 | **50.5 ± 0.7** | 40.0 ± 0.0 | – |" in page
     assert "+66.7 (+66.7 to +66.7)" in page
     assert "Not run yet:" in page
-    assert "k-means (seed 1)" in page
+    assert "k-means (seed 0, 1);" in page
     assert page.endswith("Nothing yet.\n")
     assert "ocelot224" not in page
 
