@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lpd.config import InputSpec
+from lpd.errors import ConfigError
 from lpd.losses.classification import classification_loss
 from lpd.losses.diversity import diversity_loss, pseudo_masks
 from lpd.losses.official import official_diversity_loss
@@ -55,12 +56,14 @@ class Objective(nn.Module):
         """Build the losses; the network's encoder must hold its starting weights already.
 
         Raises:
-            ConfigError: the tower of L_sim is unknown, or L_sim is asked for with one class only.
+            ConfigError: the tower of L_sim is unknown, L_sim is asked for with one class only, or the official L_div
+                with prototypes of another length than the deepest map.
             CheckpointError: the tower's weights file does not fit.
         """
         super().__init__()
         self.network = network
         self._config = config
+        _check_official(config, network)
         self.similarity: SimilarityTerm | None = _similarity_term(config, network, spec)
 
     def forward(self, images: Tensor, labels: Tensor, *, joined: bool) -> Losses:
@@ -116,6 +119,17 @@ class Objective(nn.Module):
         """(B, C * K, h, w) as (B, C, K, h, w)."""
         config = self.network.config
         return cosines.reshape(len(cosines), config.class_count, config.prototypes_per_class, *cosines.shape[2:])
+
+
+def _check_official(config: TrainConfig, network: LPDNet) -> None:
+    """Refuse before the first step what would fail only once the losses join in."""
+    settings, depth = config.losses.diversity, network.encoder.channels[-1]
+    active = settings.weight > 0 and network.config.prototypes_per_class > 1
+    if active and settings.variant == "official" and network.config.prototype_dim != depth:
+        raise ConfigError(
+            f"losses.diversity.variant official compares raw prototypes of {network.config.prototype_dim} numbers with "
+            f"the encoder's deepest map, which has {depth} channels: set prototypes.dim={depth}"
+        )
 
 
 def _similarity_term(config: TrainConfig, network: LPDNet, spec: InputSpec) -> SimilarityTerm | None:
