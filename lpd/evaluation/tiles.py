@@ -124,7 +124,7 @@ def gated_logits(logits: TileLogits, labels: npt.NDArray[np.bool_], calibration:
 
 def class_map(scores: Tensor) -> npt.NDArray[np.uint8]:
     """(B, H, W) uint8 index of the highest of (B, C, H, W)."""
-    return np.asarray(scores.argmax(1).to(torch.uint8).cpu().numpy())
+    return np.asarray(scores.max(1).indices.to(torch.uint8).cpu().numpy())
 
 
 def _views(images: Tensor, side: int, flip: bool) -> list[tuple[Tensor, bool]]:

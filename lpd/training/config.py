@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from lpd.config import InputSpec, Settings
 from lpd.data.transforms import AugmentConfig
 from lpd.errors import ConfigError
+from lpd.training.precision import Precision
 from lpd.training.similarity import SimilarityOptions
 
 #: Value of ``encoder.weights`` that asks for an untrained encoder; nothing else gives one.
@@ -262,8 +263,9 @@ class LoopConfig(Settings):
 
     Attributes:
         seed: of weights, order and augmentation.
-        precision: ``fp32``; ``bf16`` or ``fp16`` run the network in half precision (losses stay in fp32), ``fp16`` with
-            a scaled gradient.
+        precision: ``bf16`` or ``fp16`` run the network in half precision (losses stay in fp32), ``fp16`` with a scaled
+            gradient; ``auto`` is bf16 where the device has instructions for it and ``fp32`` elsewhere. The run folder
+            and the checkpoints state which it was.
         compile: let ``torch.compile`` translate the network first, which takes minutes and pays on long trainings.
         validate_every: epochs between two looks at the valid split; 0 looks only at the end.
         previews: valid tiles in the picture drawn at each look; 0 draws none.
@@ -271,7 +273,7 @@ class LoopConfig(Settings):
     """
 
     seed: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "auto"
     compile: bool = False
     validate_every: int = 0
     previews: int = 6

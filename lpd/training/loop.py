@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, check_tile_px
 from lpd.runs import Run
 from lpd.training.config import TrainConfig
+from lpd.training.depthwise import hasten_depthwise
 from lpd.training.distribution import Distribution, SharedObjective, Team
 from lpd.training.feeding import feeding
 from lpd.training.keeping import LAST, Keeper, Kept
 from lpd.training.objective import Losses, Objective
+from lpd.training.precision import settled
 from lpd.training.resuming import RESUME, Snapshot, load_snapshot, save_snapshot
 from lpd.training.schedule import AveragedWeights, batches, rate_factor, step_seed
 from lpd.training.setup import build_network, build_optimizer
@@ -97,6 +99,7 @@ def train(
     if not replace and not resume:
         team.lead(partial(check_untrained, run.folder))
     # Random numbers of layers (initial weights, drop path) come from torch's global state, borrowed for the while.
+    config = _with_precision(config, device, team)
     with torch.random.fork_rng(team.borrowed(device)):
         trainer = team.together(partial(_set_up, config, tiles, valid, run.folder, device, team))
         with trainer.keeper.metrics:
@@ -118,8 +121,18 @@ def _set_up(
     network, origins = build_network(config, tiles.info.scheme)
     check_tile_px(network, tiles.tile_px)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    if device.type == "cpu":
+        hasten_depthwise(network.encoder)
     team.share_batch_norms(network)
     return _Trainer(config, network, Keeper(config, tiles, valid, folder, origins), team)
+
+
+def _with_precision(config: TrainConfig, device: torch.device, team: Team) -> TrainConfig:
+    """The settings with a precision that every process computes in, so that the record says what was done."""
+    precision = settled(config.loop.precision, device)
+    if team.any(lambda: precision == "fp32"):
+        precision = "fp32"
+    return replace(config, loop=replace(config.loop, precision=precision))
 
 
 def check_every_class_is_shown(tiles: TileSet) -> None:

@@ -17,6 +17,7 @@ from lpd.model.cam import prototype_cosines
 from lpd.model.network import LPDNet, LPDOutput
 from lpd.model.towers import AveragedTower, Tower, TowerView, averaged_tower, own_tower, timm_tower
 from lpd.training.config import TrainConfig
+from lpd.training.precision import autocast_type
 from lpd.training.schedule import AveragedWeights
 from lpd.training.similarity import SimilarityTerm
 
@@ -75,9 +76,8 @@ class Objective(nn.Module):
             joined: whether L_sim and L_div count in this step.
         """
         losses, config = self._config.losses, self._config
-        device = images.device.type
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.loop.precision)
-        with torch.autocast(device, dtype=half, enabled=half is not None):
+        half = autocast_type(config.loop.precision, images.device)
+        with torch.autocast(images.device.type, dtype=half, enabled=half is not None):
             output: LPDOutput = self.network(images)
         scores = [output.image_scores(s) for s in config.cam.scales]
         classification = classification_loss(scores, labels, config.cam.loss_weights)

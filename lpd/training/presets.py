@@ -56,6 +56,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                     "ema_decay": 0.0,
                 },
                 "augment": {"stain": 0.0, "brightness": 0.0},
+                "loop": {"precision": "fp32"},
             },
         ),
         "cpu": Preset(

@@ -74,8 +74,8 @@ class AveragedWeights:
         """Move the average towards the network's present parameters."""
         self._steps += 1
         keep = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._decay else 0.0
-        for name, value in _trained(network):
-            self._values[name].lerp_(value, 1 - keep)
+        # One call for all: hundreds of small ones would cost more than the arithmetic.
+        torch._foreach_lerp_(list(self._values.values()), [value for _, value in _trained(network)], 1 - keep)
 
     @property
     def values(self) -> Mapping[str, Tensor]:

@@ -114,7 +114,7 @@ def build_optimizer(network: LPDNet, config: TrainConfig, extra: Iterable[nn.Par
         *_split(network.encoder.parameters(), rate * settings.encoder_factor, settings.weight_decay),
         *_split([*network.head_parameters(), *extra], rate, settings.weight_decay),
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, fused=True)
 
 
 def _split(parameters: Iterable[nn.Parameter], rate: float, decay: float) -> list[dict[str, object]]:

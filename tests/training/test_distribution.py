@@ -49,6 +49,7 @@ SETTINGS = [
     "optimizer.batch_size=3",
     "optimizer.warmup_steps=1",
     "loop.seed=5",
+    "loop.precision=fp32",
 ]
 CONFIG = read_config(overrides=SETTINGS)
 

@@ -29,6 +29,7 @@ def _train(folder: Path, out: Path, *overrides: str) -> TrainSummary:
             "optimizer.epochs=5",
             "optimizer.batch_size=8",
             "optimizer.ema_decay=0.95",
+            "loop.precision=fp32",
             *overrides,
         ]
     )

@@ -35,6 +35,7 @@ QUICK = read_config(
         "optimizer.batch_size=3",
         "optimizer.warmup_steps=1",
         "loop.seed=5",
+        "loop.precision=fp32",
     ]
 )
 

@@ -13,7 +13,14 @@ from lpd.training.objective import Objective
 from lpd.training.settings_file import changed, read_config
 from lpd.training.setup import build_network
 
-QUICK = read_config(overrides=["encoder.name=test_convnext", "encoder.weights=none", "prototypes.dim=16"])
+QUICK = read_config(
+    overrides=[
+        "encoder.name=test_convnext",
+        "encoder.weights=none",
+        "prototypes.dim=16",
+        "loop.precision=fp32",
+    ]
+)
 
 
 def objective(tiles: Path, *overrides: str) -> Objective:

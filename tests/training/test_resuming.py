@@ -35,6 +35,7 @@ CONFIG = read_config(
         "optimizer.warmup_steps=2",
         "loop.validate_every=1",
         "loop.seed=5",
+        "loop.precision=fp32",
     ]
 )
 

@@ -24,6 +24,7 @@ QUICK = read_config(
         "encoder.name=test_convnext",
         "optimizer={epochs: 1, batch_size: 6, warmup_steps: 0, ema_decay: 0, learning_rate: 1e-3}",
         "encoder.weights=none",
+        "loop.precision=fp32",
     ]
 )
 
