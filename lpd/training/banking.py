@@ -16,18 +16,12 @@ from torch import Tensor
 from lpd.config import InputSpec, Settings
 from lpd.data.tiles import TileSet
 from lpd.errors import CheckpointError, ConfigError, DatasetError
-from lpd.model.bank import (
-    BankInfo,
-    Clustering,
-    EncoderRecord,
-    PrototypeBank,
-    cosine_kmeans,
-    cosine_silhouette,
-)
+from lpd.model.bank import BankInfo, EncoderRecord, PrototypeBank
 from lpd.model.encoder_weights import load_encoder_weights
 from lpd.model.encoders import TIMM_REFUSALS, Encoder, build_encoder, reason
 from lpd.model.header import file_digest
 from lpd.model.inputs import to_network_input
+from lpd.model.kmeans import Clustering, cosine_kmeans, cosine_silhouette
 
 _EXEMPLARS = 5
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from lpd.config import InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
 from lpd.errors import CheckpointError, ConfigError, DatasetError
-from lpd.model.bank import EncoderRecord, cosine_kmeans
+from lpd.model.bank import EncoderRecord
 from lpd.model.encoder_weights import load_encoder_weights
 from lpd.model.encoders import Encoder, build_encoder
+from lpd.model.kmeans import cosine_kmeans
 from lpd.model.network import LPDNet
 from lpd.training.banking import BankConfig, build_bank, embed, load_bank_encoder, single_class_tiles
 
