@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.speed.depthwise import depthwise
 from benchmarks.speed.epoch import epoch
 from benchmarks.speed.evaluation import evaluation
 from benchmarks.speed.loader import loader
@@ -22,6 +23,7 @@ from benchmarks.speed.timing import Row
 PARTS: Mapping[str, Callable[[Scene], list[Row]]] = {
     "losses": losses,
     "step": steps,
+    "depthwise": depthwise,
     "loader": loader,
     "evaluation": evaluation,
     "epoch": epoch,
