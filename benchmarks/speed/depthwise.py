@@ -24,7 +24,7 @@ def depthwise(scene: Scene) -> list[Row]:
     settings = read_config("cpu", overrides=["encoder.weights=none"]).encoder
     torch.manual_seed(0)
     plain = build_encoder(settings.name, maps=3, options=settings.options)
-    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    plain.to(memory_format=torch.channels_last)
     freeze(plain.body, settings.frozen)
     quick = copy.deepcopy(plain)
     changed = hasten_depthwise(quick)

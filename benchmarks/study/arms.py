@@ -25,12 +25,14 @@ class Arm:
         settings: overrides of the common recipe.
         bank: whether it needs a bank of clustered prototypes.
         trained: False for the network as it starts.
+        masks: whether masks of other valid tiles are learnt too, see :mod:`benchmarks.study.ceiling`.
     """
 
     question: str
     settings: tuple[str, ...] = ()
     bank: bool = False
     trained: bool = True
+    masks: bool = False
 
 
 _LINEAR = ("prototypes.source=linear", "prototypes.per_class=1", "losses.diversity.weight=0")
@@ -53,6 +55,10 @@ ARMS: Mapping[str, Arm] = {
     "LPD, K 10": Arm("ten prototypes a class", ("prototypes.per_class=10",)),
     "LPD, random encoder": Arm(
         "what ImageNet gives", ("encoder.weights=none", "encoder.frozen=[]", "encoder.freeze_norm=false")
+    ),
+    "with masks": Arm(
+        "the ceiling: LPD that also learns the masks of three quarters of valid and is scored on the last, four times",
+        masks=True,
     ),
     "untrained": Arm("the figures of a network that learnt nothing", trained=False),
 }

@@ -80,9 +80,7 @@ def _scores(by_arm: dict[str, list[Any]]) -> str:
     head = ["arm", "runs", "predicted", *codes, "oracle", "none", "predicted − plain CAM"]
     rows = []
     for arm, found in by_arm.items():
-        gates = [
-            _spread([_percent(r["gates"][gate]["miou"]) for r in found]) for gate in ("predicted", "oracle", "none")
-        ]
+        gates = [_spread([_percent(r["gates"].get(gate, {}).get("miou")) for r in found]) for gate in _GATES]
         classes = [_spread([_percent(r["gates"]["predicted"]["iou"][c]) for r in found]) for c in codes]
         rows.append([arm, str(len(found)), f"**{gates[0]}**", *classes, *gates[1:], _difference(found, baseline)])
     questions = "\n".join(f"- *{arm}*: {ARMS[arm].question}" for arm in by_arm)

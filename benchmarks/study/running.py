@@ -14,9 +14,11 @@ import torch
 
 import lpd
 from benchmarks.study.arms import ARMS, PRESET, RECIPES
+from benchmarks.study.ceiling import folds, part_of, train_with_masks
 from benchmarks.study.records import Record
 from lpd.data.tiles import TileSet
-from lpd.evaluation.report import measure
+from lpd.evaluation.confusion import scores_from
+from lpd.evaluation.report import Measured, measure
 from lpd.explain.figures import prototype_figures
 from lpd.model.bank import save_bank
 from lpd.model.checkpoint import load_checkpoint
@@ -57,32 +59,16 @@ def run_arm(data: str, arm: str, seed: int, place: Place) -> Record:
     config = settings_of(data, arm, seed, place)
     tiles, valid = (TileSet.open(place.data / data, split) for split in ("train", "valid"))
     start = time.process_time()
-    if ARMS[arm].trained:
-        out = place.work / data / f"{_slug(arm)}-{seed}"
-        with Run(out, "train") as run:
-            resume = (out / "resume.pt").exists()
-            last = train(config, tiles, None, run, device=place.device, replace=not resume, resume=resume).last
-            run.complete()
-        network, info = load_checkpoint(last, place.device)
-        calibration = info.calibration
+    if ARMS[arm].masks:
+        found = _with_masks(config, tiles, valid)
     else:
-        torch.manual_seed(seed)
-        network = build_network(config, tiles.info.scheme)[0].to(place.device).eval()
-        calibration = default_calibration(network.config)
-    spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
-    measured = measure(network, valid, spec, tiles.info.scheme, calibration)
-    groups: dict[str, np.ndarray[Any, Any]] = {}
-    for tile in measured.tiles:
-        groups[tile.group] = groups.get(tile.group, 0) + tile.counts
-    report = measured.report
+        out = place.work / data / f"{_slug(arm)}-{seed}" if ARMS[arm].trained else None
+        found = _weakly(config, tiles, valid, out, place.device)
     return {
         "data": data,
         "arm": arm,
         "seed": seed,
-        "gates": {gate: tables["ignored"] for gate, tables in report["gates"].items()},
-        "label_accuracy": report["label_accuracy"],
-        "groups": {name: counts.tolist() for name, counts in groups.items()},
-        "figures": _figures(network, valid, spec),
+        **found,
         "settings": list(ARMS[arm].settings),
         "recipe": [f"preset {PRESET}", *RECIPES[data]],
         "encoder": place.encoder.name,
@@ -91,6 +77,53 @@ def run_arm(data: str, arm: str, seed: int, place: Place) -> Record:
         "versions": {"lpd": lpd.__version__, "torch": str(torch.__version__), "timm": str(timm.__version__)},
         "device": place.device,
     }
+
+
+def _weakly(config: TrainConfig, tiles: TileSet, valid: TileSet, out: Path | None, device: str) -> dict[str, Any]:
+    """A network trained in the folder ``out``; as it starts, if that is None."""
+    if out is not None:
+        with Run(out, "train") as run:
+            resume = (out / "resume.pt").exists()
+            last = train(config, tiles, None, run, device=device, replace=not resume, resume=resume).last
+            run.complete()
+        network, info = load_checkpoint(last, device)
+        calibration = info.calibration
+    else:
+        torch.manual_seed(config.loop.seed)
+        network = build_network(config, tiles.info.scheme)[0].to(device).eval()
+        calibration = default_calibration(network.config)
+    spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
+    measured = measure(network, valid, spec, tiles.info.scheme, calibration)
+    report = measured.report
+    return {
+        "gates": {gate: tables["ignored"] for gate, tables in report["gates"].items()},
+        "label_accuracy": report["label_accuracy"],
+        "groups": {name: counts.tolist() for name, counts in _by_group(measured).items()},
+        "figures": _figures(network, valid, spec),
+    }
+
+
+def _with_masks(config: TrainConfig, tiles: TileSet, valid: TileSet) -> dict[str, Any]:
+    """Each part of the valid split by a network that saw the masks of the others; the predicted gate alone."""
+    spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
+    groups: dict[str, np.ndarray[Any, Any]] = {}
+    for shown, scored in folds(valid, config.loop.seed):
+        network, calibration = train_with_masks(config, tiles, part_of(valid, shown))
+        groups |= _by_group(measure(network, part_of(valid, scored), spec, tiles.info.scheme, calibration))
+    counts, codes = sum(groups.values()), tiles.info.scheme.codes
+    scores = scores_from(np.asarray(counts), len(codes))
+    return {
+        "gates": {"predicted": {"miou": scores.miou, "iou": dict(zip(codes, scores.iou, strict=False))}},
+        "groups": {name: found.tolist() for name, found in groups.items()},
+        "figures": {},
+    }
+
+
+def _by_group(measured: Measured) -> dict[str, np.ndarray[Any, Any]]:
+    groups: dict[str, np.ndarray[Any, Any]] = {}
+    for tile in measured.tiles:
+        groups[tile.group] = groups.get(tile.group, 0) + tile.counts
+    return groups
 
 
 def _figures(network: LPDNet, valid: TileSet, spec: Any) -> dict[str, Any]:

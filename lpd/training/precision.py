@@ -24,7 +24,7 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
 
 def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     found = torch.cpu.get_capabilities()
