@@ -59,6 +59,7 @@ def opened_bias(
     biases = []
     for c, (gain, bias) in enumerate(zip(fitted.gate_gain, fitted.gate_bias, strict=True)):
         shown = gates[labels[:, c], c] * gain + bias
-        missing = OPEN_LOGIT - float(np.quantile(shown, MISSED)) if shown.size else 0.0
+        # Not interpolated: of a few tiles the lowest would always stay below.
+        missing = OPEN_LOGIT - float(np.quantile(shown, MISSED, method="lower")) if shown.size else 0.0
         biases.append(bias + max(0.0, missing))
     return tuple(biases)

@@ -27,5 +27,6 @@ def _computes_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    found = torch.cpu.get_capabilities()
+    ask = getattr(torch.cpu, "get_capabilities", None)  # which older versions of torch lack
+    found = ask() if ask is not None else {}
     return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))

@@ -1,6 +1,7 @@
 """The gate opens for what is there, stays shut for what is not, and pixel logits stay as trained."""
 
 import numpy as np
+import pytest
 import torch
 
 from lpd.config import Calibration, InputSpec, ModelConfig
@@ -21,6 +22,15 @@ def test_all_but_few_tiles_that_show_a_class_pass_its_gate():
         passing = (calibrated[labels[:, c]] >= OPEN_LOGIT - 1e-6).mean()
         assert abs(passing - (1 - MISSED)) < 0.01
         assert (calibrated[~labels[:, c]] < OPEN_LOGIT).mean() > 0.3
+
+
+@pytest.mark.parametrize("shown", [1, 2, 5, 11, 15, 30])
+def test_a_rare_class_passes_as_often(shown):
+    rng = np.random.default_rng(shown)
+    gates, labels = rng.normal(size=(60, 2)).astype(np.float32), np.zeros((60, 2), dtype=bool)
+    labels[:shown, 1] = True
+    bias = opened_bias(gates, labels, PLAIN)[1]
+    assert (gates[:shown, 1] * PLAIN.gate_gain[1] + bias < OPEN_LOGIT - 1e-6).sum() <= MISSED * shown
 
 
 def test_a_gate_that_is_open_enough_is_left_alone():

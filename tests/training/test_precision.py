@@ -24,6 +24,11 @@ def test_auto_asks_the_processor(monkeypatch, capabilities, expected):
     assert autocast_type("auto", CPU) == (torch.bfloat16 if expected == "bf16" else None)
 
 
+def test_auto_is_fp32_where_torch_cannot_tell(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert settled("auto", CPU) == "fp32"
+
+
 def test_what_was_asked_for_stays(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert settled("fp32", CPU) == "fp32"
