@@ -111,6 +111,8 @@ class ModelConfig(Settings):
         init_temperature: τ; logit gain g_s starts at 1 / τ; 0.001–1000.
         last_stride: stride of the deepest stage where the encoder allows it (paper: 1); 0 keeps the encoder's own.
         timm_options: extra keyword arguments for ``timm.create_model`` as (name, value) pairs.
+        merge: how the logits of a class's K prototypes become one: their ``mean``, as in the paper, for which they all
+            get the same gradient; or the ``union``, ``log mean exp``, which is high where any of them is.
         head: ``prototypes``; ``linear`` makes plain CAMs, ``w_c · f + b_c`` at each scale, to compare with: K is 1
             then, there are no adapters, and a class's direction w_c stands where a prototype would.
     """
@@ -124,6 +126,7 @@ class ModelConfig(Settings):
     init_temperature: float = 0.07
     last_stride: int = 1
     timm_options: tuple[tuple[str, Any], ...] = ()
+    merge: Literal["mean", "union"] = "mean"
     head: Literal["prototypes", "linear"] = "prototypes"
 
     def __post_init__(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -36,12 +39,19 @@ def prototype_cosines(features: Tensor, prototypes: Tensor) -> Tensor:
         return cosines
 
 
-def pool_prototype_cams(prototype_cams: Tensor, prototypes_per_class: int) -> Tensor:
-    """Average the prototype CAMs of each class.
+def pool_prototype_cams(
+    prototype_cams: Tensor, prototypes_per_class: int, merge: Literal["mean", "union"] = "mean"
+) -> Tensor:
+    """Merge the prototype CAMs of each class.
+
+    The mean of K cosines is the product of the pixel's direction with one vector, the mean of the K adapted directions:
+    a class is then what lies in one direction, however many prototypes it has. The union, ``log mean exp``, lets each
+    of them stand for a part of the class.
 
     Args:
         prototype_cams: (B, C * K, h, w) cosines or logits; a class's prototypes are adjacent.
         prototypes_per_class: K.
+        merge: ``mean`` or ``union``; equal CAMs are merged into the same by both.
 
     Returns:
         (B, C, h, w) class CAMs, without background.
@@ -55,7 +65,9 @@ def pool_prototype_cams(prototype_cams: Tensor, prototypes_per_class: int) -> Te
         )
     batch, channels, height, width = prototype_cams.shape
     grouped = prototype_cams.reshape(batch, channels // prototypes_per_class, prototypes_per_class, height, width)
-    return grouped.mean(2)
+    if merge == "mean":
+        return grouped.mean(2)
+    return torch.logsumexp(grouped, 2) - math.log(prototypes_per_class)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ class LPDOutput:
     Attributes:
         prototype_cosines: (B, C * K, h_s, w_s) in [-1, 1]; a class's K prototypes are adjacent.
         prototype_logits: the same times the scale's gain g_s.
-        class_logits: (B, C, h_s, w_s), mean of each class's prototype logits.
+        class_logits: (B, C, h_s, w_s), each class's prototype logits merged.
         features: (B, D_s, h_s, w_s) encoder maps.
     """
 
@@ -105,7 +105,10 @@ class LPDNet(nn.Module):
             classes = {s: at_least_float32(self.classifiers[str(s)](features[s])) for s in self.config.scales}
             return LPDOutput(cosines, classes, classes, features)
         logits = {s: cosines[s] * self.gains[str(s)] for s in self.config.scales}
-        classes = {s: pool_prototype_cams(logits[s], self.config.prototypes_per_class) for s in self.config.scales}
+        classes = {
+            s: pool_prototype_cams(logits[s], self.config.prototypes_per_class, self.config.merge)
+            for s in self.config.scales
+        }
         return LPDOutput(cosines, logits, classes, features)
 
     def adapted_prototypes(self) -> dict[int, Tensor]:

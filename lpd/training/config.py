@@ -102,12 +102,14 @@ class CamConfig(Settings):
         loss_weights: of each scale in L_cls and L_div.
         fusion_weights: of each scale in the pixel scores of the finished network; they sum to 1.
         temperature: τ; the gain of each scale starts at 1 / τ.
+        merge: how the maps of a class's K prototypes become one, see :class:`lpd.config.ModelConfig`.
     """
 
     scales: tuple[int, ...] = (1, 2, 3)
     loss_weights: tuple[float, ...] = (0.1, 1.0, 1.0)
     fusion_weights: tuple[float, ...] = (0.3, 0.3, 0.4)
     temperature: float = 0.07
+    merge: Literal["mean", "union"] = "mean"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,15 +188,31 @@ class SimilarityConfig(SimilarityOptions):
 
 
 @dataclass(frozen=True)
+class PixelConfig(Settings):
+    """L_pix: the classes that a tile's label names compete for each of its pixels; not in the paper.
+
+    Attributes:
+        weight: λ_pix; 0 switches it off.
+    """
+
+    weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_bounds({"weight": (0, 1e6)})
+
+
+@dataclass(frozen=True)
 class LossConfig(Settings):
-    """``L = L_cls + λ_sim · L_sim + λ_div · L_div``.
+    """``L = L_cls + λ_pix · L_pix + λ_sim · L_sim + λ_div · L_div``.
 
     Attributes:
         start: when L_sim and L_div join in: below 1 a share of the training, from 1 on a number of steps.
-        similarity, diversity: their settings.
+        pixels, similarity, diversity: settings of each.
     """
 
     start: float = 0.3
+    pixels: PixelConfig = field(default_factory=PixelConfig)
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     diversity: DiversityConfig = field(default_factory=DiversityConfig)
 

@@ -1,7 +1,8 @@
-"""The objective: ``L_cls + λ_sim · L_sim + λ_div · L_div`` of one batch, and when its parts join in."""
+"""The objective: ``L_cls + λ_pix · L_pix + λ_sim · L_sim + λ_div · L_div`` of one batch, and when its parts join in."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lpd.errors import ConfigError
 from lpd.losses.classification import classification_loss
 from lpd.losses.diversity import diversity_loss, pseudo_masks
 from lpd.losses.official import official_diversity_loss
+from lpd.losses.pixels import pixel_loss
 from lpd.model.cam import prototype_cosines
 from lpd.model.network import LPDNet, LPDOutput
 from lpd.model.towers import AveragedTower, Tower, TowerView, averaged_tower, own_tower, timm_tower
@@ -28,6 +30,7 @@ class Losses:
 
     total: Tensor
     classification: Tensor
+    pixels: Tensor
     similarity: Tensor
     diversity: Tensor
 
@@ -36,13 +39,14 @@ class Losses:
         return {
             "loss": self.total.item(),
             "classification": self.classification.item(),
+            "pixels": self.pixels.item(),
             "similarity": self.similarity.item(),
             "diversity": self.diversity.item(),
         }
 
 
 #: Names of the losses in the metrics.
-LOSS_NAMES = ("loss", "classification", "similarity", "diversity")
+LOSS_NAMES = ("loss", "classification", "pixels", "similarity", "diversity")
 
 
 class Objective(nn.Module):
@@ -81,7 +85,9 @@ class Objective(nn.Module):
             output: LPDOutput = self.network(images)
         scores = [output.image_scores(s) for s in config.cam.scales]
         classification = classification_loss(scores, labels, config.cam.loss_weights)
-        diversity = similarity = classification.new_zeros(())
+        pixels = diversity = similarity = classification.new_zeros(())
+        if losses.pixels.weight:
+            pixels = self._over_scales(lambda scale: pixel_loss(output.class_logits[scale], labels))
         if joined and losses.diversity.weight and self.network.config.prototypes_per_class > 1:
             diversity = self._diversity(output, labels)
         if joined and self.similarity is not None:
@@ -89,8 +95,9 @@ class Objective(nn.Module):
             cams = output.prototype_logits if losses.similarity.joint_threshold else output.prototype_cosines
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
             similarity = self.similarity(images, self.network.prototypes, cams[output.deepest], labels, generator).total
-        total = classification + losses.similarity.weight * similarity + losses.diversity.weight * diversity
-        return Losses(total, classification, similarity, diversity)
+        total = classification + losses.pixels.weight * pixels
+        total = total + losses.similarity.weight * similarity + losses.diversity.weight * diversity
+        return Losses(total, classification, pixels, similarity, diversity)
 
     def refresh(self, average: AveragedWeights) -> None:
         """Let a tower that follows the averaged weights catch up; call it before each step that L_sim is part of."""
@@ -99,20 +106,23 @@ class Objective(nn.Module):
 
     def _diversity(self, output: LPDOutput, labels: Tensor) -> Tensor:
         """L_div, averaged over scales as L_cls is; the official one looks at the deepest scale alone."""
-        settings, cam = self._config.losses.diversity, self._config.cam
+        settings = self._config.losses.diversity
         if settings.variant == "official":
             deepest = output.deepest
             cosines = prototype_cosines(output.features[deepest], self.network.prototypes)
             return official_diversity_loss(self._by_class(cosines), output.class_logits[deepest])
-        terms = [
-            weight
-            * diversity_loss(
+        return self._over_scales(
+            lambda scale: diversity_loss(
                 self._by_class(output.prototype_cosines[scale]),
                 pseudo_masks(output.class_logits[scale], labels),
                 temperature=settings.temperature,
             )
-            for scale, weight in zip(cam.scales, cam.loss_weights, strict=True)
-        ]
+        )
+
+    def _over_scales(self, loss: Callable[[int], Tensor]) -> Tensor:
+        """Mean of a loss over scales, each counting as in L_cls."""
+        cam = self._config.cam
+        terms = [weight * loss(scale) for scale, weight in zip(cam.scales, cam.loss_weights, strict=True) if weight]
         return torch.stack(terms).sum() / sum(cam.loss_weights)
 
     def _by_class(self, cosines: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ def build_network(config: TrainConfig, scheme: ClassScheme) -> tuple[LPDNet, dic
             init_temperature=config.cam.temperature,
             last_stride=encoder.last_stride,
             timm_options=encoder.options,
+            merge=config.cam.merge,
             head="linear" if prototypes.source == "linear" else "prototypes",
         )
     )

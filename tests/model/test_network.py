@@ -123,6 +123,32 @@ def test_pooling_groups_neighbouring_channels():
         pool_prototype_cams(cams, 3)
 
 
+def test_the_union_is_high_where_any_prototype_is():
+    cams = torch.tensor([0.0, math.log(3), 40.0, -40.0, 5.0, 5.0])[None, :, None, None]
+    # log of the mean of 1 and 3; half of a certainty; equal maps stay as they are.
+    expected = [math.log(2), 40 - math.log(2), 5.0]
+    assert pool_prototype_cams(cams, 2, "union").flatten().tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("merge", ["mean", "union"])
+def test_classes_are_merged_as_the_config_says(merge):
+    config = ModelConfig("test_convnext", class_count=2, prototypes_per_class=3, prototype_dim=16, merge=merge)
+    output = LPDNet(config).eval()(torch.rand(1, 3, 64, 64))
+    for scale, logits in output.prototype_logits.items():
+        grouped = logits.unflatten(1, (2, 3))
+        expected = grouped.mean(2) if merge == "mean" else grouped.exp().mean(2).log()
+        torch.testing.assert_close(output.class_logits[scale], expected)
+
+
+def test_only_the_union_tells_prototypes_apart():
+    """What the mean's gradient says to one prototype it says to all of its class."""
+    cams = torch.tensor([2.0, -1.0])[None, :, None, None].requires_grad_()
+    (mean,) = torch.autograd.grad(pool_prototype_cams(cams, 2).sum(), cams)
+    (union,) = torch.autograd.grad(pool_prototype_cams(cams, 2, "union").sum(), cams)
+    assert mean.flatten().tolist() == [0.5, 0.5]
+    assert union.flatten().tolist() == pytest.approx([1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3))])
+
+
 @pytest.mark.parametrize(
     "images", [torch.zeros(3, 32, 32), torch.zeros(1, 4, 32, 32), torch.zeros(1, 3, 32, 32, dtype=torch.uint8)]
 )

@@ -133,6 +133,8 @@ def test_every_step_varies_its_tiles_in_another_way(few_tiles, tmp_path, monkeyp
         "losses.similarity.tower=ema",
         "losses.diversity.temperature=1",
         "cam.temperature=0.1",
+        "cam.merge=union",
+        "losses.pixels.weight=1",
         "loop.precision=bf16",
     ],
 )
