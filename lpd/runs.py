@@ -99,6 +99,27 @@ def request_stop(folder: Path) -> None:
     (folder / _STOP_FILE).touch()
 
 
+def clear_temporaries(folder: Path) -> None:
+    """Delete what a killed process was writing in a folder, see :func:`replacing`; nobody else may write there."""
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        leftover.unlink()
+
+
+def exists(path: Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        RunError: the system does not say: a name is too long, or a folder may not be looked into.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise RunError(f"cannot look at {path} ({error.strerror or error}): choose another folder") from error
+    return True
+
+
 def write_json_atomically(path: Path, data: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part.
 
@@ -230,8 +251,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=2)  # a reader's liveness check may hold it for an instant
             (self.folder / _STOP_FILE).unlink(missing_ok=True)
-            for leftover in self.folder.glob(f"{_TEMPORARY}*"):
-                leftover.unlink()
+            clear_temporaries(self.folder)
         except Timeout:
             raise RunError(f"{self.folder} is in use by another run: wait for it, stop it, or choose another") from None
         except OSError as error:

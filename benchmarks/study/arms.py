@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 #: Settings of all arms, by data set. Fixed beforehand; every arm gets the same schedule.
 RECIPES: Mapping[str, tuple[str, ...]] = {
-    "luad224": ("optimizer.epochs=8", "loop.precision=bf16"),
-    "ocelot224": ("optimizer.epochs=8", "loop.precision=bf16"),
+    "luad224": ("optimizer.epochs=8", "loop.precision=bf16", "losses.pixels.weight=0"),
+    "ocelot224": ("optimizer.epochs=8", "loop.precision=bf16", "losses.pixels.weight=0"),
 }
 PRESET = "cpu"
 
@@ -36,10 +36,16 @@ class Arm:
 
 
 _LINEAR = ("prototypes.source=linear", "prototypes.per_class=1", "losses.diversity.weight=0")
+_PIXELS = "losses.pixels.weight=1"
 
 ARMS: Mapping[str, Arm] = {
     BASELINE: Arm("a linear head, fine-tuned alike: does a prototype help at all?", _LINEAR),
-    "LPD": Arm("the corrected method: K = 3, λ_div = 0.5, L_sim off"),
+    "LPD": Arm("the corrected method of the paper: K = 3, λ_div = 0.5, L_sim off"),
+    "LPD, L_pix": Arm("the same with L_pix (λ_pix = 1): classes compete for pixels", (_PIXELS,)),
+    "plain CAM, L_pix": Arm("is L_pix of use without prototypes?", (*_LINEAR, _PIXELS)),
+    "LPD, L_pix, union": Arm(
+        "maps of a class's prototypes merged by log mean exp, not by their mean", (_PIXELS, "cam.merge=union")
+    ),
     "LPD, λ_div 0": Arm("what the diversity loss does", ("losses.diversity.weight=0",)),
     "LPD, official L_div": Arm(
         "what the authors' form of it does (prototypes as long as the deepest map, which it needs)",
@@ -56,8 +62,9 @@ ARMS: Mapping[str, Arm] = {
     "LPD, random encoder": Arm(
         "what ImageNet gives", ("encoder.weights=none", "encoder.frozen=[]", "encoder.freeze_norm=false")
     ),
-    "with masks": Arm(
-        "the ceiling: LPD that also learns the masks of three quarters of valid and is scored on the last, four times",
+    "LPD, L_pix, with masks": Arm(
+        "the ceiling: as before, also learning the masks of three quarters of valid and scored on the last, four times",
+        (_PIXELS,),
         masks=True,
     ),
     "untrained": Arm("the figures of a network that learnt nothing", trained=False),

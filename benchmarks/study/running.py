@@ -136,7 +136,7 @@ def _bank(data: str, config: TrainConfig, seed: int, place: Place) -> Path:
     """The bank of a data set and seed, made when it is first needed."""
     path = place.work / data / f"bank-{seed}.safetensors"
     if not path.exists():
-        encoder, record = load_bank_encoder(config.encoder.name, config.encoder.weights, config.encoder.options)
+        encoder, record = load_bank_encoder(config.encoder)
         tiles = TileSet.open(place.data / data, "train")
         spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
         path.parent.mkdir(parents=True, exist_ok=True)

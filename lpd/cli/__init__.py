@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command returns otherwise. Wrong flags exit with argparse's 2.
     """
     args = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a letter of some name gets it spelt out
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(args.run(args))
     except LpdError as error:

@@ -1,8 +1,11 @@
-"""Kinds of command-line values that several commands share."""
+"""Flags and kinds of values that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from lpd.training.presets import PRESETS
 
 
 def positive(text: str) -> int:
@@ -14,3 +17,18 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return number
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that the settings of a training come from; :func:`lpd.training.settings_file.read_config` reads."""
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="default", help="where settings start from")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with any of the settings")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="settings",
+        metavar="GROUP.NAME=VALUE",
+        help="single settings, values as in YAML",
+    )

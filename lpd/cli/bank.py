@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpd.cli.arguments import positive
+from lpd.cli.arguments import add_settings, positive
 from lpd.cli.progress import progress_bar
 from lpd.errors import ConfigError
 from lpd.inference.settings import DEVICES
+from lpd.runs import exists
 
 if TYPE_CHECKING:
-    from lpd.config import InputSpec
-    from lpd.data.dataset_info import DatasetInfo
     from lpd.model.bank import BankInfo
 
 _EPILOG = """\
 Each train tile whose label names one class alone is embedded by the encoder (the mean of its deepest map); the
 embeddings of a class are grouped by cosine k-means, and the directions of the groups are its prototypes. Nothing
-is learnt. A training takes the bank with prototypes.source kmeans or kmeans_init, the same encoder and weights."""
+is learnt. Settings are those of the training that shall take it, with prototypes.source kmeans or kmeans_init: the
+bank uses its encoder, prototypes.per_class and loop.seed.
+  lpd bank --data tiles --out bank.safetensors --preset cpu --set encoder.weights=mobilenetv2_100.safetensors"""
 
 
 def add_parser(commands: Any) -> None:
@@ -34,28 +34,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="tile set: dataset.yaml and train/")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors", help="the bank")
-    parser.add_argument("--encoder", required=True, help="mit_b0 to mit_b5, or a timm model name")
-    parser.add_argument("--encoder-weights", required=True, metavar="FILE", help="its weights file")
-    parser.add_argument(
-        "--encoder-option",
-        type=_option,
-        action="append",
-        default=[],
-        dest="options",
-        metavar="NAME=VALUE",
-        help="extra argument of the encoder, such as pad_type=same; may be repeated",
-    )
-    parser.add_argument(
-        "--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="channel means of the encoder, 0 to 1"
-    )
-    parser.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"), help="channel deviations, 0 to 1")
-    parser.add_argument(
-        "--prototypes", type=int, default=3, dest="per_class", metavar="K", help="per class (default: %(default)s)"
-    )
+    add_settings(parser)
     parser.add_argument(
         "--patches", type=int, default=1, metavar="N", help="N × N embeddings of each tile (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the clustering (default: %(default)s)")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the encoder runs (default: auto)")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument("--force", action="store_true", help="replace FILE.safetensors if it exists")
@@ -68,13 +50,15 @@ def run(args: argparse.Namespace) -> int:
     from lpd.inference.backend import choose_device, cpu_threads
     from lpd.model.bank import save_bank
     from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
+    from lpd.training.settings_file import read_config
 
     _check_out(args.out, force=args.force)
-    config = BankConfig(per_class=args.per_class, patches=args.patches, seed=args.seed)
+    settings = read_config(args.preset, args.config, args.settings)
+    config = BankConfig(per_class=settings.prototypes.per_class, patches=args.patches, seed=settings.loop.seed)
     device = choose_device(args.device)
     tiles = TileSet.open(args.data, "train")
-    spec = _input_spec(args, tiles.info, tiles.tile_px)
-    encoder, record = load_bank_encoder(args.encoder, args.encoder_weights, args.options)
+    spec = settings.input_spec(tiles.info.mpp, tiles.tile_px)
+    encoder, record = load_bank_encoder(settings.encoder)
     with progress_bar(args.data.name, "tile") as progress, cpu_threads(args.threads):
         bank = build_bank(encoder, record, tiles, spec, config, device=device, progress=progress)
     save_bank(args.out, bank)
@@ -84,27 +68,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_out(path: Path, *, force: bool) -> None:
+    from lpd.evaluation.files import check_writable
+
     if path.suffix != ".safetensors":
         raise ConfigError(f"--out {path} must end in .safetensors")
-    if path.exists() and not force:
+    if exists(path) and not force:
         raise ConfigError(f"{path} exists: pass --force to replace it or another --out")
-
-
-def _input_spec(args: argparse.Namespace, info: DatasetInfo, tile_px: int) -> InputSpec:
-    from lpd.config import InputSpec
-
-    given = {name: tuple(getattr(args, name)) for name in ("mean", "std") if getattr(args, name) is not None}
-    return InputSpec(mpp=info.mpp, tile_px=tile_px, **given)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    check_writable(path.parent)
 
 
 def _table(info: BankInfo) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     share = SMALLEST_SHARE if args.smallest_share is None else args.smallest_share
     with progress_bar(args.data.name, "tile") as progress:
         check = check_dataset(args.data, progress, smallest_share=share)
-    _say(_report(check))
+    print(_report(check))
     if args.json is not None:
         write_json_atomically(args.json, check.to_dict())
     return 1 if check.errors else 0
@@ -103,9 +102,3 @@ def _finding(finding: Finding) -> str:
 
 def _number(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _say(text: str) -> None:
-    """Print; a terminal that lacks a letter of some file name gets it spelt out."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
         "--refine",
         nargs="+",
         choices=("pamr", "crf", "tta", "none"),
-        help="also score maps bettered in these ways; tta averages six views of each tile, crf takes seconds a tile "
+        help="also score maps bettered in these ways; tta averages up to six views a tile, crf takes seconds a tile "
         f"(default: pamr, tta and, for up to {MOST_CRF_TILES} tiles, crf)",
     )
     parser.add_argument("--against", type=Path, metavar="FILE", help=f"{TILES} of another model on the same tiles")
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     report = {"checkpoint": info.path.name, "model": _model(info), **measured.report}
     if other is not None:
         report["against"] = compare(scores, other)
-    _say(to_text(report))
+    print(to_text(report))
     write_tile_scores(args.out / TILES, scores)
     _write_report(args, report, _write_pictures(args, network, info, tiles, measured))
     return 0
@@ -156,9 +156,3 @@ def _write_report(args: argparse.Namespace, report: dict[str, Any], pictures: li
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _say(text: str) -> None:
-    """Print; a terminal that lacks a letter of some name gets it spelt out."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))

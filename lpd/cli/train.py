@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpd.cli.arguments import positive
+from lpd.cli.arguments import add_settings, positive
 from lpd.cli.progress import ReportingRun
 from lpd.errors import ConfigError, LpdError
 from lpd.inference.settings import DEVICES
@@ -53,17 +53,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="tile set: dataset.yaml, train/ and maybe valid/")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="default", help="where settings start from")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with any of the settings")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        dest="settings",
-        metavar="GROUP.NAME=VALUE",
-        help="single settings, values as in YAML",
-    )
+    add_settings(parser)
     parser.add_argument("--print-config", action="store_true", help="show the settings and stop")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where to train (default: auto)")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")

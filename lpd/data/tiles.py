@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lpd.classes import NOT_COMPUTED
 from lpd.data.dataset_info import DatasetInfo, read_info
@@ -114,10 +114,17 @@ class TileSet:
         return mask
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over the names and sizes of the tiles, the same wherever the folder lies."""
+        """16 hexadecimal digits over the names and sizes of tiles and masks, the same wherever the folder lies.
+
+        Raises:
+            DatasetError: a file is gone.
+        """
         digest = hashlib.sha256()
-        for file in self.files:
-            digest.update(f"{file.image.name}\t{file.image.stat().st_size}\n".encode())
+        for path in (path for file in self.files for path in (file.image, file.mask) if path is not None):
+            try:
+                digest.update(f"{path.name}\t{path.stat().st_size}\n".encode())
+            except OSError as error:
+                raise DatasetError(f"{path} cannot be looked at ({error}): restore or remove it") from error
         return digest.hexdigest()[:16]
 
     def _image(self, index: int) -> Pixels:
@@ -208,9 +215,22 @@ def _masked_tiles(folder: Path, info: DatasetInfo) -> list[TileFile]:
 
 
 def _pngs(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
+    """The PNG files of a folder.
+
+    Raises:
+        DatasetError: there are none, one is no file, or one has a name that no report could be written with.
+    """
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be listed ({error}): check the path and your rights") from error
     if not paths:
         raise DatasetError(f"{folder} has no PNG tiles: check the path, or that the download finished")
+    for path in paths:
+        if not path.is_file():
+            raise DatasetError(f"{path} is a folder, or a link to a file that is not there: restore or remove it")
+        if path.name.encode(errors="replace").decode() != path.name:
+            raise DatasetError(f"{folder} holds a tile whose name is not UTF-8, {path.name!r}: rename it")
     return paths
 
 
@@ -237,19 +257,23 @@ def _read_mask(path: Path, info: DatasetInfo) -> Pixels:
     return mask
 
 
+def _transparent(image: Image.Image) -> bool:
+    return image.has_transparency_data and bool(np.asarray(image.convert("RGBA"))[..., 3].min() < 255)
+
+
 def read_image(path: Path, mode: str | None, *, most_px: int | None = None) -> Pixels:
     """Decode one image file.
 
     Args:
         path: an 8-bit image.
-        mode: ``RGB`` for (H, W, 3), None for the values as stored.
+        mode: ``RGB`` for (H, W, 3), None for the values as stored; turned as the orientation tag says.
         most_px: larger images are refused before they are decoded.
 
     Returns:
         uint8 array.
 
     Raises:
-        DatasetError: the file is no image, damaged, too large or has more than 8 bits a pixel.
+        DatasetError: the file is no image, damaged, too large, transparent in places or has more than 8 bits a pixel.
     """
     try:
         with Image.open(path) as image:
@@ -257,6 +281,11 @@ def read_image(path: Path, mode: str | None, *, most_px: int | None = None) -> P
                 raise DatasetError(f"{path} is {image.width} × {image.height} px: too large for a tile")
             if image.mode.startswith(("I", "F")):  # converting would cut 16-bit values off at 255
                 raise DatasetError(f"{path} has more than 8 bits a pixel ({image.mode}): save it as an 8-bit PNG")
-            return np.asarray(image.convert(mode) if mode else image, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            if mode is not None and _transparent(image):
+                raise DatasetError(f"{path} is transparent in places, and nobody knows what is behind: flatten it")
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(upright.convert(mode) if mode else upright, dtype=np.uint8)
+    except DatasetError:
+        raise
+    except Exception as error:  # on damaged files a decoder may fail in any way
         raise DatasetError(f"{path} cannot be read as an image ({error}): replace or remove it") from error

@@ -13,7 +13,7 @@ from lpd.data.tiles import TileSet
 from lpd.evaluation.confusion import Counts, confusion_matrix, scores_from
 from lpd.evaluation.tiles import Gate
 from lpd.slide.fine_tissue import FineTissue
-from lpd.slide.opening import open_slide
+from lpd.slide.opening import open_pixels
 from lpd.slide.tissue import tissue_mask
 
 Mask = npt.NDArray[np.uint8]
@@ -100,6 +100,6 @@ def number(value: float) -> float | None:
 
 def glass_mask(tiles: TileSet, index: int) -> npt.NDArray[np.bool_]:
     """(H, W) bool: where the slide tissue rule finds glass if this tile is all there is of a slide."""
-    with open_slide(tiles.files[index].image, mpp=tiles.info.mpp) as slide:
+    with open_pixels(tiles.images([index])[0], tiles.info.mpp) as slide:
         tissue = FineTissue(slide, tissue_mask(slide)).read(slide.region, (slide.width_l0, slide.height_l0))
     return ~tissue

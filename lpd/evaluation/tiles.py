@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
+from lpd.errors import CheckpointError
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, LPDOutput, sees_any_size
 from lpd.model.scoring import decision_logits, dense_logits
@@ -66,6 +67,9 @@ def tile_logits(
         calibration: its fusion weights are used.
         flip: also view each tile's mirror image, at every size.
         sides: in px; also view each tile resized to these, see :func:`tta_sides`.
+
+    Raises:
+        CheckpointError: an answer is no number.
     """
     size = (tiles.tile_px, tiles.tile_px)
     for start in range(0, len(tiles), _BATCH):
@@ -77,6 +81,11 @@ def tile_logits(
         for view, mirrored in views:
             more_pixel, more_gate = dense_logits(network(view), calibration, size)
             pixel, gate = pixel + (more_pixel.flip(3) if mirrored else more_pixel), gate + more_gate
+        if not bool(torch.isfinite(pixel).all()):
+            raise CheckpointError(
+                f"the network answers {tiles.files[start].image.name} and its neighbours with values that are no "
+                "numbers: train it again at a lower learning rate"
+            )
         yield TileLogits(indices, pixel / (1 + len(views)), gate / (1 + len(views)), output)
 
 

@@ -18,6 +18,8 @@ from lpd.errors import CheckpointError, ConfigError, ShapeError
 from lpd.model.header import METADATA_KEY
 from lpd.runs import replacing
 
+Rgb = tuple[float, float, float]
+
 FORMAT_VERSION = 1
 #: Key of a bank's JSON document in a safetensors file's string metadata; a checkpoint's is another.
 BANK_KEY = "lpd_bank"
@@ -34,6 +36,7 @@ class EncoderRecord(Settings):
         name, options: as :func:`lpd.model.encoders.build_encoder` takes them.
         weights_file: bare name of its weights file.
         weights_sha256: 64 hexadecimal digits of that file.
+        last_stride: see :class:`lpd.config.ModelConfig`.
         notice: one line on the licence of the weights.
     """
 
@@ -41,6 +44,7 @@ class EncoderRecord(Settings):
     options: tuple[tuple[str, Any], ...]
     weights_file: str
     weights_sha256: str
+    last_stride: int = 1
     notice: str = ""
 
 
@@ -117,17 +121,17 @@ class PrototypeBank:
         if not np.all(np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1) < 1e-4):
             raise ConfigError("the bank's vectors are not all of length 1: build the bank again")
 
-    def check_fit(self, codes: Sequence[str], encoder_name: str, weights_sha256: str) -> None:
+    def check_fit(self, codes: Sequence[str], encoder: EncoderRecord, mean: Rgb, std: Rgb) -> None:
         """Make sure that the prototypes mean the same in a training.
 
         Args:
             codes: its class codes in mask order.
-            encoder_name: its encoder.
-            weights_sha256: 64 hexadecimal digits of the weights file that the encoder starts from; "" for none.
+            encoder: the encoder that it starts from; ``weights_sha256`` is "" for one without weights.
+            mean, std: what its input is normalised by.
 
         Raises:
             ConfigError: its classes are others, or in another order.
-            CheckpointError: its encoder is another, or starts from other weights.
+            CheckpointError: its encoder is another, starts from other weights or is fed otherwise.
         """
         info, made_by = self.info, self.info.encoder
         if tuple(codes) != info.codes:
@@ -135,13 +139,21 @@ class PrototypeBank:
                 f"the prototype bank of {info.data_name!r} has the classes {', '.join(map(repr, info.codes))} and the "
                 f"training {', '.join(map(repr, codes))}: build a bank of the training's own tiles with lpd bank"
             )
-        if encoder_name != made_by.name:
-            raise CheckpointError(
-                f"the prototype bank of {info.data_name!r} was made by encoder {made_by.name!r} and the training uses "
-                f"{encoder_name!r}: build a bank with that encoder, or train with the bank's"
-            )
-        if weights_sha256 != made_by.weights_sha256:
-            given = f"others, sha256 {weights_sha256[:12]}…" if weights_sha256 else "none"
+        settings = {
+            "name": (made_by.name, encoder.name),
+            "options": (dict(made_by.options), dict(encoder.options)),
+            "last_stride": (made_by.last_stride, encoder.last_stride),
+            "mean": (info.input.mean, mean),
+            "std": (info.input.std, std),
+        }
+        for name, (theirs, ours) in settings.items():
+            if theirs != ours:
+                raise CheckpointError(
+                    f"the prototype bank of {info.data_name!r} was made with encoder.{name} {theirs!r} and the "
+                    f"training has {ours!r}: build the bank with the training's settings"
+                )
+        if encoder.weights_sha256 != made_by.weights_sha256:
+            given = f"others, sha256 {encoder.weights_sha256[:12]}…" if encoder.weights_sha256 else "none"
             raise CheckpointError(
                 f"the prototype bank of {info.data_name!r} was made with the encoder weights {made_by.weights_file!r}, "
                 f"sha256 {made_by.weights_sha256[:12]}…, and the training starts from {given}: use one file in both"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lpd.config import Calibration
 from lpd.errors import ShapeError
 
 Floats = npt.NDArray[np.float64]
@@ -18,41 +17,21 @@ _TOLERANCE = 1e-9  # of the gradient, per image
 _RIDGE = 1e-12  # keeps the step solvable when all scores are equal
 
 
-def fit_calibration(
-    gate_scores: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    fusion_weights: tuple[float, ...],
-    *,
-    fused_scores: npt.ArrayLike | None = None,
-) -> Calibration:
-    """Fit gain and bias of every class on image-level labels, once, over a whole validation set.
-
-    A gate score is a pixel logit averaged over an image, so the image-level fit also serves pixels, as a first
-    approximation: pixels are more spread than their mean, and a class that fills a tenth of an image already counts
-    as present.
-
-    Args:
-        gate_scores: (N, C) raw mean class logits of the deepest scale, the gate of ``dense_logits``.
-        labels: (N, C), 1 where the class is present in the image, else 0.
-        fusion_weights: of the fused pixel logit; they go into the calibration as they are.
-        fused_scores: (N, C) spatial means of the fused pixel logits, to fit the pixel part on; the gate's if None.
-
-    Returns:
-        Gains above 0; identity (gain 1, bias 0) for a class that is in all images or in none.
-
-    Raises:
-        ShapeError: the arrays are not (N, C) alike with N > 0, not finite, or labels are not 0 and 1.
-    """
-    gate_gain, gate_bias = fit_platt(gate_scores, labels)
-    pixel_gain, pixel_bias = (gate_gain, gate_bias) if fused_scores is None else fit_platt(fused_scores, labels)
-    return Calibration(fusion_weights, pixel_gain, pixel_bias, gate_gain, gate_bias)
-
-
 def fit_platt(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Gain and bias per class such that ``sigmoid(gain · score + bias)`` fits the labels (Platt 1999).
 
     Targets are smoothed as in Platt's paper, (N₊ + 1) / (N₊ + 2) and 1 / (N₋ + 2), so that separable data has a finite
-    fit. Arguments, gains and errors are those of :func:`fit_calibration`.
+    fit.
+
+    Args:
+        scores: (N, C) raw mean class logits of images.
+        labels: (N, C), 1 where the class is present in the image, else 0.
+
+    Returns:
+        Gains above 0 and biases, C each; gain 1 and bias 0 for a class that is in all images or in none.
+
+    Raises:
+        ShapeError: the arrays are not (N, C) alike with N > 0, not finite, or labels are not 0 and 1.
     """
     score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if score.ndim != 2 or score.shape != label.shape or len(score) == 0:

@@ -302,7 +302,11 @@ def _timm_body(name: str, options: Mapping[str, Any]) -> Any:
 def _completed(view: TowerView | None, body: Any, options: Mapping[str, Any]) -> TowerView:
     record = body.pretrained_cfg
     view = view or TowerView(tuple(record["mean"]), tuple(record["std"]))
-    image_px = view.image_px or int(options.get("img_size", record["input_size"][-1]))
+    size = options.get("img_size", record["input_size"][-1])
+    sides = set(size) if isinstance(size, (list, tuple)) else {size}
+    image_px = view.image_px or sides.pop()
+    if sides - {image_px} or type(image_px) is not int:
+        raise ConfigError(f"this tower's images are {size} px: they must be square, of one whole number")
     return replace(view, image_px=image_px)
 
 

@@ -6,9 +6,12 @@ import hashlib
 import stat
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import openslide
 
 from lpd.errors import SlideError
+from lpd.slide.array_source import ArraySource
 from lpd.slide.openslide_source import OpenSlideSource
 from lpd.slide.plain_source import PlainSource
 from lpd.slide.resolution import Resolution, given_resolution, slide_resolution
@@ -46,6 +49,22 @@ def open_slide(path: Path, *, mpp: float | None = None, icc: bool = True) -> Sli
     fingerprint = _fingerprint(path)
     source, found = _open_source(path)
     return Slide(path, source, given or found, fingerprint, icc=icc)
+
+
+def open_pixels(pixels: npt.NDArray[np.uint8], mpp: float) -> Slide:
+    """Pixels in memory as a slide.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        mpp: µm per pixel.
+
+    Raises:
+        ShapeError: the pixels are not (H, W, 3) uint8.
+        ConfigError: ``mpp`` is not between 0.01 and 100.
+    """
+    source = ArraySource(pixels)
+    fingerprint = hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
+    return Slide(Path("pixels"), source, given_resolution(mpp), fingerprint, icc=False)
 
 
 def _open_source(path: Path) -> tuple[Source, Resolution | None]:

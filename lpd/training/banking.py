@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from lpd.model.encoders import TIMM_REFUSALS, Encoder, build_encoder, reason
 from lpd.model.header import file_digest
 from lpd.model.inputs import to_network_input
 from lpd.model.kmeans import Clustering, cosine_kmeans, cosine_silhouette
+from lpd.training.config import EncoderConfig
 
 _EXEMPLARS = 5
 
@@ -49,28 +49,22 @@ class BankConfig(Settings):
         )
 
 
-def load_bank_encoder(
-    name: str, weights: str, options: Sequence[tuple[str, Any]] = ()
-) -> tuple[Encoder, EncoderRecord]:
+def load_bank_encoder(config: EncoderConfig) -> tuple[Encoder, EncoderRecord]:
     """An encoder with its weights, and the record of both.
 
-    Args:
-        name, options: as :func:`lpd.model.encoders.build_encoder` takes them.
-        weights: path of its weights file.
-
     Raises:
-        ConfigError: the encoder is unknown, or ``weights`` says ``none``.
+        ConfigError: the encoder is unknown, or has no weights file.
         CheckpointError: the weights file does not fit the encoder.
     """
-    if weights == "none":
+    if not config.pretrained:
         raise ConfigError(
-            f"groups of what an untrained encoder {name} sees mean nothing: name a weights file, not none"
+            f"groups of what an untrained encoder {config.name} sees mean nothing: name a weights file, not none"
         )
-    path = Path(weights)
-    encoder = build_encoder(name, maps=1, options=options)
+    path = Path(config.weights)
+    encoder = build_encoder(config.name, maps=1, last_stride=config.last_stride, options=config.options)
     loaded = load_encoder_weights(encoder, path)
     digest = file_digest(path).removeprefix("sha256:")
-    return encoder, EncoderRecord(name, tuple(options), path.name, digest, loaded.notice)
+    return encoder, EncoderRecord(config.name, config.options, path.name, digest, config.last_stride, loaded.notice)
 
 
 def build_bank(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lpd.config import Calibration, InputSpec
 from lpd.data.tiles import TileSet
 from lpd.evaluation.tiles import tile_logits
-from lpd.model.calibration import fit_calibration
+from lpd.model.calibration import fit_platt
 from lpd.model.network import LPDNet
 from lpd.model.scoring import default_calibration
 
@@ -41,9 +41,9 @@ def calibrate(network: LPDNet, tiles: TileSet, spec: InputSpec, fusion_weights: 
     """
     plain = dataclasses.replace(default_calibration(network.config), fusion_weights=fusion_weights)
     gates = np.concatenate([logits.gate.cpu().numpy() for logits in tile_logits(network, tiles, spec, plain)])
-    fitted = fit_calibration(gates, tiles.labels, fusion_weights)
-    bias = opened_bias(gates, tiles.labels, fitted)
-    return dataclasses.replace(plain, gate_gain=fitted.gate_gain, gate_bias=bias)
+    gain, bias = fit_platt(gates, tiles.labels)
+    fitted = dataclasses.replace(plain, gate_gain=gain, gate_bias=bias)
+    return dataclasses.replace(fitted, gate_bias=opened_bias(gates, tiles.labels, fitted))
 
 
 def opened_bias(

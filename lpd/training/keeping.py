@@ -58,9 +58,25 @@ class Keeper:
     """
 
     def __init__(
-        self, config: TrainConfig, tiles: TileSet, valid: TileSet | None, folder: Path, origins: Mapping[str, Origin]
+        self,
+        config: TrainConfig,
+        tiles: TileSet,
+        valid: TileSet | None,
+        folder: Path,
+        origins: Mapping[str, Origin],
+        *,
+        leads: bool = True,
     ) -> None:
-        """Touch nothing yet; :meth:`begin` or :meth:`go_on` comes next."""
+        """Touch nothing yet; :meth:`begin` or :meth:`go_on` comes next.
+
+        Args:
+            config: all settings.
+            tiles: what is learnt from.
+            valid: what is scored on, if anything is.
+            folder: of the run.
+            origins: where weights came from.
+            leads: whether this process writes; another knows nothing of ``valid``, and compares none with a snapshot's.
+        """
         self.spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
         self._config, self._tiles, self._valid, self._folder = config, tiles, valid, folder
         self.metrics = MetricsLog(folder, LOSS_NAMES, tensorboard=config.loop.tensorboard)
@@ -71,9 +87,14 @@ class Keeper:
                 "name": tiles.info.name,
                 "tiles": len(tiles),
                 "fingerprint": tiles.fingerprint(),
+                "tile_px": tiles.tile_px,
+                "mpp": tiles.info.mpp,
+                "classes": list(tiles.info.scheme.codes),
                 "licence": tiles.info.licence,
             },
         }
+        if leads:
+            self.record["valid"] = None if valid is None else _split_record(valid)
         self.best: float | None = None
         self._start = time.monotonic()
 
@@ -195,6 +216,12 @@ class Keeper:
         )
         save_preview(self._folder, step, picture)
         self.metrics.pictures(step, {"valid": picture})
+
+
+def _split_record(valid: TileSet) -> dict[str, Any]:
+    """What scores depend on: two networks scored on other masks cannot be compared."""
+    info = valid.info
+    return {"background": info.background, "ignore": info.ignore, "fingerprint": valid.fingerprint()}
 
 
 def _nameless(settings: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lpd.errors import DatasetError, RunError
 from lpd.evaluation.report import check_fit
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, check_tile_px
-from lpd.runs import Run
+from lpd.runs import Run, exists
 from lpd.training.config import TrainConfig
 from lpd.training.depthwise import hasten_depthwise
 from lpd.training.distribution import Distribution, SharedObjective, Team
@@ -115,8 +115,9 @@ def _set_up(
     spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
     if valid is not None and team.leads:
         check_fit(valid, spec, tiles.info.scheme)
-        for index in range(len(valid)):  # a mask that cannot be read is better found now than after the training
+        for index in range(len(valid)):  # what cannot be read is better found now than after the training
             valid.mask(index)
+            valid.images([index])
     torch.manual_seed(config.loop.seed)
     network, origins = build_network(config, tiles.info.scheme)
     check_tile_px(network, tiles.tile_px)
@@ -124,7 +125,7 @@ def _set_up(
     if device.type == "cpu":
         hasten_depthwise(network.encoder)
     team.share_batch_norms(network)
-    return _Trainer(config, network, Keeper(config, tiles, valid, folder, origins), team)
+    return _Trainer(config, network, Keeper(config, tiles, valid, folder, origins, leads=team.leads), team)
 
 
 def _with_precision(config: TrainConfig, device: torch.device, team: Team) -> TrainConfig:
@@ -155,9 +156,9 @@ def check_untrained(folder: Path) -> None:
     Raises:
         RunError: the folder holds one, finished or not.
     """
-    if (folder / RESUME).exists():
+    if exists(folder / RESUME):
         raise RunError(f"{folder} holds an unfinished training: pass --resume to go on or --force to start anew")
-    if (folder / LAST).exists():
+    if exists(folder / LAST):
         raise RunError(f"{folder} already holds a trained model: pass --force to replace it or another --out")
 
 

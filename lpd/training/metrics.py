@@ -54,6 +54,7 @@ class MetricsLog:
         self._folder, self._tensorboard = folder, tensorboard
         self._loss_columns = ("step", "rate", *loss_names, "seconds")
         self._valid_columns: tuple[str, ...] | None = None  # as the first validation has them
+        self._validated = -1  # the step of the last validation before an interruption
         self._events: _EventFile | None = None
 
     def __enter__(self) -> MetricsLog:
@@ -78,7 +79,7 @@ class MetricsLog:
                 (self._folder / leftover).unlink(missing_ok=True)
             for events in (self._folder / EVENTS).glob(f"{_EVENT_FILE}*"):
                 events.unlink()
-        self._valid_columns = None
+        self._valid_columns, self._validated = None, -1
         self._open_events(None)
 
     def go_on(self, step: int) -> None:
@@ -93,6 +94,7 @@ class MetricsLog:
             kept = [entry for entry in map(_entry, text.splitlines()) if entry is not None and entry["step"] <= step]
             self._replace(METRICS, "".join(_json_line(entry) for entry in kept))
             self._replace_tables(kept)
+        self._validated = max((entry["step"] for entry in kept if "valid" in entry), default=-1)
         self._open_events(step + 1)
 
     def losses(self, step: int, rate: float, losses: Mapping[str, float], seconds: float) -> None:
@@ -120,6 +122,8 @@ class MetricsLog:
     def validation(self, step: int, report: Mapping[str, Any], seconds: float) -> None:
         """Log how the network did on the valid split.
 
+        What was logged before an interruption, which may have come between this and the end, is not logged again.
+
         Args:
             step: optimiser steps done.
             report: of :func:`lpd.evaluation.report.evaluate`; every number of its ``gates`` is logged.
@@ -128,6 +132,8 @@ class MetricsLog:
         Raises:
             RunError: the disk is full or the folder gone.
         """
+        if step <= self._validated:
+            return
         entry = _known(
             {
                 "step": step,

@@ -18,7 +18,7 @@ from lpd.evaluation.pictures import mask_picture
 from lpd.evaluation.protocols import glass_mask
 from lpd.evaluation.tiles import class_map, gated_logits, tile_logits
 from lpd.model.network import LPDNet
-from lpd.runs import replacing
+from lpd.runs import clear_temporaries, replacing
 from lpd.training.metrics import writing
 
 Pixels = npt.NDArray[np.uint8]
@@ -110,6 +110,7 @@ def forget_previews(folder: Path, after: int = -1) -> None:
         RunError: one cannot be deleted.
     """
     with writing(folder):
+        clear_temporaries(folder / PREVIEWS)
         for path in (folder / PREVIEWS).glob("step-*.png"):
             number = path.stem.removeprefix("step-")
             if number.isdigit() and int(number) > after:

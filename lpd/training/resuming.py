@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from lpd.errors import RunError
-from lpd.runs import replacing
+from lpd.runs import exists, replacing
 
 #: Only there while a training is unfinished.
 RESUME = "resume.pt"
@@ -55,7 +54,7 @@ def check_unfinished(folder: Path) -> None:
     Raises:
         RunError: there is none.
     """
-    if not (folder / RESUME).exists():
+    if not exists(folder / RESUME):
         raise RunError(f"{folder} holds no unfinished training: start it without --resume")
 
 
@@ -69,7 +68,7 @@ def load_snapshot(folder: Path, record: Mapping[str, Any]) -> Snapshot:
     check_unfinished(folder)
     try:
         snapshot = Snapshot(**torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file may fail in any way; it holds no code of ours
         raise RunError(f"{path} is damaged ({type(error).__name__}): start anew with --force") from error
     for part, now in record.items():
         before = snapshot.record.get(part)

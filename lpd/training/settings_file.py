@@ -115,8 +115,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{where} is not YAML ({str(error).splitlines()[0]})") from error
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # the last two of single values
+        raise ConfigError(f"{where} is not YAML ({str(error).splitlines()[0]}): correct or quote it") from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -12,7 +12,7 @@ from torch import nn
 from lpd.classes import ClassScheme
 from lpd.config import ModelConfig
 from lpd.errors import ConfigError
-from lpd.model.bank import PrototypeBank, load_bank
+from lpd.model.bank import EncoderRecord, PrototypeBank, load_bank
 from lpd.model.encoder_weights import load_encoder_weights
 from lpd.model.header import file_digest
 from lpd.model.network import PROTOTYPE_STD, LPDNet
@@ -66,7 +66,9 @@ def build_network(config: TrainConfig, scheme: ClassScheme) -> tuple[LPDNet, dic
     freeze(network.encoder.body, encoder.frozen)
     if bank is not None:
         origins["bank"] = _origin(prototypes.bank, bank.info.notice)
-        bank.check_fit(scheme.codes, encoder.name, origins["encoder_weights"].sha256)
+        start = origins["encoder_weights"]
+        starts_from = EncoderRecord(encoder.name, encoder.options, start.file, start.sha256, encoder.last_stride)
+        bank.check_fit(scheme.codes, starts_from, encoder.mean, encoder.std)
         _take_over(network, bank, learn=prototypes.source == "kmeans_init")
     elif prototypes.source == "learnable":
         with torch.no_grad():

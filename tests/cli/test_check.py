@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lpd.cli import check as command
 from lpd.cli import main
 from lpd.data.check import SMALLEST_SHARE
 
@@ -86,12 +85,12 @@ def test_help_states_the_share_that_is_used(capsys):
     assert f"(default: {SMALLEST_SHARE})" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_narrow_terminal_encoding_does_not_end_the_report(monkeypatch):
+def test_a_narrow_terminal_encoding_does_not_end_the_report(folder, monkeypatch):
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", narrow)
-    command._say("32 × 32")
+    assert main(["check", str(folder)]) == 0
     narrow.flush()
-    assert narrow.buffer.getvalue().strip() == b"32 \\xd7 32"
+    assert b"32 \\xd7 32 px" in narrow.buffer.getvalue()
 
 
 @pytest.mark.parametrize("spelling", ["val", "valid", None])

@@ -1,5 +1,6 @@
 """Tile sets on disk: both spellings, labels, masks, and what a user reads when a file is wrong."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lpd.data.dataset_info import read_info
-from lpd.data.tiles import TileSet, parse_label
+from lpd.data.tiles import TileSet, parse_label, read_image
 from lpd.errors import DatasetError
 
 YAML = """\
@@ -82,6 +83,44 @@ def test_without_memory_the_same_pixels_are_decoded_anew(folder):
     np.testing.assert_array_equal(tiles.images([0, 1]), TileSet.open(folder, "train").images([0, 1]))
     write_png(folder / "train" / "a[11].png", tile(77))
     assert (tiles.images([0]) == 77).all()
+
+
+def test_a_link_to_nowhere_names_the_file(folder):
+    (folder / "train" / "zz[11].png").symlink_to("/nonexistent")
+    with pytest.raises(DatasetError, match=r"zz\[11\]\.png is a folder, or a link to a file that is not there"):
+        TileSet.open(folder, "train")
+
+
+def test_a_name_that_is_no_text_is_refused(folder):
+    write_png(Path(os.fsdecode(bytes(folder / "train") + b"/t\xff[11].png")), tile(0))
+    with pytest.raises(DatasetError, match="name is not UTF-8"):
+        TileSet.open(folder, "train")
+
+
+def test_a_file_that_goes_away_is_named(folder):
+    tiles = TileSet.open(folder, "train")
+    tiles.files[0].image.unlink()
+    with pytest.raises(DatasetError, match=r"a\[11\]\.png cannot be looked at"):
+        tiles.fingerprint()
+
+
+def test_transparent_tiles_are_refused_and_opaque_ones_are_not(folder):
+    pixels = np.dstack([tile(90), np.full((32, 32), 255, np.uint8)])
+    path = folder / "train" / "a[11].png"
+    write_png(path, pixels)
+    assert (TileSet.open(folder, "train").images([0]) == 90).all()
+    pixels[3, 4, 3] = 254
+    write_png(path, pixels)
+    with pytest.raises(DatasetError, match=r"a\[11\]\.png is transparent in places, .* flatten it"):
+        TileSet.open(folder, "train")
+
+
+def test_tiles_and_masks_are_turned_as_their_tag_says(tmp_path):
+    pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    picture, tag = Image.fromarray(pixels), Image.Exif()
+    tag[0x0112] = 6  # the top of the picture is on the right
+    picture.save(tmp_path / "turned.png", exif=tag)
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png", None), np.rot90(pixels, -1))
 
 
 def test_fingerprint_follows_the_files_not_the_place(folder, tmp_path):

@@ -31,7 +31,7 @@ def bank() -> PrototypeBank:
     info = BankInfo(
         codes=("TUM", "STR"),
         per_class=2,
-        encoder=EncoderRecord("resnet18", (("pad_type", "same"),), "resnet.safetensors", SHA, "free to use"),
+        encoder=EncoderRecord("resnet18", (("pad_type", "same"),), "resnet.safetensors", SHA, notice="free to use"),
         input=InputSpec(mpp=0.5, tile_px=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)),
         data_name="Gewebe — ü",
         data_fingerprint="0123456789abcdef",
@@ -179,20 +179,36 @@ def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(saved, bank
 
 
 def test_a_bank_fits_only_its_own_classes_encoder_and_weights(bank):
-    bank.check_fit(["TUM", "STR"], "resnet18", SHA)
+    made_by, given = bank.info.encoder, bank.info.input
+    bank.check_fit(["TUM", "STR"], made_by, given.mean, given.std)
     for codes in (("STR", "TUM"), ("TUM",), ("TUM", "STR", "LYM")):
         with pytest.raises(ConfigError, match="'Gewebe — ü' has the classes 'TUM', 'STR' and the training"):
-            bank.check_fit(codes, "resnet18", SHA)
-    with pytest.raises(CheckpointError, match="encoder 'resnet18' and the training uses 'mit_b1'"):
-        bank.check_fit(("TUM", "STR"), "mit_b1", SHA)
-    with pytest.raises(CheckpointError, match=r"'resnet\.safetensors', sha256 ababab.*others, sha256 cdcdcd"):
-        bank.check_fit(("TUM", "STR"), "resnet18", "cd" * 32)
-    with pytest.raises(CheckpointError, match="starts from none"):
-        bank.check_fit(("TUM", "STR"), "resnet18", "")
+            bank.check_fit(codes, made_by, given.mean, given.std)
+    for sha, says in (("cd" * 32, r"'resnet\.safetensors', sha256 ababab.*others, sha256 cdcdcd"), ("", "from none")):
+        other = dataclasses.replace(made_by, weights_sha256=sha)
+        with pytest.raises(CheckpointError, match=says):
+            bank.check_fit(("TUM", "STR"), other, given.mean, given.std)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"name": "mit_b1"}, r"encoder\.name 'resnet18' and the training has 'mit_b1'"),
+        ({"options": ()}, r"encoder\.options {'pad_type': 'same'} and the training has {}"),
+        ({"last_stride": 0}, r"encoder\.last_stride 1 and the training has 0"),
+        ({"mean": (0.5, 0.5, 0.5)}, r"encoder\.mean \(0\.5, 0\.4, 0\.3\) and the training has \(0\.5, 0\.5, 0\.5\)"),
+        ({"std": (0.5, 0.5, 0.5)}, r"encoder\.std"),
+    ],
+)
+def test_a_bank_of_another_view_of_the_tiles_is_refused(bank, changes, says):
+    view = {"mean": bank.info.input.mean, "std": bank.info.input.std}
+    view |= {name: changes.pop(name) for name in list(changes) if name in view}
+    with pytest.raises(CheckpointError, match=says):
+        bank.check_fit(("TUM", "STR"), dataclasses.replace(bank.info.encoder, **changes), **view)
 
 
 def test_a_forged_name_cannot_play_with_the_terminal(bank):
     info = dataclasses.replace(bank.info, data_name="\x1b[2J", codes=("\x1b[3J", "B"))
     with pytest.raises(ConfigError) as caught:
-        PrototypeBank(bank.vectors, info).check_fit(("A", "B"), "resnet18", SHA)
+        PrototypeBank(bank.vectors, info).check_fit(("A", "B"), info.encoder, info.input.mean, info.input.std)
     assert str(caught.value).isprintable()

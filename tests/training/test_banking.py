@@ -22,8 +22,9 @@ from lpd.model.encoders import Encoder, build_encoder
 from lpd.model.kmeans import cosine_kmeans
 from lpd.model.network import LPDNet
 from lpd.training.banking import BankConfig, build_bank, embed, load_bank_encoder, single_class_tiles
+from lpd.training.config import EncoderConfig
 
-RECORD = EncoderRecord("colours", (), "colours.safetensors", "ab" * 32, "colours are free")
+RECORD = EncoderRecord("colours", (), "colours.safetensors", "ab" * 32, notice="colours are free")
 SPEC = InputSpec(mpp=0.5, tile_px=64, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 YAML = """\
 name: colours
@@ -97,7 +98,7 @@ def test_prototypes_are_the_colours_of_single_class_tiles(tiles):
     assert (info.data_name, info.data_fingerprint) == ("colours", tiles.fingerprint())
     assert (info.encoder, info.input, info.patches, info.seed) == (RECORD, SPEC, 1, 0)
     assert info.silhouettes[1] == pytest.approx(2 / 3)  # two copies far from the one alone, which counts 0
-    bank.check_fit(tiles.info.scheme.codes, "colours", "ab" * 32)
+    bank.check_fit(tiles.info.scheme.codes, RECORD, SPEC.mean, SPEC.std)
 
 
 def test_the_encoder_sees_tiles_normalised_as_the_spec_says(tiles):
@@ -238,14 +239,15 @@ def weights(tmp_path) -> Path:
 
 def test_the_record_tells_what_was_loaded(weights):
     options = (("drop_path_rate", 0.1),)
-    _, record = load_bank_encoder("test_convnext", str(weights), options)
+    _, record = load_bank_encoder(EncoderConfig("test_convnext", str(weights), options, last_stride=0))
+    assert record.last_stride == 0
     assert record.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert (record.name, record.options, record.weights_file) == ("test_convnext", options, "tiny.safetensors")
     assert "licence" in record.notice
 
 
 def test_embeddings_are_means_of_the_map_that_a_training_sees(weights, tiles):
-    encoder, _ = load_bank_encoder("test_convnext", str(weights))
+    encoder, _ = load_bank_encoder(EncoderConfig("test_convnext", str(weights)))
     network = LPDNet(ModelConfig("test_convnext", class_count=2, prototype_dim=8)).eval()
     load_encoder_weights(network.encoder, weights)
     with torch.no_grad():
@@ -257,9 +259,9 @@ def test_embeddings_are_means_of_the_map_that_a_training_sees(weights, tiles):
 
 def test_an_untrained_encoder_is_refused():
     with pytest.raises(ConfigError, match=r"untrained encoder mit_b1 sees mean nothing: name a weights file"):
-        load_bank_encoder("mit_b1", "none")
+        load_bank_encoder(EncoderConfig("mit_b1", "none"))
 
 
 def test_weights_that_are_not_there_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
-        load_bank_encoder("test_convnext", str(tmp_path / "gone.safetensors"))
+        load_bank_encoder(EncoderConfig("test_convnext", str(tmp_path / "gone.safetensors")))

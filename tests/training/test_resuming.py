@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from lpd.data.tiles import TileSet
@@ -78,6 +82,24 @@ def interrupt(data: Path, out: Path, step: int, *, dies: bool) -> None:
         run_training(data, out, kind=kind)
 
 
+def _rewrite(folder: Path, before: str, after: str) -> None:
+    path = folder / "dataset.yaml"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
+def _swap_classes(folder: Path) -> None:
+    path = folder / "dataset.yaml"
+    swap = {"DOT": "FOG", "FOG": "DOT"}
+    path.write_text(re.sub("DOT|FOG", lambda match: swap[match[0]], path.read_text()))
+
+
+def _other_masks(folder: Path) -> None:
+    for path in (folder / "valid" / "mask").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where(mask == 3, mask, (mask + 1) % 3).astype(np.uint8)).save(path, compress_level=0)
+
+
 @pytest.fixture(scope="module")
 def straight(few_tiles, tmp_path_factory):
     out = tmp_path_factory.mktemp("straight")
@@ -135,6 +157,47 @@ def test_an_unfinished_training_is_neither_lost_nor_mixed_with_another(few_tiles
         run_training(toy_tiles, tmp_path, resume=True)
     assert (tmp_path / RESUME).read_bytes() == before
     assert run_training(few_tiles, tmp_path, resume=True).steps == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda folder: _rewrite(folder, "mpp: 1.0", "mpp: 0.25"), r"another data\.mpp \(1\.0, now 0\.25\)"),
+        (_swap_classes, r"another data\.classes \(\['DOT', 'BAR', 'FOG'\], now \['FOG', 'BAR', 'DOT'\]\)"),
+        (lambda folder: _rewrite(folder, "background: 3", "background: 9"), r"another valid\.background \(3, now 9\)"),
+        (_other_masks, r"another valid\.fingerprint"),
+    ],
+    ids=["resolution", "class order", "mask values", "masks"],
+)
+def test_a_training_does_not_go_on_with_other_data(few_tiles, tmp_path, change, says):
+    interrupt(few_tiles, tmp_path / "run", 5, dies=True)
+    other = shutil.copytree(few_tiles, tmp_path / "tiles")
+    if "background" in says:
+        for path in (other / "valid" / "mask").iterdir():
+            mask = np.asarray(Image.open(path)).copy()
+            mask[mask == 3] = 9
+            Image.fromarray(mask).save(path, compress_level=0)
+    change(other)
+    with pytest.raises(RunError, match=says):
+        run_training(other, tmp_path / "run", resume=True)
+
+
+def test_a_failure_in_the_last_look_logs_it_once(few_tiles, tmp_path, monkeypatch):
+    real = keeping.save_preview
+
+    def full(folder, step, picture):
+        if step == 9:
+            raise RunError("no space")
+        real(folder, step, picture)
+
+    monkeypatch.setattr(keeping, "save_preview", full)
+    with pytest.raises(RunError, match="no space"):
+        run_training(few_tiles, tmp_path)
+    monkeypatch.setattr(keeping, "save_preview", real)
+    run_training(few_tiles, tmp_path, resume=True)
+    assert [entry["step"] for entry in metrics(tmp_path) if "valid" in entry] == [3, 6, 9]
+    rows = (tmp_path / "valid.csv").read_text().splitlines()[1:]
+    assert len(rows) == len(set(rows)) == 27  # three looks, three gates, three background protocols
 
 
 def test_a_damaged_snapshot_is_named(few_tiles, tmp_path):

@@ -89,6 +89,9 @@ def test_changed_changes_only_what_it_is_told():
         ("=1", "no setting"),
         ("optimizer.epochs=two", "epochs"),
         ("optimizer.epochs=[1", "not YAML"),
+        ("loop.seed=2020-13-45", "not YAML"),
+        ("loop.seed=0b_", "not YAML"),
+        ("loop.seed=" + "7" * 5000, "not YAML"),
         ("optimizer.epochs=!!python/object/apply:os.system ['true']", "not YAML"),
     ],
 )

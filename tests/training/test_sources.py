@@ -15,7 +15,7 @@ from lpd.model.encoders import build_encoder
 from lpd.model.header import read_info
 from lpd.runs import Run
 from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
-from lpd.training.config import TrainConfig
+from lpd.training.config import EncoderConfig, TrainConfig
 from lpd.training.loop import train
 from lpd.training.settings_file import changed, read_config
 
@@ -39,7 +39,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def bank(weights, toy_tiles, tmp_path_factory) -> Path:
-    encoder, record = load_bank_encoder("test_convnext", str(weights))
+    encoder, record = load_bank_encoder(EncoderConfig("test_convnext", str(weights)))
     tiles = TileSet.open(toy_tiles, "train")
     path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
     save_bank(path, build_bank(encoder, record, tiles, QUICK.input_spec(1.0, 128), BankConfig(per_class=2)))
@@ -87,7 +87,7 @@ def test_a_linear_head_trains_and_says_so(few_tiles, tmp_path):
 def test_a_bank_that_does_not_fit_is_refused(few_tiles, weights, bank, tmp_path):
     with pytest.raises(ConfigError, match="holds 2 prototypes per class"):
         run_training(changed(with_bank(weights, bank, "kmeans"), "prototypes.per_class=3"), few_tiles, tmp_path)
-    with pytest.raises(CheckpointError, match="build a bank with that encoder"):
+    with pytest.raises(CheckpointError, match=r"encoder\.name 'test_convnext' and the training has 'test_resnet'"):
         run_training(
             changed(with_bank(weights, bank, "kmeans"), "encoder={name: test_resnet, weights: none}"),
             few_tiles,
