@@ -214,6 +214,11 @@ def _masked_tiles(folder: Path, info: DatasetInfo) -> list[TileFile]:
     return files
 
 
+def is_text(name: str) -> bool:
+    """Whether a file name could be decoded, and so be written into a report."""
+    return name.encode(errors="replace").decode() == name
+
+
 def _pngs(folder: Path) -> list[Path]:
     """The PNG files of a folder.
 
@@ -229,7 +234,7 @@ def _pngs(folder: Path) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise DatasetError(f"{path} is a folder, or a link to a file that is not there: restore or remove it")
-        if path.name.encode(errors="replace").decode() != path.name:
+        if not is_text(path.name):
             raise DatasetError(f"{folder} holds a tile whose name is not UTF-8, {path.name!r}: rename it")
     return paths
 

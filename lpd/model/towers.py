@@ -302,12 +302,13 @@ def _timm_body(name: str, options: Mapping[str, Any]) -> Any:
 def _completed(view: TowerView | None, body: Any, options: Mapping[str, Any]) -> TowerView:
     record = body.pretrained_cfg
     view = view or TowerView(tuple(record["mean"]), tuple(record["std"]))
+    if view.image_px:
+        return view
     size = options.get("img_size", record["input_size"][-1])
     sides = set(size) if isinstance(size, (list, tuple)) else {size}
-    image_px = view.image_px or sides.pop()
-    if sides - {image_px} or type(image_px) is not int:
+    if len(sides) != 1 or not all(type(side) is int for side in sides):
         raise ConfigError(f"this tower's images are {size} px: they must be square, of one whole number")
-    return replace(view, image_px=image_px)
+    return replace(view, image_px=sides.pop())
 
 
 def _fill(body: nn.Module, name: str, path: Path | None) -> tuple[nn.Module, str]:

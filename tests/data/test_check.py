@@ -112,6 +112,11 @@ def labelled_valid(digits: str, values: np.ndarray) -> Callable[[Path], object]:
     return change
 
 
+def _name_in_latin_1(folder: Path) -> None:
+    path = bytes(folder / A_TILE)
+    Path(os.fsdecode(path)).rename(os.fsdecode(path.replace(b"[", b"\xff[")))
+
+
 NAMED = "valid/img/V0_x0_y0[{}].png"
 
 
@@ -131,6 +136,7 @@ NAMED = "valid/img/V0_x0_y0[{}].png"
         (tile(A_TILE, np.full((PX, PX, 3), 90, np.uint8)), "one colour", "train", [A_TILE]),
         (tile(A_TILE, np.full((PX, PX, 3), 230, np.uint8)), "nearly white", "train", [A_TILE]),
         (lambda f: (f / "train" / "notes.txt").touch(), "unread file", "train", ["train/notes.txt"]),
+        (_name_in_latin_1, "file name", "train", [r"train/T0_x0_y0\udcff[10].png"]),
         (lambda f: (f / "training").mkdir(), "two spellings", "train", ["train", "training"]),
         (lambda f: (f / A_MASK).unlink(), "mask missing", "valid", [A_VALID]),
         (tile("valid/mask/more.png", mask()), "orphan mask", "valid", ["valid/mask/more.png"]),
@@ -300,7 +306,8 @@ def test_a_name_of_any_bytes_is_spelt_out(folder):
     raw = os.fsencode(folder / "train") + b"/T\xff\n\x1b[2J_x1_y1[10].png"
     shutil.copy(folder / A_TILE, raw)
     check = check_dataset(folder)
-    assert found(check) == {("duplicate", "train"): ["train/T\\udcff\\n\\x1b[2J_x1_y1[10].png"]}
+    names = ["train/T\\udcff\\n\\x1b[2J_x1_y1[10].png"]
+    assert found(check) == {("duplicate", "train"): names, ("file name", "train"): names}
     json.dumps(check.to_dict()).encode("utf-8")
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
 from lpd.errors import ConfigError, DatasetError
+from lpd.evaluation.protocols import glass_mask
 from lpd.evaluation.report import REFINEMENTS, evaluate, measure
 from lpd.evaluation.tiles import GATES, TileLogits, class_map, gated_logits, tile_logits, tta_sides
 from lpd.model.network import LPDNet
@@ -73,6 +75,19 @@ def test_scores_equal_a_loop_over_tiles_and_classes(network, tiles):
     found = report["gates"]["predicted"]["ignored"]
     assert list(found["iou"].values()) == [None if e is None else pytest.approx(e) for e in expected]
     assert found["miou"] == pytest.approx(np.mean([e for e in expected if e is not None]))
+
+
+def test_glass_is_looked_for_in_what_the_network_sees(write_tiles, tmp_path):
+    tiles = write_tiles(tmp_path, 1)
+    path = tiles.files[0].image
+    turned = Image.Exif()
+    turned[0x0112] = 6  # what is stored on the left belongs on top
+    Image.open(path).save(path, exif=turned)
+    seen = TileSet.open(tmp_path, "valid")
+    glass = glass_mask(seen, 0)
+    assert (seen.images([0])[0][: PX // 4] < 200).all()
+    assert glass[: PX // 4].mean() < 0.3  # the rule rounds the corners of tissue
+    assert glass[-PX // 4 :].all()
 
 
 def test_glass_is_found_by_the_tissue_rule_and_never_without_it(network, tiles):

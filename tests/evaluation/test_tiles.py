@@ -8,7 +8,9 @@ import torch
 from torch.nn import functional
 
 from lpd.config import ModelConfig
+from lpd.errors import CheckpointError
 from lpd.evaluation.tiles import tile_logits, tta_refusal, tta_sides
+from lpd.model.network import LPDNet
 from lpd.model.scoring import default_calibration, dense_logits
 
 
@@ -18,6 +20,15 @@ from lpd.model.scoring import default_calibration, dense_logits
 )
 def test_sides_are_a_tenth_smaller_and_larger_to_the_nearest_multiple_of_32(tile_px, sides):
     assert tta_sides(tile_px) == sides
+
+
+def test_maps_that_are_no_numbers_end_with_a_sentence(write_tiles, spec, tmp_path):
+    tiles = write_tiles(tmp_path, 2, 64)
+    broken = LPDNet(ModelConfig("test_convnext", class_count=3, prototype_dim=16)).eval()
+    with torch.no_grad():
+        broken.gains["3"].fill_(float("inf"))
+    with pytest.raises(CheckpointError, match=r"answers 00\.png and its neighbours with values that are no numbers"):
+        next(tile_logits(broken, tiles, spec, default_calibration(broken.config)))
 
 
 def test_views_count_alike(network, write_tiles, spec, tmp_path):

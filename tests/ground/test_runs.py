@@ -14,7 +14,16 @@ import time
 import pytest
 
 from lpd.errors import RunError, SlideError
-from lpd.runs import Run, is_alive, read_state, replacing, request_stop, write_json_atomically
+from lpd.runs import (
+    Run,
+    clear_temporaries,
+    exists,
+    is_alive,
+    read_state,
+    replacing,
+    request_stop,
+    write_json_atomically,
+)
 
 
 def _start_worker(folder, body, device_lock=None):
@@ -233,3 +242,20 @@ def test_what_is_no_json_is_refused_and_keeps_the_old_file(tmp_path, value):
     with pytest.raises(RunError, match=r"file\.json"):
         write_json_atomically(target, {"a": value})
     assert json.loads(target.read_text()) == {"a": 1}
+
+
+def test_what_the_system_does_not_say_is_one_sentence(tmp_path):
+    assert not exists(tmp_path / "gone" / "file")
+    (tmp_path / "file").touch()
+    assert exists(tmp_path / "file")
+    assert not exists(tmp_path / "file" / "below")
+    with pytest.raises(RunError, match=r"cannot look at .*too long.*: choose another folder"):
+        exists(tmp_path / ("x" * 300))
+
+
+def test_temporaries_of_a_killed_process_are_cleared(tmp_path):
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        (tmp_path / (temporary.name + "-killed")).write_text("half")
+    clear_temporaries(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -145,6 +145,13 @@ def test_a_network_that_is_no_tower_is_refused(name, options, view, message):
         timm_tower(name, None, SPEC, view=view, options=options, random=True)
 
 
+def test_a_size_may_be_given_as_a_pair():
+    options = (("depth", 2), ("img_size", (64, 64)))
+    assert timm_tower("vit_tiny_patch16_224", None, SPEC, options=options, random=True).dim == 192
+    with pytest.raises(ConfigError, match=r"\(64, 96\) px: they must be square"):
+        timm_tower("vit_tiny_patch16_224", None, SPEC, options=(("depth", 2), ("img_size", (64, 96))), random=True)
+
+
 def test_a_tower_view_needs_a_spread():
     with pytest.raises(ConfigError, match="must be above 0"):
         TowerView((0.5, 0.5, 0.5), (0.5, 0.0, 0.5))

@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from lpd.data.tiles import TileSet
+from lpd.runs import Run
+from lpd.training import loop
 from lpd.training.depthwise import hasten_depthwise
+from lpd.training.settings_file import read_config
 
 
 def _layers() -> nn.Sequential:
@@ -52,6 +56,21 @@ def test_autocast_still_gives_half_precision_and_nearly_the_same():
     torch.testing.assert_close(result, expected, rtol=0.05, atol=0.02)
     for ours, theirs in zip(quick_gradients, gradients, strict=True):
         assert (ours - theirs).norm() <= 0.02 * theirs.norm()
+
+
+def test_a_training_on_a_cpu_uses_them(few_tiles, tmp_path, monkeypatch):
+    changed = []
+
+    def watched(network: nn.Module) -> int:
+        changed.append(hasten_depthwise(network))
+        return changed[-1]
+
+    monkeypatch.setattr(loop, "hasten_depthwise", watched)
+    settings = ["encoder.name=mobilenetv2_050", "encoder.weights=none", "prototypes.dim=16", "loop.precision=bf16"]
+    config = read_config(overrides=[*settings, "optimizer={epochs: 1, batch_size: 2}", "encoder.frozen=[conv_stem]"])
+    with Run(tmp_path, "train") as run:
+        loop.train(config, TileSet.open(few_tiles, "train"), None, run)
+    assert changed == [6]  # three strided layers and the three dilated ones that stride 1 makes of the last stage
 
 
 def test_names_and_frozen_layers_are_left_alone():

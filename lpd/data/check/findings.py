@@ -21,6 +21,7 @@ RULES: dict[str, tuple[Severity, str]] = {
     "no split": ("warning", "without train there is nothing to learn from, without valid training gives no scores"),
     "two spellings": ("warning", "a split exists under two names and only the first is read: merge or remove one"),
     "unread file": ("warning", "files that are not .png are never read: convert or remove them"),
+    "file name": ("error", "names that are not UTF-8, which no report could state: rename the files"),
     "unreadable": ("error", "files that cannot be read as an 8-bit image: replace or remove them"),
     "tile size": ("error", "tiles of another size than most ({size}): cut all alike"),
     "tile shape": ("error", "tiles must be square, with a side that is a multiple of 32 px"),

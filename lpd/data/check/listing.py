@@ -10,7 +10,7 @@ from pathlib import Path
 from lpd.classes import BCSS, ClassScheme, TissueClass
 from lpd.data.check.findings import Finding, Item, findings_of, printable
 from lpd.data.dataset_info import FILE_NAME, DatasetInfo, build_info, read_entries
-from lpd.data.tiles import SPLIT_FOLDERS, label_digits
+from lpd.data.tiles import SPLIT_FOLDERS, is_text, label_digits
 from lpd.errors import DatasetError
 
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # file managers leave these; so do they names with a leading dot
@@ -97,6 +97,7 @@ def _list_pngs(root: Path, folder: Path, split: str) -> tuple[list[Path], list[F
         )
     pngs = [path for path in paths if path.suffix.lower() == ".png"]
     others = findings_of("unread file", (Item(name_in(root, path)) for path in _unread(paths)), split)
+    others += findings_of("file name", (Item(name_in(root, path)) for path in pngs if not is_text(path.name)), split)
     return pngs, others + findings_of("no tiles", [] if pngs else [Item(name_in(root, folder), "no .png files")], split)
 
 
