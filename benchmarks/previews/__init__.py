@@ -1,0 +1,1 @@
+"""The shipped previews and their cards, made by one command."""

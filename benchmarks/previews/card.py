@@ -1,0 +1,114 @@
+"""Model cards: what is measured is written by this file, what is known of the data stands in ``cards/``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from benchmarks.previews.previews import command_of
+from lpd.model.header import CheckpointInfo
+
+_CARDS = Path(__file__).parent / "cards"
+_GATES, _BACKGROUNDS = ("predicted", "oracle", "none"), ("ignored", "tissue rule")
+_HEADINGS = {
+    "valid": "Scores on `valid`",
+    "valid_flip": "Scores on `valid`, each tile averaged with its mirror image",
+}
+
+
+def card(data: str, info: CheckpointInfo, by_seed: Mapping[int, Mapping[str, Any]]) -> str:
+    """The whole card.
+
+    Args:
+        data: name of the tile set, and of its text in ``cards/``.
+        info: of the finished file, with its scores.
+        by_seed: report on ``valid`` of every training, by seed.
+    """
+    text = Template((_CARDS / f"{data}.md").read_text(encoding="utf-8"))
+    parts = [f"## {_HEADINGS[name]}\n\n{_scores(info.scores[name], info.classes.codes)}" for name in info.scores]
+    return text.substitute(
+        name=info.path.stem,
+        fingerprint=info.training["data"]["fingerprint"],
+        licence=info.training["data"]["licence"],
+        encoder=_encoder(info),
+        made=_made(data, info),
+        scores="\n\n".join(parts),
+        seeds=_seeds(by_seed, info.classes.codes),
+    )
+
+
+def _encoder(info: CheckpointInfo) -> str:
+    weights = info.training["encoder_weights"]
+    return f"`{weights['file']}` (sha256 `{weights['sha256'][:16]}…`)"
+
+
+def _made(data: str, info: CheckpointInfo) -> str:
+    training, versions = info.training, info.versions
+    settings, losses = training["settings"], training["settings"]["losses"]
+    schedule = settings["optimizer"]
+    made = (
+        f"Seed {settings['loop']['seed']}, {training['steps']} steps, {training['seconds'] / 60:.0f} minutes on one "
+        f"CPU core ({settings['loop']['precision']}); lpd {versions['lpd']}, torch {versions['torch']}, timm "
+        f"{versions['timm']}."
+    )
+    method = (
+        f"K = {info.model.prototypes_per_class} learnable prototypes per class, merged by their {info.model.merge}; "
+        f"L_cls on {len(info.model.scales)} scales plus {losses['pixels']['weight']:g} · L_pix, and from "
+        f"{losses['start']:.0%} of the schedule on {losses['diversity']['weight']:g} · L_div; no L_sim. AdamW at "
+        f"{schedule['learning_rate']:g} with linear decay, prototypes at {schedule['prototype_factor']:g} times the "
+        "rate, square symmetries and mild stain jitter. The weights are the moving average at the end of the fixed "
+        "schedule, not the best epoch. Training sees image-level labels only."
+    )
+    calibration = (
+        "Calibration: fitted once on the image-level labels of the training tiles, without augmentation and without "
+        f"any mask; fusion weights {list(info.calibration.fusion_weights)} (fine to deep). The file stores kernels and "
+        "matrices in half precision."
+    )
+    return f"{made}\n\n```\n{command_of(data)}\n```\n\n{method}\n\n{calibration}"
+
+
+def _scores(report: Mapping[str, Any], codes: Sequence[str]) -> str:
+    names = [*codes, "background"]
+    head = ["gate", "background", "mIoU (tissue)", *(f"IoU {name}" for name in names)]
+    rows = [[*head, "FwIoU (tissue)", "FwIoU with background", "accuracy"]]
+    for gate in _GATES:
+        for background in _BACKGROUNDS:
+            scores = report["gates"][gate][background]
+            cells = [gate, background, f"**{_percent(scores['miou'])}**"]
+            cells += [_percent(scores["iou"].get(name)) for name in names]
+            rows.append([*cells, *(_percent(scores.get(k)) for k in ("fwiou", "fwiou_with_background", "accuracy"))])
+    dice = report["gates"]["predicted"]["ignored"]["dice"]
+    agree = ", ".join(f"{code} {_percent(report['label_accuracy'][code])} %" for code in codes)
+    alike = ", ".join(f"scale {scale} {value:.3f}" for scale, value in report["jeffreys_similarity"].items())
+    return (
+        f"{_table(rows)}\n\nDice under the predicted gate, background ignored: "
+        f"{', '.join(f'{code} {_percent(dice[code])}' for code in codes)}. The predicted gate agrees with the true "
+        f"image label on {agree} of the tiles. Likeness of a class's prototypes inside its true regions (Jeffreys, "
+        f"1 alike, 0 disjoint): {alike}."
+    )
+
+
+def _seeds(by_seed: Mapping[int, Mapping[str, Any]], codes: Sequence[str]) -> str:
+    head = ["seed", *_GATES, *(f"predicted {code}" for code in codes)]
+    numbers = []
+    for report in by_seed.values():
+        gates = {gate: report["gates"][gate]["ignored"] for gate in _GATES}
+        found = [*(gates[gate]["miou"] for gate in _GATES), *(gates["predicted"]["iou"][code] for code in codes)]
+        numbers.append([100 * value for value in found])
+    rows = [[str(seed), *(f"{x:.1f}" for x in row)] for seed, row in zip(by_seed, numbers, strict=True)]
+    spread = [
+        f"{statistics.mean(column):.1f} ± {statistics.stdev(column):.1f}" for column in zip(*numbers, strict=True)
+    ]
+    return _table([head, *rows, ["mean ± sd", *spread]])
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,54 @@
+"""What the previews are trained on and with; the rest of a recipe is preset ``cpu``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lpd.training.config import TrainConfig
+from lpd.training.settings_file import read_config
+
+PRESET = "cpu"
+ENCODER_FILE = "mobilenetv2_100-imagenet.safetensors"
+#: The first is shipped, whatever the others score.
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One shipped checkpoint.
+
+    Attributes:
+        notice: the one line that everybody who uses it is shown.
+        settings: overrides of the preset.
+        scored: reports in the file: split and whether mirror images are averaged in, by name.
+    """
+
+    notice: str
+    settings: tuple[str, ...] = ()
+    scored: tuple[tuple[str, str, bool], ...] = (("valid", "valid", False), ("valid_flip", "valid", True))
+
+
+PREVIEWS: Mapping[str, Preview] = {
+    "luad224": Preview(
+        "Research use only: trained on WSSS4LUAD challenge tiles (terms not verified), encoder from ImageNet (Apache-2.0)"
+    ),
+    "ocelot224": Preview(
+        "Research use only, non-commercial: trained on OCELOT 2023 tiles (treat as CC BY-NC-SA 4.0), "
+        "encoder from ImageNet (Apache-2.0)"
+    ),
+}
+
+
+def settings_of(data: str, seed: int, encoder: Path) -> TrainConfig:
+    """All settings of one training."""
+    overrides = [f"encoder.weights={encoder}", *PREVIEWS[data].settings, f"loop.seed={seed}"]
+    return read_config(PRESET, overrides=overrides)
+
+
+def command_of(data: str) -> str:
+    """What a person types to repeat the shipped training."""
+    words = [f"lpd train --preset {PRESET} --data {data} --out runs/{data}"]
+    words += [" ".join([f"--set encoder.weights={ENCODER_FILE}", *PREVIEWS[data].settings])]
+    return " \\\n  ".join(words)
