@@ -34,7 +34,7 @@ def main() -> None:
     for data in args.names:
         folder = args.data / data
         runs = {seed: _trained(data, seed, folder, args.encoder, args.work / f"{data}-{seed}") for seed in SEEDS}
-        reports = {seed: read_info(path).scores["valid"] for seed, path in runs.items()}
+        reports = {seed: _report(path, folder, "valid") for seed, path in runs.items()}
         _ship(data, folder, runs[SEEDS[0]], reports, args.out)
 
 
@@ -44,18 +44,19 @@ def _trained(data: str, seed: int, folder: Path, encoder: Path, out: Path) -> Pa
     if last.exists() and not resume:
         return last
     with Run(out, "train") as run:
-        tiles, valid = (TileSet.open(folder, split) for split in ("train", "valid"))
-        summary = train(settings_of(data, seed, encoder), tiles, valid, run, resume=resume)
+        summary = train(settings_of(data, seed, encoder), TileSet.open(folder, "train"), None, run, resume=resume)
         run.complete()
     return summary.last
 
 
+def _report(checkpoint: Path, folder: Path, split: str, *, flip: bool = False) -> dict[str, Any]:
+    network, info = load_checkpoint(checkpoint)
+    return evaluate(network, TileSet.open(folder, split), info.input, info.classes, info.calibration, flip=flip)
+
+
 def _ship(data: str, folder: Path, trained: Path, reports: Mapping[int, Mapping[str, Any]], out: Path) -> None:
     network, info = load_checkpoint(trained)
-    scores = {
-        name: evaluate(network, TileSet.open(folder, split), info.input, info.classes, info.calibration, flip=flip)
-        for name, split, flip in PREVIEWS[data].scored
-    }
+    scores = {name: _report(trained, folder, split, flip=flip) for name, split, flip in PREVIEWS[data].scored}
     path = out / f"{data}-{info.prototype_source}-{info.model.encoder}.safetensors"
     save_checkpoint(
         path, network, dataclasses.replace(info, notice=PREVIEWS[data].notice, scores=scores), dtype="float16"
