@@ -94,7 +94,8 @@ class Objective(nn.Module):
             # The official code averages and cuts raw logits; in cosines the penalty means the same for every gain.
             cams = output.prototype_logits if losses.similarity.joint_threshold else output.prototype_cosines
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-            similarity = self.similarity(images, self.network.prototypes, cams[output.deepest], labels, generator).total
+            prototypes, deepest = self.network.prototypes, cams[output.deepest]
+            similarity = self.similarity(images, prototypes, deepest, labels, generator, half).total
         total = classification + losses.pixels.weight * pixels
         total = total + losses.similarity.weight * similarity + losses.diversity.weight * diversity
         return Losses(total, classification, pixels, similarity, diversity)

@@ -100,7 +100,13 @@ class SimilarityTerm(nn.Module):
         (nn.init.eye_ if same else nn.init.orthogonal_)(self.projection.weight)
 
     def forward(
-        self, network_input: Tensor, prototypes: Tensor, cams: Tensor, labels: Tensor, generator: torch.Generator
+        self,
+        network_input: Tensor,
+        prototypes: Tensor,
+        cams: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+        half: torch.dtype | None = None,
     ) -> SimilarityLosses:
         """Compute L_sim of a batch.
 
@@ -112,6 +118,7 @@ class SimilarityTerm(nn.Module):
                 masks.
             labels: (B, C), above 0 where the class is present.
             generator: of the CPU, draws the pairs.
+            half: half-precision type that the tower computes in; None for full precision.
 
         Raises:
             ShapeError: the shapes do not fit one another or the term.
@@ -121,7 +128,8 @@ class SimilarityTerm(nn.Module):
         chosen = select_pairs(labels, self._prototypes_per_class, o.pair_cap, generator)
         images, pair_prototypes = (index.to(cams.device) for index in chosen)
         masks = prototype_masks(cams, images, pair_prototypes, threshold=o.threshold, joint=o.joint_threshold)
-        foreground, background = self._embed(network_input, masks, images).chunk(2)
+        with torch.autocast(cams.device.type, dtype=half, enabled=half is not None):
+            foreground, background = at_least_float32(self._embed(network_input, masks, images)).chunk(2)
 
         with torch.autocast(cams.device.type, enabled=False):
             projected = self.projection(at_least_float32(prototypes))

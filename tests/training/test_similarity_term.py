@@ -282,3 +282,20 @@ def test_wrong_shapes_are_refused(name, shape):
     setattr(batch, name, torch.zeros(shape))
     with pytest.raises(ShapeError, match="are not those of 3 classes with 2 prototypes of 5"):
         batch.losses(make())
+
+
+@pytest.mark.parametrize("masking", ["image", "features"])
+def test_the_tower_computes_in_half_precision_and_the_losses_do_not(masking):
+    term = make(own_tower(build_encoder("test_convnext"), pretrained=True), masking=masking, pair_cap=0)
+    batch = Batch()
+    batch.images = torch.rand(B, 3, 64, 64)
+    generator = torch.Generator().manual_seed(0)
+    exact = batch.losses(term)
+    seen = []
+    next(m for m in term.tower._network.modules() if isinstance(m, torch.nn.Conv2d)).register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output.dtype)
+    )
+    half = term(batch.images, batch.prototypes, batch.cams, batch.labels, generator, torch.bfloat16)
+    assert set(seen) == {torch.bfloat16}
+    assert half.total.dtype == torch.float32
+    assert half.total.item() == pytest.approx(exact.total.item(), rel=0.05)
