@@ -45,9 +45,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--refine",
         nargs="+",
-        choices=("pamr", "crf", "tta", "none"),
+        choices=("adapt", "pamr", "crf", "tta", "none"),
         help="also score maps bettered in these ways; tta averages up to six views a tile, crf takes seconds a tile "
-        f"(default: pamr, tta and, for up to {MOST_CRF_TILES} tiles, crf)",
+        f"(default: adapt, pamr, tta and, for up to {MOST_CRF_TILES} tiles, crf)",
     )
     parser.add_argument("--against", type=Path, metavar="FILE", help=f"{TILES} of another model on the same tiles")
     parser.add_argument("--error-maps", action="store_true", help=f"write OUT/{ERRORS}/NAME.png for every tile")
@@ -101,11 +101,11 @@ def _refinements(asked: list[str] | None, info: CheckpointInfo, tiles: TileSet) 
 
     if asked is not None:
         return tuple(dict.fromkeys(name for name in asked if name != "none"))
-    chosen = ["pamr", "crf", "tta"]
+    chosen = ["adapt", "pamr", "crf", "tta"]
     if len(tiles) > MOST_CRF_TILES:
         chosen.remove("crf")
         _note(
-            f"scored without a CRF, which takes seconds for each of {len(tiles)} tiles: --refine pamr crf tta adds it"
+            f"scored without a CRF, which takes seconds for each of {len(tiles)} tiles: name it with --refine for one"
         )
     if refusal := tta_refusal(info.model, tiles.tile_px):
         chosen.remove("tta")

@@ -1,4 +1,4 @@
-"""The ways to better a finished map that are scored beside it: PAMR, a dense CRF, test-time augmentation."""
+"""The ways to better a map that are scored beside it: adapted prototypes, PAMR, a dense CRF, test-time augmentation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from lpd.refinement.pamr import refine_pamr
 REFINEMENTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"pamr": refine_pamr, "crf": refine_crf}
 #: Test-time augmentation: the mean over several views of each tile, see :func:`lpd.evaluation.tiles.tta_sides`.
 TTA = "tta"
+#: Prototypes adapted to the picture, see :mod:`lpd.model.adaptation`.
+ADAPT = "adapt"
 #: The map as the network gives it.
 PLAIN = "none"
+#: All that can be asked for.
+NAMES = (ADAPT, *REFINEMENTS, TTA)
 
 # A CRF needs about 150 MB a tile of 224 px.
 _MOST_THREADS = 4
@@ -30,6 +34,7 @@ def refinement_notes(sides: Sequence[int]) -> dict[str, str]:
     sizes = ", ".join(map(str, sorted(sides)))
     return {
         PLAIN: "the map as the network gives it",
+        ADAPT: "prototypes taken anew from each picture correct its map",
         "pamr": "pixel-adaptive refinement: probabilities flow between nearby pixels of like colour",
         "crf": "fully connected CRF: borders move to edges of colour",
         TTA: f"test-time augmentation: mean logits of the tile and its mirror image at {sizes} px",
@@ -40,11 +45,11 @@ def check_refinements(names: tuple[str, ...]) -> None:
     """Refuse a refinement that nobody knows.
 
     Raises:
-        ConfigError: a name is neither among ``REFINEMENTS`` nor ``TTA``.
+        ConfigError: a name is not among ``NAMES``.
     """
     for name in names:
-        if name not in (*REFINEMENTS, TTA):
-            raise ConfigError(f"refinement {name!r} is unknown: choose among {', '.join((*REFINEMENTS, TTA))}")
+        if name not in NAMES:
+            raise ConfigError(f"refinement {name!r} is unknown: choose among {', '.join(NAMES)}")
 
 
 def refine(name: str, pictures: Tensor, probabilities: Tensor) -> Tensor:

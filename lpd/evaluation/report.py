@@ -76,7 +76,8 @@ def measure(
         scheme: the network's classes.
         calibration: of the checkpoint.
         flip: average each tile with its mirror image.
-        refinements: ``pamr``, ``crf``, ``tta``; each is scored beside the plain map; a CRF takes seconds per tile.
+        refinements: ``adapt``, ``pamr``, ``crf``, ``tta``; each is scored beside the plain map; a CRF takes seconds a
+            tile.
         paper: also score the map of the paper's released code.
         progress: told how many tiles of how many are done.
 

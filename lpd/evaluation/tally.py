@@ -19,10 +19,11 @@ from lpd.evaluation.confusion import Counts, confusion_matrix
 from lpd.evaluation.gate import gate_calibration, gate_scores
 from lpd.evaluation.paper import PaperTally
 from lpd.evaluation.protocols import BACKGROUNDS, IGNORED, Mask, background_counts, glass_mask, score_table
-from lpd.evaluation.refining import PLAIN, TTA, refine
+from lpd.evaluation.refining import ADAPT, PLAIN, TTA, refine
 from lpd.evaluation.tile_scores import TileScore, group_of
 from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, gated_logits
 from lpd.losses.diversity import prototype_similarity
+from lpd.model.adaptation import adapted_logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,8 @@ class Tally:
         logits: TileLogits,
         averaged: TileLogits | None,
     ) -> Mask:
+        if refinement == ADAPT:
+            return class_map(adapted_logits(scores, logits.output))
         if refinement == TTA:
             assert averaged is not None
             return class_map(gated_logits(averaged, truth.labels, self._calibration, gate))

@@ -14,7 +14,7 @@ from lpd.classes import ClassScheme, TissueClass
 from lpd.cli import evaluate as command
 from lpd.cli import main
 from lpd.config import InputSpec, ModelConfig
-from lpd.evaluation.refining import REFINEMENTS, TTA
+from lpd.evaluation.refining import NAMES
 from lpd.model.checkpoint import save_checkpoint
 from lpd.model.header import CheckpointInfo
 from lpd.model.network import LPDNet
@@ -83,12 +83,12 @@ def test_the_default_report_has_every_column_and_file(model, data, tmp_path, cap
     assert captured.err == ""
     assert {path.name for path in out.iterdir()} == FILES
     report = json.loads((out / "report.json").read_text())
-    assert list(report["refined"]) == ["pamr", "crf", "tta"]
+    assert list(report["refined"]) == ["adapt", "pamr", "crf", "tta"]
     assert set(report["paper"]) == {"scales", "weights", "oracle", "predicted"}
     assert report["checkpoint"] == "tiny.safetensors"
     assert report["model"]["encoder"] == "test_convnext"
     head = next(line for line in captured.out.splitlines() if line.startswith("gate predicted"))
-    assert head.split() == ["gate", "predicted", "none", "pamr", "crf", "tta"]
+    assert head.split() == ["gate", "predicted", "none", "adapt", "pamr", "crf", "tta"]
     readable = (out / "report.md").read_text(encoding="utf-8")
     assert readable.startswith("# Evaluation of tiny.safetensors")
     assert "![" in readable
@@ -111,14 +111,14 @@ def test_only_what_is_asked_for_is_refined(model, data, tmp_path):
 def test_the_command_offers_what_the_library_has(capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
-    assert f"{{{','.join((*REFINEMENTS, TTA, 'none'))}}}" in capsys.readouterr().out
+    assert f"{{{','.join((*NAMES, 'none'))}}}" in capsys.readouterr().out
 
 
 def test_many_tiles_go_without_a_crf_unless_asked(model, data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(command, "MOST_CRF_TILES", 3)
     assert evaluate(model, data, tmp_path) == 0
     assert "without a CRF" in capsys.readouterr().err
-    assert list(json.loads((tmp_path / "report.json").read_text())["refined"]) == ["pamr", "tta"]
+    assert list(json.loads((tmp_path / "report.json").read_text())["refined"]) == ["adapt", "pamr", "tta"]
     assert evaluate(model, data, tmp_path, "--refine", "crf") == 0
     assert list(json.loads((tmp_path / "report.json").read_text())["refined"]) == ["crf"]
 
@@ -128,7 +128,7 @@ def test_a_network_of_one_size_goes_without_tta_unless_asked(tmp_path, capsys):
     data = write_data(tmp_path / "toy", px=224, tiles=1)
     assert evaluate(fixed, data, tmp_path / "out") == 0
     assert "without test-time augmentation: encoder mixer_s32_224 is made for one size" in capsys.readouterr().err
-    assert list(json.loads((tmp_path / "out" / "report.json").read_text())["refined"]) == ["pamr", "crf"]
+    assert list(json.loads((tmp_path / "out" / "report.json").read_text())["refined"]) == ["adapt", "pamr", "crf"]
     assert "one size of input" in refused(capsys, fixed, data, tmp_path / "out", "--refine", "tta")
 
 

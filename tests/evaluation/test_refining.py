@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lpd.errors import ConfigError
-from lpd.evaluation.refining import REFINEMENTS, TTA, check_refinements, refine, refinement_notes
+from lpd.evaluation.refining import NAMES, REFINEMENTS, TTA, check_refinements, refine, refinement_notes
 from lpd.inference.backend import cpu_threads
 
 
@@ -24,8 +24,8 @@ def test_threads_change_nothing(name, threads):
 
 def test_every_name_is_explained_and_no_other_accepted():
     notes = refinement_notes((224, 192))
-    assert set(notes) == {"none", TTA, *REFINEMENTS}
+    assert set(notes) == {"none", *NAMES}
     assert "192, 224 px" in notes[TTA]
-    check_refinements(("pamr", "crf", "tta"))
+    check_refinements(("adapt", "pamr", "crf", "tta"))
     with pytest.raises(ConfigError, match="'none' is unknown"):
         check_refinements(("pamr", "none"))
