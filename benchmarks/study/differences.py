@@ -11,18 +11,24 @@ import numpy.typing as npt
 _DRAWS = 2000
 
 
-def paired_interval(ours: Sequence[Any], theirs: Sequence[Any], seed: int = 0) -> tuple[float, float, float]:
+def paired_interval(
+    ours: Sequence[Any], theirs: Sequence[Any], seed: int = 0, *, of: tuple[str, str] = ("groups", "groups")
+) -> tuple[float, float, float]:
     """Difference of tissue mIoU, and the middle 95 % of what it would be with other pictures and seeds.
 
     Args:
         ours, theirs: records of two arms with the same seeds, in the same order.
         seed: of the draws.
+        of: which counts of either: ``groups`` of the plain maps, ``adapted`` of those with adapted prototypes.
 
     Returns:
         (difference, low, high), fractions of 1, ours minus theirs.
     """
     names = sorted(ours[0]["groups"])
-    stacks = [np.array([[r["groups"][n] for n in names] for r in arm], dtype=np.float64) for arm in (ours, theirs)]
+    stacks = [
+        np.array([[record[key][name] for name in names] for record in arm], dtype=np.float64)
+        for arm, key in zip((ours, theirs), of, strict=True)
+    ]
     rng = np.random.default_rng(seed)
     seeds, groups = stacks[0].shape[:2]
     differences = []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.study.arms import ARMS, BASELINE, RECIPES
-from benchmarks.study.differences import paired_interval
+from benchmarks.study.differences import mious, paired_interval
 from benchmarks.study.records import Records
 
 _GATES = ("predicted", "oracle", "none")
@@ -44,10 +44,12 @@ Made by `python -m benchmarks.study`; the numbers behind it are in `results.json
 deviation over seeds. Every network trains on image-level labels alone, with the same encoder, schedule, augmentation
 and averaging; each line of the tables changes only what it names. The averaged weights at the end of the fixed
 schedule are scored (no epoch is picked) on `valid`: mean IoU over tissue classes in percent, true background left out.
-*Predicted* gate is what a slide gets, *oracle* is told the true image label, *none* has no gate.
+*Predicted* gate is what a slide gets, *oracle* is told the true image label, *none* has no gate. *Adapted* is the
+predicted gate with prototypes taken anew from each tile (`lpd evaluate --refine adapt`); nothing is trained for it.
 
-The difference to plain CAM comes with a 95 % interval: pictures (or patients) and seeds are drawn anew 2,000 times,
-the same ones for both arms, and the scores under the predicted gate are compared.
+Differences to plain CAM come with a 95 % interval: pictures (or patients) and seeds are drawn anew 2,000 times, the
+same ones for both arms, and the scores under the predicted gate are compared. Plain CAM can be given adapted prototypes
+too, so adapted maps are compared with its plain and with its adapted ones.
 
 Prototype figures are means over true class regions of `valid`: *Jeffreys similarity* (1 alike, 0 disjoint), cosine and
 IoU of a class's maps with one another, share of the region that they cover together, how many prototypes are in use
@@ -77,21 +79,32 @@ def _origin(by_arm: dict[str, list[Any]]) -> str:
 def _scores(by_arm: dict[str, list[Any]]) -> str:
     baseline = by_arm.get(BASELINE, [])
     codes = list(next(iter(by_arm.values()))[0]["gates"]["predicted"]["iou"])
-    head = ["arm", "runs", "predicted", *codes, "oracle", "none", "predicted − plain CAM"]
-    rows = []
+    head = ["arm", "runs", "predicted", *codes, "oracle", "none", "predicted − plain CAM", "adapted"]
+    rows = [[*head, "adapted − plain CAM", "adapted − plain CAM, adapted"]]
     for arm, found in by_arm.items():
         gates = [_spread([_percent(r["gates"].get(gate, {}).get("miou")) for r in found]) for gate in _GATES]
         classes = [_spread([_percent(r["gates"]["predicted"]["iou"][c]) for r in found]) for c in codes]
-        rows.append([arm, str(len(found)), f"**{gates[0]}**", *classes, *gates[1:], _difference(found, baseline)])
+        adapted = _spread([_percent(_pooled(r["adapted"])) for r in found])
+        pairs = [("groups", "groups"), ("adapted", "groups"), ("adapted", "adapted")]
+        plain, against, alike = (_difference(found, baseline, of) for of in pairs)
+        cells = [arm, str(len(found)), f"**{gates[0]}**", *classes, *gates[1:], plain, f"**{adapted}**", against, alike]
+        rows.append(cells)
     questions = "\n".join(f"- *{arm}*: {ARMS[arm].question}" for arm in by_arm)
-    return f"{_table(head, rows)}\n\n{questions}"
+    return f"{_table(rows[0], rows[1:])}\n\n{questions}"
 
 
-def _difference(found: list[Any], baseline: list[Any]) -> str:
-    pairs = [(r, b) for r in found for b in baseline if r["seed"] == b["seed"] and r["arm"] != b["arm"]]
+def _pooled(groups: dict[str, Any]) -> float:
+    return float(mious(np.array([sum(np.array(counts, dtype=float) for counts in groups.values())]))[0])
+
+
+def _difference(found: list[Any], baseline: list[Any], of: tuple[str, str]) -> str:
+    """Of two arms; and of a network with adapted prototypes and without, if it is the baseline itself."""
+    pairs = [
+        (r, b) for r in found for b in baseline if r["seed"] == b["seed"] and (r["arm"], of[0]) != (b["arm"], of[1])
+    ]
     if not pairs:
         return ""
-    middle, low, high = (100 * x for x in paired_interval([r for r, _ in pairs], [b for _, b in pairs]))
+    middle, low, high = (100 * x for x in paired_interval([r for r, _ in pairs], [b for _, b in pairs], of=of))
     return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import timm
@@ -16,10 +16,14 @@ import lpd
 from benchmarks.study.arms import ARMS, PRESET, RECIPES
 from benchmarks.study.ceiling import folds, part_of, train_with_masks
 from benchmarks.study.records import Record
+from lpd.config import Calibration, InputSpec
 from lpd.data.tiles import TileSet
-from lpd.evaluation.confusion import scores_from
+from lpd.evaluation.confusion import confusion_matrix, scores_from
 from lpd.evaluation.report import Measured, measure
+from lpd.evaluation.tile_scores import group_of
+from lpd.evaluation.tiles import class_map, gated_logits, tile_logits
 from lpd.explain.figures import prototype_figures
+from lpd.model.adaptation import adapted_logits
 from lpd.model.bank import save_bank
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.network import LPDNet
@@ -27,9 +31,14 @@ from lpd.model.scoring import default_calibration
 from lpd.runs import Run
 from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
 from lpd.training.config import TrainConfig
+from lpd.training.keeping import CONFIG, LAST
 from lpd.training.loop import train
+from lpd.training.resuming import RESUME
 from lpd.training.settings_file import changed, read_config
 from lpd.training.setup import build_network
+
+#: (C, C) counts, rows truth, of each picture or patient.
+Groups: TypeAlias = dict[str, np.ndarray[Any, Any]]
 
 #: Scales whose prototypes are looked at: the middle one, which segments best, and the deepest.
 FIGURE_SCALES = (2, 3)
@@ -82,11 +91,7 @@ def run_arm(data: str, arm: str, seed: int, place: Place) -> Record:
 def _weakly(config: TrainConfig, tiles: TileSet, valid: TileSet, out: Path | None, device: str) -> dict[str, Any]:
     """A network trained in the folder ``out``; as it starts, if that is None."""
     if out is not None:
-        with Run(out, "train") as run:
-            resume = (out / "resume.pt").exists()
-            last = train(config, tiles, None, run, device=device, replace=not resume, resume=resume).last
-            run.complete()
-        network, info = load_checkpoint(last, device)
+        network, info = load_checkpoint(_trained(config, tiles, out, device), device)
         calibration = info.calibration
     else:
         torch.manual_seed(config.loop.seed)
@@ -98,29 +103,64 @@ def _weakly(config: TrainConfig, tiles: TileSet, valid: TileSet, out: Path | Non
     return {
         "gates": {gate: tables["ignored"] for gate, tables in report["gates"].items()},
         "label_accuracy": report["label_accuracy"],
-        "groups": {name: counts.tolist() for name, counts in _by_group(measured).items()},
+        "groups": _plain(_by_group(measured)),
+        "adapted": _plain(_adapted(network, valid, spec, calibration)),
         "figures": _figures(network, valid, spec),
     }
+
+
+def _trained(config: TrainConfig, tiles: TileSet, out: Path, device: str) -> Path:
+    """The finished checkpoint; that of an earlier call, if it had the same settings."""
+    last, resume = out / LAST, (out / RESUME).exists()
+    if last.exists() and not resume and read_config(file=out / CONFIG) == config:
+        return last
+    with Run(out, "train") as run:
+        summary = train(config, tiles, None, run, device=device, replace=not resume, resume=resume)
+        run.complete()
+    return summary.last
+
+
+@torch.inference_mode()
+def _adapted(network: LPDNet, valid: TileSet, spec: InputSpec, calibration: Calibration) -> Groups:
+    """Counts of each picture under the predicted gate, with prototypes adapted to each tile."""
+    groups: Groups = {}
+    classes = valid.info.scheme.count
+    for logits in tile_logits(network, valid, spec, calibration):
+        labels = valid.labels[list(logits.indices)]  # which the predicted gate does not look at
+        scores = gated_logits(logits, labels, calibration, "predicted")
+        for index, found in zip(logits.indices, class_map(adapted_logits(scores, logits.output)), strict=True):
+            name = group_of(valid.files[index].image.name)
+            counts = confusion_matrix(valid.mask(index), found, classes + 1)[:classes, :classes]
+            groups[name] = groups.get(name, 0) + counts
+    return groups
 
 
 def _with_masks(config: TrainConfig, tiles: TileSet, valid: TileSet) -> dict[str, Any]:
     """Each part of the valid split by a network that saw the masks of the others; the predicted gate alone."""
     spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
-    groups: dict[str, np.ndarray[Any, Any]] = {}
+    groups: Groups = {}
+    adapted: Groups = {}
     for shown, scored in folds(valid, config.loop.seed):
         network, calibration = train_with_masks(config, tiles, part_of(valid, shown))
-        groups |= _by_group(measure(network, part_of(valid, scored), spec, tiles.info.scheme, calibration))
+        left = part_of(valid, scored)
+        groups |= _by_group(measure(network, left, spec, tiles.info.scheme, calibration))
+        adapted |= _adapted(network, left, spec, calibration)
     counts, codes = sum(groups.values()), tiles.info.scheme.codes
     scores = scores_from(np.asarray(counts), len(codes))
     return {
         "gates": {"predicted": {"miou": scores.miou, "iou": dict(zip(codes, scores.iou, strict=False))}},
-        "groups": {name: found.tolist() for name, found in groups.items()},
+        "groups": _plain(groups),
+        "adapted": _plain(adapted),
         "figures": {},
     }
 
 
-def _by_group(measured: Measured) -> dict[str, np.ndarray[Any, Any]]:
-    groups: dict[str, np.ndarray[Any, Any]] = {}
+def _plain(groups: Groups) -> dict[str, Any]:
+    return {name: counts.tolist() for name, counts in groups.items()}
+
+
+def _by_group(measured: Measured) -> Groups:
+    groups: Groups = {}
     for tile in measured.tiles:
         groups[tile.group] = groups.get(tile.group, 0) + tile.counts
     return groups

@@ -14,7 +14,7 @@ from benchmarks.study.reporting import report
 from lpd.training.settings_file import changed, read_config
 
 
-def record(arm: str, seed: int, groups: dict[str, list[list[int]]]) -> dict:
+def record(arm: str, seed: int, groups: dict[str, list[list[int]]], adapted: dict | None = None) -> dict:
     gate = {"miou": 0.5 + seed / 100, "iou": {"TUM": 0.4, "STR": None}}
     return {
         "data": "luad224",
@@ -22,6 +22,7 @@ def record(arm: str, seed: int, groups: dict[str, list[list[int]]]) -> dict:
         "seed": seed,
         "gates": {"predicted": gate, "oracle": gate, "none": gate},
         "groups": groups,
+        "adapted": groups if adapted is None else adapted,
         "figures": {},
         "recipe": ["preset cpu"],
         "encoder": "e.safetensors",
@@ -72,11 +73,14 @@ def test_records_are_kept_and_replaced(tmp_path):
 def test_the_page_tells_spread_difference_and_what_is_missing(tmp_path):
     records = Records(tmp_path / "results.json")
     for seed in (0, 1):
-        records.add(record(BASELINE, seed, {"p": HALF}))
+        records.add(record(BASELINE, seed, {"p": HALF}, {"p": PERFECT}))
         records.add(record("LPD", seed, {"p": PERFECT}))
     page = report(records, [0, 1], "Nothing yet.")
     assert "| LPD | 2 | **50.5 ± 0.7** | 40.0 ± 0.0 | – |" in page
-    assert "+66.7 (+66.7 to +66.7)" in page
+    ours, adapted = "+66.7 (+66.7 to +66.7)", "**100.0 ± 0.0**"
+    assert f"| {ours} | {adapted} | {ours} | +0.0 (+0.0 to +0.0) |" in page
+    baseline = next(line for line in page.splitlines() if line.startswith(f"| {BASELINE} | 2"))
+    assert baseline.endswith(f"|  | {adapted} | {ours} |  |")
     assert "Not run yet:" in page
     assert "k-means (seed 0, 1);" in page
     assert page.endswith("Nothing yet.\n")
