@@ -54,9 +54,19 @@ class FineTissue:
         )
         pixels = self._slide.read(wider, (columns + 2 * _MARGIN, rows + 2 * _MARGIN))
         stained = (glass.signal(pixels) > glass.threshold).astype(np.float32)
-        votes = ndimage.gaussian_filter(stained, _NEIGHBOURHOOD)
+        inside = self._inside(wider, pixels.shape[:2])  # nothing beyond the slide has a vote
+        heard = ndimage.gaussian_filter(inside, _NEIGHBOURHOOD)
+        votes = ndimage.gaussian_filter(stained * inside, _NEIGHBOURHOOD) / np.maximum(heard, 1e-6)
         fine = ndimage.zoom(votes, _STEP, order=1, mode="nearest", grid_mode=True)
         inner: npt.NDArray[np.float32] = fine[
             _MARGIN * _STEP : _MARGIN * _STEP + size[1], _MARGIN * _STEP : _MARGIN * _STEP + size[0]
         ]
         return inner
+
+    def _inside(self, region: Region, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+        """1 for the samples of ``region``, (rows, columns), whose centres lie on the slide, else 0."""
+        rows, columns = shape
+        y = region.y_l0 + (np.arange(rows) + 0.5) * region.height_l0 / rows
+        x = region.x_l0 + (np.arange(columns) + 0.5) * region.width_l0 / columns
+        on_slide = ((y >= 0) & (y < self._slide.height_l0))[:, None] & (x >= 0) & (x < self._slide.width_l0)
+        return on_slide.astype(np.float32)

@@ -72,3 +72,15 @@ def test_sizes_that_no_step_divides_are_kept(slide: Slide) -> None:
     clear = (abs(_distance(400, 400) - 250) > 15) & (abs(_distance(430, 380) - 60) > 15)
     seen = np.s_[151 : 150 + 333 : 3, 151 : 150 + 501 : 3]  # the centre of each answer pixel
     np.testing.assert_array_equal(fine[clear[seen]], TRUTH[seen][clear[seen]])
+
+
+def test_tissue_goes_on_to_the_edge_of_the_slide(tmp_path: Path) -> None:
+    # The left half is tissue, cut off on three sides; what lies beyond the slide is not glass.
+    pixels = np.broadcast_to(GLASS, (SIDE, SIDE, 3)).copy()
+    pixels[:, : SIDE // 2] = STROMA
+    noisy = pixels + np.random.default_rng(0).normal(0, 2, pixels.shape)
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(tmp_path / "half.png")
+    with open_slide(tmp_path / "half.png", mpp=1.0) as slide:
+        fine = FineTissue(slide, tissue_mask(slide)).read(_whole(slide), (SIDE, SIDE))
+    assert fine[:, : SIDE // 2 - 5].all()
+    assert not fine[:, SIDE // 2 + 5 :].any()
