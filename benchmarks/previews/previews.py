@@ -33,7 +33,8 @@ class Preview:
 PREVIEWS: Mapping[str, Preview] = {
     "luad224": Preview(
         "Research use only: trained on WSSS4LUAD challenge tiles (terms not verified), "
-        "encoder from ImageNet (Apache-2.0)"
+        "encoder from ImageNet (Apache-2.0)",
+        ("losses.pixels.weight=1",),
     ),
     "ocelot224": Preview(
         "Research use only, non-commercial: trained on OCELOT 2023 tiles (treat as CC BY-NC-SA 4.0), "
