@@ -116,6 +116,8 @@ def _trained(config: TrainConfig, tiles: TileSet, out: Path, device: str) -> Pat
         return last
     with Run(out, "train") as run:
         summary = train(config, tiles, None, run, device=device, replace=not resume, resume=resume)
+        if summary.stopped:  # what half a training scored is nobody's business
+            raise SystemExit(f"stopped in {out}: the same command goes on from there")
         run.complete()
     return summary.last
 

@@ -32,6 +32,7 @@ from lpd.training.feeding import feeding
 from lpd.training.keeping import Keeper
 from lpd.training.loop import train
 from lpd.training.metrics import METRICS
+from lpd.training.previews import PREVIEWS
 from lpd.training.resuming import RESUME
 from lpd.training.schedule import batches, step_seed
 from lpd.training.settings_file import changed, read_config
@@ -56,12 +57,21 @@ CONFIG = read_config(overrides=SETTINGS)
 
 @pytest.fixture(scope="module")
 def five_tiles(few_tiles, tmp_path_factory) -> Path:
-    """Five tiles to train on; the second valid one cannot be read, so that scoring fails and the snapshot stays."""
+    """Five tiles to train on."""
     data = tmp_path_factory.mktemp("five") / "tiles"
     shutil.copytree(few_tiles, data)
     min((data / "train").iterdir()).unlink()
-    (data / "valid" / "img" / "v1.png").write_text("x")
     return data
+
+
+def blocked(out: Path) -> Path:
+    """A run folder where pictures cannot be written, so that scoring fails and the snapshot stays."""
+    (out / PREVIEWS).parent.mkdir(parents=True, exist_ok=True)
+    (out / PREVIEWS).write_text("in the way")
+    return out
+
+
+CANNOT = "File exists"
 
 
 def start(processes: int, data: Path, out: Path, *words: str) -> subprocess.Popen[str]:
@@ -112,8 +122,8 @@ def assert_same_weights(out: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def straight(five_tiles, tmp_path_factory) -> Path:
     """A run by one process that did all its eight steps."""
-    out = tmp_path_factory.mktemp("straight")
-    with pytest.raises(DatasetError):
+    out = blocked(tmp_path_factory.mktemp("straight"))
+    with pytest.raises(RunError, match=CANNOT):
         run_alone(five_tiles, out)
     assert snapshot(out)["step"] == 8
     return out
@@ -122,13 +132,14 @@ def straight(five_tiles, tmp_path_factory) -> Path:
 def logged(out: Path) -> list[list[float]]:
     """Losses and scores, without the time and what parts of a batch cannot know of the whole."""
     entries = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
-    return [[e[name] for name in ("step", "rate", "loss", "classification", "diversity")] for e in entries]
+    names = ("step", "rate", "loss", "classification", "diversity")
+    return [[entry[name] for name in names] for entry in entries if "valid" not in entry]
 
 
 def test_two_processes_do_what_one_does_and_hear_of_the_first_ones_error(straight, five_tiles, tmp_path):
-    code, said = run_together(2, five_tiles, tmp_path)
+    code, said = run_together(2, five_tiles, blocked(tmp_path))
     assert code == 1
-    assert said.count("lpd train: ") == said.count("v1.png cannot be read") == 1, said
+    assert said.count("lpd train: ") == said.count(CANNOT) == 1, said
     assert said.count("finished after") == 0
     assert read_state(tmp_path).state == "failed"
     assert_same_weights(tmp_path, straight)
@@ -165,14 +176,13 @@ def test_any_number_of_processes_goes_on_with_the_work_of_any_other(straight, fi
     with pytest.raises(KeyboardInterrupt):
         run_alone(five_tiles, tmp_path, config, kind=Dying)
     assert snapshot(tmp_path)["step"] == 2
+    blocked(tmp_path)
     code, said = run_together(3, five_tiles, tmp_path, "--resume", "--set", "loop.validate_every=3")
-    assert (code, said.count("v1.png cannot be read")) == (1, 1), said  # when it is looked at after step 6
+    assert (code, said.count(CANNOT)) == (1, 1), said  # when a picture is drawn after step 6
     assert snapshot(tmp_path)["step"] == 4
-    whole = tmp_path / "tiles"
-    shutil.copytree(five_tiles, whole)
-    shutil.copy(whole / "valid" / "img" / "v0.png", whole / "valid" / "img" / "v1.png")
+    (tmp_path / PREVIEWS).unlink()
     monkeypatch.setattr(Keeper, "end", lambda _: None)  # which would delete the snapshot
-    assert run_alone(whole, tmp_path, config, resume=True).steps == 8
+    assert run_alone(five_tiles, tmp_path, config, resume=True).steps == 8
     assert_same_weights(tmp_path, straight)
 
 
@@ -202,8 +212,8 @@ def team_of_one(monkeypatch):
 
 
 def test_a_team_of_one_gives_the_very_same_bits(straight, five_tiles, tmp_path, team_of_one):
-    with pytest.raises(DatasetError):
-        run_alone(five_tiles, tmp_path, distribution=team_of_one)
+    with pytest.raises(RunError, match=CANNOT):
+        run_alone(five_tiles, blocked(tmp_path), distribution=team_of_one)
     ours, theirs = snapshot(tmp_path)["states"], snapshot(straight)["states"]
     assert not ours["network"].keys() ^ theirs["network"].keys()
     assert all(torch.equal(ours["network"][name], value) for name, value in theirs["network"].items())
@@ -214,8 +224,8 @@ def test_a_team_of_one_gives_the_very_same_bits(straight, five_tiles, tmp_path, 
 
 def test_what_has_not_joined_yet_is_left_alone(five_tiles, tmp_path, team_of_one):
     config = changed(CONFIG, "losses.start=8", "optimizer.weight_decay=1")  # a gradient of 0 would let it decay
-    with pytest.raises(DatasetError):
-        run_alone(five_tiles, tmp_path, config, distribution=team_of_one)
+    with pytest.raises(RunError, match=CANNOT):
+        run_alone(five_tiles, blocked(tmp_path), config, distribution=team_of_one)
     projection = snapshot(tmp_path)["states"]["extra"]["projection.weight"]
     torch.testing.assert_close(projection.T @ projection, torch.eye(16), rtol=0, atol=1e-5)  # orthogonal, as it began
 
@@ -305,8 +315,8 @@ def test_every_process_seeds_its_drop_path_by_its_rank(five_tiles, tmp_path, mon
     monkeypatch.setattr(team, "part", lambda count: part_of(count, 0, 1))
     monkeypatch.setattr(loop, "Team", lambda _: team)
     monkeypatch.setattr(loop, "step_seed", lambda *words: asked.append(words) or step_seed(*words))
-    with pytest.raises(DatasetError):
-        run_alone(five_tiles, tmp_path, changed(CONFIG, "optimizer.epochs=1"))
+    with pytest.raises(RunError, match=CANNOT):
+        run_alone(five_tiles, blocked(tmp_path), changed(CONFIG, "optimizer.epochs=1"))
     assert asked == [(5, 0, rank), (5, 1, rank)]
 
 
