@@ -59,9 +59,6 @@ def add_parser(commands: Any) -> None:
         "--stride", type=int, metavar="PX", help="distance of windows, in steps of 32 (default: two thirds of a window)"
     )
     parser.add_argument(
-        "--adapt", action="store_true", help="adapt the model's prototypes to what each window looks like"
-    )
-    parser.add_argument(
         "--tissue", choices=TISSUE_CHOICES, default="auto", help="'all' segments glass too (default: auto)"
     )
     parser.add_argument("--queue-lock", metavar="FILE", type=Path, help="wait for this lock before computing")
@@ -78,14 +75,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         LpdError: the request cannot be met for any slide; nothing has been written.
     """
-    from lpd.inference.backend import any_size
+    from lpd.inference.backend import any_size, load_backend
     from lpd.model.header import read_info
 
     settings = _settings(args)
     info = read_info(args.checkpoint)
     folders = _folders(args.slides, args.out)
     # Whoever waits in a queue must not hold a network in memory; else a bad one is found before anything is written.
-    backend = None if args.queue_lock else _load(args.checkpoint, settings)
+    backend = None if args.queue_lock else load_backend(args.checkpoint, settings.device)
     seen_alike = backend.any_size if backend else any_size(info)
     if info.notice:
         print(f"{info.name}: {info.notice}", file=sys.stderr)
@@ -123,18 +120,11 @@ class _Request:
     args: argparse.Namespace
 
 
-def _load(checkpoint: Path, settings: SegmentSettings) -> Backend:
-    from lpd.inference.backend import load_backend
-
-    return load_backend(checkpoint, settings.device, adapt=settings.adapt)
-
-
 def _settings(args: argparse.Namespace) -> SegmentSettings:
     return SegmentSettings(
         region=Region(*args.region) if args.region else None,
         window_px=args.window,
         stride_px=args.stride,
-        adapt=args.adapt,
         tissue=args.tissue,
         device=args.device,
         batch_size=args.batch_size,
@@ -157,6 +147,7 @@ def _folders(slides: list[Path], out: Path) -> dict[Path, Path]:
 
 def _segment(request: _Request) -> tuple[SegmentSummary, bool]:
     """Segment one slide; also tells whether somebody asked to stop, maybe too late for this slide."""
+    from lpd.inference.backend import load_backend
     from lpd.inference.pipeline import check_request, segment_slide
     from lpd.slide.opening import open_slide
 
@@ -166,7 +157,7 @@ def _segment(request: _Request) -> tuple[SegmentSummary, bool]:
         run = ReportingRun(request.folder, "segment", device_lock=request.args.queue_lock)
         with run:
             _check_replaceable(request, slide)  # another process may have finished it meanwhile
-            backend = request.backend or _load(request.info.path, request.settings)
+            backend = request.backend or load_backend(request.info.path, request.settings.device)
             _delete_exports(request.folder)
             with run.bar(slide.name, "tile"):
                 try:

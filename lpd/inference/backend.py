@@ -16,12 +16,11 @@ from lpd.config import InputSpec
 from lpd.errors import CheckpointError, ConfigError
 from lpd.inference.meta import CELL_PX
 from lpd.inference.settings import DeviceName, largest_window_px
-from lpd.model.adaptation import adapted_logits
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.header import CheckpointInfo
 from lpd.model.inputs import to_network_input
-from lpd.model.network import LPDNet, LPDOutput, sees_any_size
-from lpd.model.scoring import decision_logits, dense_maps
+from lpd.model.network import LPDNet, sees_any_size
+from lpd.model.scoring import dense_maps
 
 
 class Backend(Protocol):
@@ -48,11 +47,9 @@ class Backend(Protocol):
 class TorchBackend:
     """The network as PyTorch runs it, in fp32, channels last."""
 
-    def __init__(self, network: LPDNet, info: CheckpointInfo, device: torch.device, *, adapt: bool = False) -> None:
-        """Take over a network; with ``adapt`` its prototypes are adapted to each window."""
+    def __init__(self, network: LPDNet, info: CheckpointInfo, device: torch.device) -> None:
         self.info = info
         self.device = device
-        self._adapt = adapt
         self.any_size = any_size(info)
         self._network = network.to(device).to(memory_format=torch.channels_last).eval()
 
@@ -60,20 +57,12 @@ class TorchBackend:
         side = windows.shape[1] // CELL_PX
         images = to_network_input(torch.from_numpy(windows).to(self.device), self._spec)
         with torch.inference_mode():
-            output = self._network(images)
-            pixel, presence = dense_maps(output, self.info.calibration, (side, side))
-            if self._adapt:
-                pixel = pixel + self._correction(output, pixel, presence)
+            pixel, presence = dense_maps(self._network(images), self.info.calibration, (side, side))
         if not bool(torch.isfinite(pixel).all() & torch.isfinite(presence).all()):
             raise CheckpointError(
                 f"{self.info.path} answers with values that are no numbers: train it again at a lower learning rate"
             )
         return pixel, presence
-
-    def _correction(self, output: LPDOutput, pixel: Tensor, presence: Tensor) -> Tensor:
-        """What adapted prototypes add to the raw logits of each window; the gate is the window's own here."""
-        decision = decision_logits(pixel, presence.mean((2, 3)), self.info.calibration)
-        return adapted_logits(decision, output) - decision
 
     @property
     def _spec(self) -> InputSpec:
@@ -89,8 +78,8 @@ def any_size(info: CheckpointInfo) -> bool:
     return sees_any_size(info.model, largest_window_px(info.input.tile_px))
 
 
-def load_backend(checkpoint_path: Path, device: DeviceName, *, adapt: bool = False) -> Backend:
-    """Load a checkpoint where it shall run; see :class:`~lpd.inference.settings.SegmentSettings` for ``adapt``.
+def load_backend(checkpoint_path: Path, device: DeviceName) -> Backend:
+    """Load a checkpoint where it shall run.
 
     Raises:
         CheckpointError: the file is missing, damaged or foreign.
@@ -98,7 +87,7 @@ def load_backend(checkpoint_path: Path, device: DeviceName, *, adapt: bool = Fal
     """
     chosen = choose_device(device)
     network, info = load_checkpoint(checkpoint_path, chosen)
-    return TorchBackend(network, info, chosen, adapt=adapt)
+    return TorchBackend(network, info, chosen)
 
 
 def choose_device(name: DeviceName) -> torch.device:

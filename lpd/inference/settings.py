@@ -43,7 +43,6 @@ class SegmentSettings(Settings):
             where the encoder knows no other size. Larger windows depend less on where they lie.
         stride_px: distance of neighbouring windows, a multiple of 32; None for two thirds of a window, or three
             sevenths where it is one tile.
-        adapt: take the classes' prototypes anew from each window, see :mod:`lpd.model.adaptation`.
         tissue: ``auto`` leaves out glass and marks it background, ``all`` shows every pixel to the network.
         device: where the network runs; ``auto`` takes a GPU if there is one.
         batch_size: windows per forward pass, at most 4096; None for as many as hold 4 tiles of 224 px on a CPU, 64 on a
@@ -61,7 +60,6 @@ class SegmentSettings(Settings):
     region: Region | None = None
     window_px: int | None = None
     stride_px: int | None = None
-    adapt: bool = False
     tissue: TissueChoice = "auto"
     device: DeviceName = "auto"
     batch_size: int | None = None

@@ -93,12 +93,7 @@ def test_a_slide_gets_a_folder_with_every_file(tmp_path: Path, checkpoint: Path,
 
 def test_the_manifest_says_what_was_done(tmp_path: Path, checkpoint: Path):
     slide = paint(tmp_path / "one.png")
-    assert (
-        segment(
-            tmp_path / "out", checkpoint, slide, more=("--mpp", "0.5", "--region", "10", "20", "100", "90", "--adapt")
-        )
-        == 0
-    )
+    assert segment(tmp_path / "out", checkpoint, slide, more=("--mpp", "0.5", "--region", "10", "20", "100", "90")) == 0
     folder = tmp_path / "out" / "one"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["state"] == "done"
@@ -106,7 +101,6 @@ def test_the_manifest_says_what_was_done(tmp_path: Path, checkpoint: Path):
     assert manifest["slide"]["mpp_origin"] == "given"
     assert manifest["slide"]["fingerprint"] == ResultStore.open(folder).meta.slide_fingerprint
     assert manifest["checkpoint"]["digest"].startswith("sha256:")
-    assert manifest["settings"]["adapt"] is True
     assert manifest["settings"]["region"] == {"x_l0": 10, "y_l0": 20, "width_l0": 100, "height_l0": 90}
     assert manifest["arguments"]["slides"] == [str(slide)]
     assert manifest["summary"]["windows"] == manifest["summary"]["planned_windows"] > 0

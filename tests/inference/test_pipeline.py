@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lpd.classes import ClassScheme, TissueClass
-from lpd.config import Calibration, InputSpec, ModelConfig
+from lpd.config import ModelConfig
 from lpd.errors import CheckpointError, ConfigError, MissingMppError, SlideError
 from lpd.inference import backend as backend_module
 from lpd.inference.blocks import BlockReader
@@ -18,11 +17,6 @@ from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.pipeline import check_request, segment_slide
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
-from lpd.model.adaptation import adapted_logits
-from lpd.model.header import CheckpointInfo
-from lpd.model.inputs import to_network_input
-from lpd.model.network import LPDNet
-from lpd.model.scoring import decision_logits
 from lpd.runs import Run, read_state, request_stop
 from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.opening import open_slide
@@ -314,32 +308,6 @@ def test_requests_are_checked_before_anything_happens(slide_path: Path, backend:
         with pytest.raises(ConfigError):
             segment_slide(slide, backend, tmp_path / "never", SegmentSettings(stride_px=30), run)
     assert not (tmp_path / "never").exists()
-
-
-def test_adapted_prototypes_correct_each_window_by_its_own_gate(tmp_path):
-    torch.manual_seed(0)
-    config = ModelConfig("test_convnext", class_count=2, prototype_dim=16)
-    network = LPDNet(config).eval()
-    calibration = Calibration((0.3, 0.3, 0.4), (1.0, 1.0), (0.0, 0.0), (2.0, 3.0), (1.0, -1.0))
-    info = CheckpointInfo(
-        tmp_path / "c.safetensors",
-        ClassScheme(tuple(TissueClass(c, c, (0, 0, 9)) for c in "AB")),
-        InputSpec(mpp=1.0, tile_px=64),
-        config,
-        calibration,
-        "learnable",
-    )
-    windows = np.random.default_rng(0).integers(0, 255, (3, 96, 96, 3), dtype=np.uint8)
-    cpu = torch.device("cpu")
-    plain, presence = backend_module.TorchBackend(network, info, cpu).logits(windows)
-    adapted, same = backend_module.TorchBackend(network, info, cpu, adapt=True).logits(windows)
-    torch.testing.assert_close(same, presence)
-    with torch.inference_mode():
-        output = network(to_network_input(torch.from_numpy(windows), info.input))
-        decision = decision_logits(plain, presence.mean((2, 3)), calibration)
-        expected = plain + adapted_logits(decision, output) - decision
-    assert (adapted - plain).abs().max() > 1
-    torch.testing.assert_close(adapted, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_network_without_numbers_is_refused():
