@@ -1,4 +1,4 @@
-"""Towers: frozen for good, what they embed against loops, timm and transformers, and every way to be refused."""
+"""Towers: frozen for good, what they embed against loops, and every way to be refused."""
 
 from __future__ import annotations
 
@@ -6,31 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lpd.config import InputSpec
 from lpd.errors import ConfigError, ShapeError
 from lpd.model import towers
-from lpd.model.towers import Tower, TowerView, averaged_tower, own_tower
-
-SPEC = InputSpec(mpp=0.5, tile_px=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-VIEW = TowerView(mean=(0.6, 0.5, 0.7), std=(0.25, 0.2, 0.3), image_px=64)
-SMALL_SWIN = (("depths", (1, 2, 1, 1)), ("embed_dim", 24), ("num_heads", (1, 2, 4, 8)))
+from lpd.model.towers import Tower, averaged_tower, own_tower
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def normalised(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(N, 3, H, W) pixels in 0–1, channel by channel."""
-    return torch.stack([(pixels[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
-
-
-def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.add_(torch.rand(tensor.shape, generator=generator) * 0.05)  # variances stay positive
-    return network.eval()
 
 
 # The network's own encoder, as loaded and averaged

@@ -18,7 +18,6 @@ import torch
 from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
-from lpd.cli.train import torchrun_distribution
 from lpd.data.tiles import TileSet
 from lpd.data.transforms import AugmentConfig
 from lpd.errors import ConfigError, DatasetError, RunError
@@ -318,28 +317,6 @@ def test_every_process_seeds_its_drop_path_by_its_rank(five_tiles, tmp_path, mon
     with pytest.raises(RunError, match=CANNOT):
         run_alone(five_tiles, blocked(tmp_path), changed(CONFIG, "optimizer.epochs=1"))
     assert asked == [(5, 0, rank), (5, 1, rank)]
-
-
-ENVIRONMENT = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, None),
-        (ENVIRONMENT, Distribution(3, 4, 1)),
-        ({**ENVIRONMENT, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
-        ({"RANK": "3", "WORLD_SIZE": "4"}, None),  # of a cluster that starts no processes of ours
-    ],
-)
-def test_torchruns_variables_say_which_process_it_is(environment, expected):
-    assert torchrun_distribution(environment) == expected
-
-
-@pytest.mark.parametrize("wrong", [{"RANK": "4"}, {"RANK": "-1"}, {"LOCAL_RANK": "4"}, {"WORLD_SIZE": "many"}])
-def test_impossible_processes_are_refused(wrong):
-    with pytest.raises(ConfigError, match="torchrun"):
-        torchrun_distribution({**ENVIRONMENT, **wrong})
 
 
 def test_a_follower_writes_nothing_and_hears_signals(tmp_path):
