@@ -158,8 +158,9 @@ class ModelConfig(Settings):
 class Calibration(Settings):
     """How raw logits become scores in [0, 1]: fitted once on image-level labels, the same for every tile.
 
-    Pixel score of class c: ``sigmoid(pixel_gain[c] * fused_logit + pixel_bias[c])``; gate (is the class present
-    in the neighbourhood?): ``sigmoid(gate_gain[c] * mean_logit + gate_bias[c])``.
+    Pixel logit of class c: ``pixel_gain[c] * fused_logit + pixel_bias[c]``; its gate, the probability that the class is
+    present in the neighbourhood: ``sigmoid(gate_gain[c] * mean_logit + gate_bias[c])``. The score is made of both, see
+    :func:`lpd.model.label_sets.log_class_probabilities`.
 
     Attributes:
         fusion_weights: weight of each of the network's scales in the fused pixel logit; they sum to 1.

@@ -10,8 +10,10 @@ from typing import Any
 
 from benchmarks.previews.card import card
 from benchmarks.previews.previews import PREVIEWS, SEEDS, settings_of
+from benchmarks.previews.slides import slide_scores
 from lpd.data.tiles import TileSet
 from lpd.evaluation.files import write_text
+from lpd.evaluation.refining import ADAPT
 from lpd.evaluation.report import evaluate
 from lpd.model.checkpoint import load_checkpoint, save_checkpoint
 from lpd.model.header import CheckpointInfo, read_info
@@ -49,21 +51,23 @@ def _trained(data: str, seed: int, folder: Path, encoder: Path, out: Path) -> Pa
     return summary.last
 
 
-def _report(checkpoint: Path, folder: Path, split: str, *, flip: bool = False) -> dict[str, Any]:
+def _report(checkpoint: Path, folder: Path, split: str) -> dict[str, Any]:
     network, info = load_checkpoint(checkpoint)
-    return evaluate(network, TileSet.open(folder, split), info.input, info.classes, info.calibration, flip=flip)
+    tiles = TileSet.open(folder, split)
+    return evaluate(network, tiles, info.input, info.classes, info.calibration, refinements=[ADAPT])
 
 
 def _ship(data: str, folder: Path, trained: Path, reports: Mapping[int, Mapping[str, Any]], out: Path) -> None:
     network, info = load_checkpoint(trained)
-    scores = {name: _report(trained, folder, split, flip=flip) for name, split, flip in PREVIEWS[data].scored}
+    scores = {split: _report(trained, folder, split) for split in PREVIEWS[data].scored}
     path = out / f"{data}-{info.prototype_source}-{info.model.encoder}.safetensors"
     save_checkpoint(
         path, network, dataclasses.replace(info, notice=PREVIEWS[data].notice, scores=scores), dtype="float16"
     )
     shipped = read_info(path)
     assert isinstance(shipped, CheckpointInfo)
-    write_text(path.with_suffix(".md"), card(data, shipped, reports))
+    more = {"slides": slide_scores(path, PREVIEWS[data].slides)} if PREVIEWS[data].slides else {}
+    write_text(path.with_suffix(".md"), card(data, shipped, reports, more))
 
 
 if __name__ == "__main__":

@@ -9,26 +9,24 @@ from string import Template
 from typing import Any
 
 from benchmarks.previews.previews import command_of
+from lpd.evaluation.refining import ADAPT
 from lpd.model.header import CheckpointInfo
 
 _CARDS = Path(__file__).parent / "cards"
 _GATES, _BACKGROUNDS = ("predicted", "oracle", "none"), ("ignored", "tissue rule")
-_HEADINGS = {
-    "valid": "Scores on `valid`",
-    "valid_flip": "Scores on `valid`, each tile averaged with its mirror image",
-}
 
 
-def card(data: str, info: CheckpointInfo, by_seed: Mapping[int, Mapping[str, Any]]) -> str:
+def card(data: str, info: CheckpointInfo, by_seed: Mapping[int, Mapping[str, Any]], more: Mapping[str, str]) -> str:
     """The whole card.
 
     Args:
         data: name of the tile set, and of its text in ``cards/``.
         info: of the finished file, with its scores.
         by_seed: report on ``valid`` of every training, by seed.
+        more: other text that ``cards/`` asks for by name.
     """
     text = Template((_CARDS / f"{data}.md").read_text(encoding="utf-8"))
-    parts = [f"## {_HEADINGS[name]}\n\n{_scores(info.scores[name], info.classes.codes)}" for name in info.scores]
+    parts = [f"## Scores on `{split}`\n\n{_scores(info.scores[split], info.classes.codes)}" for split in info.scores]
     return text.substitute(
         name=info.path.stem,
         fingerprint=info.training["data"]["fingerprint"],
@@ -37,6 +35,7 @@ def card(data: str, info: CheckpointInfo, by_seed: Mapping[int, Mapping[str, Any
         made=_made(data, info),
         scores="\n\n".join(parts),
         seeds=_seeds(by_seed, info.classes.codes),
+        **more,
     )
 
 
@@ -74,9 +73,11 @@ def _scores(report: Mapping[str, Any], codes: Sequence[str]) -> str:
     names = [*codes, "background"]
     head = ["gate", "background", "mIoU (tissue)", *(f"IoU {name}" for name in names)]
     rows = [[*head, "FwIoU (tissue)", "FwIoU with background", "accuracy"]]
-    for gate in _GATES:
+    adapted = f"{_GATES[0]}, adapted"
+    for gate in (_GATES[0], adapted, *_GATES[1:]):
         for background in _BACKGROUNDS:
-            scores = report["gates"][gate][background]
+            tables = report["refined"][ADAPT][_GATES[0]] if gate == adapted else report["gates"][gate]
+            scores = tables[background]
             cells = [gate, background, f"**{_percent(scores['miou'])}**"]
             cells += [_percent(scores["iou"].get(name)) for name in names]
             rows.append([*cells, *(_percent(scores.get(k)) for k in ("fwiou", "fwiou_with_background", "accuracy"))])
@@ -92,11 +93,13 @@ def _scores(report: Mapping[str, Any], codes: Sequence[str]) -> str:
 
 
 def _seeds(by_seed: Mapping[int, Mapping[str, Any]], codes: Sequence[str]) -> str:
-    head = ["seed", *_GATES, *(f"predicted {code}" for code in codes)]
+    head = ["seed", *_GATES, "predicted, adapted", *(f"predicted {code}" for code in codes)]
     numbers = []
     for report in by_seed.values():
         gates = {gate: report["gates"][gate]["ignored"] for gate in _GATES}
-        found = [*(gates[gate]["miou"] for gate in _GATES), *(gates["predicted"]["iou"][code] for code in codes)]
+        adapted = report["refined"][ADAPT][_GATES[0]]["ignored"]["miou"]
+        found = [*(gates[gate]["miou"] for gate in _GATES), adapted]
+        found += [gates["predicted"]["iou"][code] for code in codes]
         numbers.append([100 * value for value in found])
     rows = [[str(seed), *(f"{x:.1f}" for x in row)] for seed, row in zip(by_seed, numbers, strict=True)]
     spread = [

@@ -22,12 +22,14 @@ class Preview:
     Attributes:
         notice: the one line that everybody who uses it is shown.
         settings: overrides of the preset.
-        scored: reports in the file: split and whether mirror images are averaged in, by name.
+        scored: splits whose scores are in the file and on the card.
+        slides: seeds of phantom slides that are segmented whole.
     """
 
     notice: str
     settings: tuple[str, ...] = ()
-    scored: tuple[tuple[str, str, bool], ...] = (("valid", "valid", False), ("valid_flip", "valid", True))
+    scored: tuple[str, ...] = ("valid",)
+    slides: tuple[int, ...] = ()
 
 
 PREVIEWS: Mapping[str, Preview] = {
@@ -39,6 +41,18 @@ PREVIEWS: Mapping[str, Preview] = {
     "ocelot224": Preview(
         "Research use only, non-commercial: trained on OCELOT 2023 tiles (treat as CC BY-NC-SA 4.0), "
         "encoder from ImageNet (Apache-2.0)"
+    ),
+    "phantom": Preview(
+        "Synthetic: trained on drawn tissue, for tests and demonstrations only; it knows nothing about real slides",
+        (
+            "encoder.frozen=[conv_stem,bn1,blocks.0]",
+            "optimizer.epochs=4",
+            "optimizer.learning_rate=2e-4",
+            "cam.loss_weights=[1,1,0.5]",
+            "cam.fusion_weights=[0.5,0.5,0]",
+        ),
+        scored=("valid", "test"),
+        slides=(1, 2, 3, 4, 5, 11),
     ),
 }
 

@@ -44,8 +44,9 @@ Made by `python -m benchmarks.study`; the numbers behind it are in `results.json
 deviation over seeds. Every network trains on image-level labels alone, with the same encoder, schedule, augmentation
 and averaging; each line of the tables changes only what it names. The averaged weights at the end of the fixed
 schedule are scored (no epoch is picked) on `valid`: mean IoU over tissue classes in percent, true background left out.
-*Predicted* gate is what a slide gets, *oracle* is told the true image label, *none* has no gate. *Adapted* is the
-predicted gate with prototypes taken anew from each tile (`lpd evaluate --refine adapt`); nothing is trained for it.
+*Predicted* gate: the network says how likely each class is in a tile; *oracle* is told the true image label, *none* has
+no gate. *Adapted* is the predicted gate with prototypes taken anew from each picture or patient (`lpd evaluate --refine
+adapt`), which is what a slide gets; nothing is trained for it.
 
 Differences to plain CAM come with a 95 % interval: pictures (or patients) and seeds are drawn anew 2,000 times, the
 same ones for both arms, and the scores under the predicted gate are compared. Plain CAM can be given adapted prototypes

@@ -18,12 +18,12 @@ from benchmarks.study.ceiling import folds, part_of, train_with_masks
 from benchmarks.study.records import Record
 from lpd.config import Calibration, InputSpec
 from lpd.data.tiles import TileSet
+from lpd.evaluation.adapting import adapt_to_pictures, adapted
 from lpd.evaluation.confusion import confusion_matrix, scores_from
 from lpd.evaluation.report import Measured, measure
 from lpd.evaluation.tile_scores import group_of
 from lpd.evaluation.tiles import class_map, gated_logits, tile_logits
 from lpd.explain.figures import prototype_figures
-from lpd.model.adaptation import adapted_logits
 from lpd.model.bank import save_bank
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.network import LPDNet
@@ -124,13 +124,13 @@ def _trained(config: TrainConfig, tiles: TileSet, out: Path, device: str) -> Pat
 
 @torch.inference_mode()
 def _adapted(network: LPDNet, valid: TileSet, spec: InputSpec, calibration: Calibration) -> Groups:
-    """Counts of each picture under the predicted gate, with prototypes adapted to each tile."""
+    """Counts of each picture under the predicted gate, with prototypes adapted to each picture or patient."""
     groups: Groups = {}
-    classes = valid.info.scheme.count
+    classes, prototypes = valid.info.scheme.count, adapt_to_pictures(network, valid, spec, calibration)
     for logits in tile_logits(network, valid, spec, calibration):
         labels = valid.labels[list(logits.indices)]  # which the predicted gate does not look at
-        scores = gated_logits(logits, labels, calibration, "predicted")
-        for index, found in zip(logits.indices, class_map(adapted_logits(scores, logits.output)), strict=True):
+        scores = gated_logits(adapted(logits, valid, prototypes), labels, calibration, "predicted")
+        for index, found in zip(logits.indices, class_map(scores), strict=True):
             name = group_of(valid.files[index].image.name)
             counts = confusion_matrix(valid.mask(index), found, classes + 1)[:classes, :classes]
             groups[name] = groups.get(name, 0) + counts

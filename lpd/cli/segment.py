@@ -61,6 +61,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--tissue", choices=TISSUE_CHOICES, default="auto", help="'all' segments glass too (default: auto)"
     )
+    parser.add_argument(
+        "--adapt",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let prototypes of the slide's own correct the map (default: yes)",
+    )
     parser.add_argument("--queue-lock", metavar="FILE", type=Path, help="wait for this lock before computing")
     parser.add_argument("--force", action="store_true", help="replace finished results")
     parser.set_defaults(run=run)
@@ -126,6 +132,7 @@ def _settings(args: argparse.Namespace) -> SegmentSettings:
         window_px=args.window,
         stride_px=args.stride,
         tissue=args.tissue,
+        adapt=args.adapt,
         device=args.device,
         batch_size=args.batch_size,
         threads=args.threads,

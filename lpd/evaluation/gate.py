@@ -14,8 +14,8 @@ Floats = npt.NDArray[np.float64]
 
 BINS = 10
 GATE_CALIBRATION_NOTE = (
-    "after its fit it was opened on purpose, to let through nearly every class that a tile shows and to remove only "
-    "what is clearly absent, so its scores tend to exceed the share of tiles that show the class"
+    "it was fitted to the tiles that the network learnt from, which it knows better than others, so it tends to be "
+    "too sure of itself"
 )
 
 

@@ -157,7 +157,7 @@ def _gate(report: Report) -> str:
             "truth (0 best). ECE, expected calibration error over ten equally wide bins: how far the scores lie from "
             "the share of tiles that show the class (0 best).",
             _table(head, rows),
-            f"The gate is over-confident by design: {report['protocols']['gate']}.",
+            f"Of the gate's fit: {report['protocols']['gate']}.",
             _reliability(report),
         )
     )

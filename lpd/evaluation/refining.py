@@ -34,7 +34,7 @@ def refinement_notes(sides: Sequence[int]) -> dict[str, str]:
     sizes = ", ".join(map(str, sorted(sides)))
     return {
         PLAIN: "the map as the network gives it",
-        ADAPT: "prototypes taken anew from each picture correct its map",
+        ADAPT: "prototypes taken anew from all tiles of a picture (or patient) correct their maps, as a slide's do",
         "pamr": "pixel-adaptive refinement: probabilities flow between nearby pixels of like colour",
         "crf": "fully connected CRF: borders move to edges of colour",
         TTA: f"test-time augmentation: mean logits of the tile and its mirror image at {sizes} px",

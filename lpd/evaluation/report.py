@@ -12,11 +12,12 @@ from lpd.classes import ClassScheme
 from lpd.config import Calibration, InputSpec
 from lpd.data.tiles import TileSet
 from lpd.errors import ConfigError, DatasetError
+from lpd.evaluation.adapting import adapt_to_pictures
 from lpd.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap_miou
 from lpd.evaluation.gate import GATE_CALIBRATION_NOTE
 from lpd.evaluation.paper import PAPER_NOTES
 from lpd.evaluation.protocols import BACKGROUNDS, GATE_NOTES, IGNORED, number
-from lpd.evaluation.refining import PLAIN, REFINEMENTS, TTA, check_refinements, refinement_notes
+from lpd.evaluation.refining import ADAPT, PLAIN, REFINEMENTS, TTA, check_refinements, refinement_notes
 from lpd.evaluation.tally import Tally
 from lpd.evaluation.tile_scores import TileScore
 from lpd.evaluation.tiles import TileLogits, tile_logits, tta_refusal, tta_sides
@@ -104,7 +105,9 @@ def measure(
     check_tile_px(network, tiles.tile_px)
     if TTA in names and (refusal := tta_refusal(network.config, tiles.tile_px)):
         raise ConfigError(refusal)
-    tally = Tally(tiles, calibration, network.config.prototypes_per_class, names, paper=paper)
+    prototypes = adapt_to_pictures(network, tiles, spec, calibration) if ADAPT in names else None
+    per_class = network.config.prototypes_per_class
+    tally = Tally(tiles, calibration, per_class, names, prototypes=prototypes, paper=paper)
     plain = tile_logits(network, tiles, spec, calibration, flip=flip)
     averaged: Iterator[TileLogits] | None = None
     if TTA in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 from lpd.config import Calibration
 from lpd.data.check.findings import printable
 from lpd.data.tiles import TileSet
+from lpd.evaluation.adapting import adapted
 from lpd.evaluation.confusion import Counts, confusion_matrix
 from lpd.evaluation.gate import gate_calibration, gate_scores
 from lpd.evaluation.paper import PaperTally
@@ -23,7 +24,7 @@ from lpd.evaluation.refining import ADAPT, PLAIN, TTA, refine
 from lpd.evaluation.tile_scores import TileScore, group_of
 from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, gated_logits
 from lpd.losses.diversity import prototype_similarity
-from lpd.model.adaptation import adapted_logits
+from lpd.model.adaptation import PicturePrototypes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,14 @@ class Tally:
         prototypes_per_class: int,
         refinements: Sequence[str] = (),
         *,
+        prototypes: Mapping[str, PicturePrototypes | None] | None = None,
         paper: bool = False,
     ) -> None:
         self._tiles, self._calibration = tiles, calibration
         self._codes = tiles.info.scheme.codes
         size = len(self._codes) + 1
         self._refinements = tuple(refinements)
+        self._prototypes = prototypes or {}
         self._counts: dict[tuple[str, Gate, str], Counts] = {
             (refinement, gate, background): np.zeros((size, size), dtype=np.int64)
             for refinement in (PLAIN, *refinements)
@@ -94,11 +97,10 @@ class Tally:
         logits: TileLogits,
         averaged: TileLogits | None,
     ) -> Mask:
-        if refinement == ADAPT:
-            return class_map(adapted_logits(scores, logits.output))
-        if refinement == TTA:
-            assert averaged is not None
-            return class_map(gated_logits(averaged, truth.labels, self._calibration, gate))
+        if refinement in (ADAPT, TTA):
+            other = adapted(logits, self._tiles, self._prototypes) if refinement == ADAPT else averaged
+            assert other is not None
+            return class_map(gated_logits(other, truth.labels, self._calibration, gate))
         pictures = torch.from_numpy(self._tiles.images(logits.indices)).permute(0, 3, 1, 2) / 255
         return class_map(refine(refinement, pictures.to(scores.device), scores.softmax(1)))
 

@@ -17,7 +17,7 @@ from lpd.data.tiles import TileSet
 from lpd.errors import CheckpointError
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, LPDOutput, sees_any_size
-from lpd.model.scoring import decision_logits, dense_logits
+from lpd.model.scoring import dense_logits, log_scores
 
 Gate = Literal["predicted", "oracle", "none"]
 GATES: tuple[Gate, ...] = ("predicted", "oracle", "none")
@@ -110,7 +110,7 @@ def tta_refusal(config: ModelConfig, tile_px: int) -> str | None:
 
 
 def gated_logits(logits: TileLogits, labels: npt.NDArray[np.bool_], calibration: Calibration, gate: Gate) -> Tensor:
-    """Logit of each tissue class at each pixel under a gate; the highest is the pixel's class.
+    """Log score of each tissue class at each pixel under a gate; the highest is the pixel's class.
 
     Args:
         logits: of B tiles.
@@ -128,7 +128,7 @@ def gated_logits(logits: TileLogits, labels: npt.NDArray[np.bool_], calibration:
     elif gate == "oracle":
         present = torch.as_tensor(labels, device=opened.device)
         opened = torch.where(present, _CERTAIN, -_CERTAIN).to(opened)
-    return decision_logits(logits.pixel, opened, calibration)
+    return log_scores(logits.pixel, opened, calibration)
 
 
 def class_map(scores: Tensor) -> npt.NDArray[np.uint8]:

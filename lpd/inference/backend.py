@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -11,15 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from lpd.config import InputSpec
 from lpd.errors import CheckpointError, ConfigError
+from lpd.inference.blend import mean_around
 from lpd.inference.meta import CELL_PX
 from lpd.inference.settings import DeviceName, largest_window_px
+from lpd.model.adaptation import PicturePrototypes, PictureSample
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.header import CheckpointInfo
 from lpd.model.inputs import to_network_input
-from lpd.model.network import LPDNet, sees_any_size
+from lpd.model.network import LPDNet, LPDOutput, sees_any_size
 from lpd.model.scoring import dense_maps
 
 
@@ -43,30 +45,60 @@ class Backend(Protocol):
             CheckpointError: the network answers with something that is no number.
         """
 
+    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> Backend:
+        """The same, but for pixel logits corrected by prototypes of one slide, see :mod:`lpd.model.adaptation`.
+
+        Args:
+            windows: of the slide, each (w, w, 3) uint8 RGB with (w, w) where it shows tissue; none leave all as it is.
+        """
+
 
 class TorchBackend:
-    """The network as PyTorch runs it, in fp32, channels last."""
+    """The network as PyTorch runs it, in fp32, channels last.
 
-    def __init__(self, network: LPDNet, info: CheckpointInfo, device: torch.device) -> None:
+    Attributes:
+        prototypes: of the slide that it is adapted to, None as loaded.
+    """
+
+    def __init__(
+        self, network: LPDNet, info: CheckpointInfo, device: torch.device, prototypes: PicturePrototypes | None = None
+    ) -> None:
         self.info = info
         self.device = device
+        self.prototypes = prototypes
         self.any_size = any_size(info)
         self._network = network.to(device).to(memory_format=torch.channels_last).eval()
 
     def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        side = windows.shape[1] // CELL_PX
-        images = to_network_input(torch.from_numpy(windows).to(self.device), self._spec)
+        size = (windows.shape[1] // CELL_PX,) * 2
         with torch.inference_mode():
-            pixel, presence = dense_maps(self._network(images), self.info.calibration, (side, side))
+            output = self._seen(windows)
+            pixel, presence = dense_maps(output, self.info.calibration, size)
+            if self.prototypes is not None:
+                pixel = pixel + self.prototypes.correction(output, size)
         if not bool(torch.isfinite(pixel).all() & torch.isfinite(presence).all()):
             raise CheckpointError(
                 f"{self.info.path} answers with values that are no numbers: train it again at a lower learning rate"
             )
         return pixel, presence
 
-    @property
-    def _spec(self) -> InputSpec:
-        return self.info.input
+    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> TorchBackend:
+        sample, reach = PictureSample(self.info.calibration), self.info.input.tile_px // (2 * CELL_PX)
+        with torch.inference_mode():
+            for pixels, tissue in windows:
+                output = self._seen(pixels[None])
+                size = (len(pixels) // CELL_PX,) * 2
+                presence = dense_maps(output, self.info.calibration, size)[1][0]
+                known = torch.ones(size, dtype=torch.bool, device=self.device)
+                border = (reach,) * 4
+                gate = mean_around(functional.pad(presence, border), functional.pad(known, border), reach)
+                sample.add(output, gate[None], torch.from_numpy(tissue)[None].to(self.device))
+            return TorchBackend(self._network, self.info, self.device, sample.prototypes())
+
+    def _seen(self, windows: npt.NDArray[np.uint8]) -> LPDOutput:
+        images = to_network_input(torch.from_numpy(windows).to(self.device), self.info.input)
+        output: LPDOutput = self._network(images)
+        return output
 
 
 def any_size(info: CheckpointInfo) -> bool:

@@ -1,4 +1,4 @@
-"""From blended logits to what is stored: enlarged ×4 once, scored, and decided pixel by pixel."""
+"""From blended logits to what is stored: scored cell by cell, enlarged ×4 once, and decided pixel by pixel."""
 
 from __future__ import annotations
 
@@ -11,34 +11,39 @@ from lpd.config import Calibration
 from lpd.inference.blend import BlendedPanel
 from lpd.inference.meta import CELL_PX
 from lpd.inference.store import SCORE_MAX
-from lpd.model.scoring import decision_logits, score_map
+from lpd.model.scoring import log_scores
 
 Bytes = npt.NDArray[np.uint8]
 #: Rows of cells that are enlarged at once; bounds memory and changes nothing else.
 _STRIPE_CELLS = 64
 
 
-def decide(blended: BlendedPanel, calibration: Calibration) -> Bytes:
-    """The class with the highest score at each pixel of ``blended.pixel_box``.
+def panel_scores(blended: BlendedPanel, calibration: Calibration) -> Tensor:
+    """(C, m + 1, n + 1) log scores of a panel's cells and the row and column before; 0 where no window looked."""
+    classes = len(calibration.pixel_gain)
+    pixel, gate = blended.logits[None, :classes], blended.logits[None, classes:]
+    return log_scores(pixel, gate, calibration)[0] * blended.known
+
+
+def decide(scores: Tensor, known: Tensor) -> Bytes:
+    """The class with the highest score at each pixel of the panel's ``pixel_box``.
+
+    Args:
+        scores: from :func:`panel_scores`.
+        known: of the panel.
 
     Returns:
-        (h, w) uint8: 0 … C−1, or C (background) where no window looked.
+        (4 m, 4 n) uint8: 0 … C−1, or C (background) where no window looked.
     """
-    rows = blended.known.shape[0] - 1
-    stripes = [
-        _decide_stripe(
-            blended.logits[:, r : r + _STRIPE_CELLS + 1], blended.known[r : r + _STRIPE_CELLS + 1], calibration
-        )
-        for r in range(0, rows, _STRIPE_CELLS)
-    ]
-    return torch.cat(stripes).cpu().numpy()
+    rows = range(0, known.shape[0] - 1, _STRIPE_CELLS)
+    parts = [slice(row, row + _STRIPE_CELLS + 1) for row in rows]
+    return torch.cat([_decide_stripe(scores[:, part], known[part]) for part in parts]).cpu().numpy()
 
 
-def cell_scores(blended: BlendedPanel, calibration: Calibration) -> Bytes:
-    """Scores of the cells of ``blended.box``, (C, h/4, w/4) uint8, 0–254 for 0–1; 0 where no window looked."""
-    pixel, gate = blended.logits[None, :, 1:, 1:].chunk(2, dim=1)
-    scores = score_map(pixel, gate, calibration)[0] * blended.known[1:, 1:]
-    return (scores * SCORE_MAX).round().to(torch.uint8).cpu().numpy()
+def cell_scores(scores: Tensor, known: Tensor) -> Bytes:
+    """Scores of the cells of the panel's ``box``, (C, m, n) uint8, 0–254 for 0–1; 0 where no window looked."""
+    own = (scores.exp() * known)[:, 1:, 1:]
+    return (own * SCORE_MAX).round().to(torch.uint8).cpu().numpy()
 
 
 def enlarge(values: Tensor) -> Tensor:
@@ -56,12 +61,11 @@ def _enlarge_last(values: Tensor) -> Tensor:
     return (near + far).flatten(-2)
 
 
-def _decide_stripe(logits: Tensor, known: Tensor, calibration: Calibration) -> Tensor:
+def _decide_stripe(scores: Tensor, known: Tensor) -> Tensor:
     share = enlarge(known.to(torch.float32))
-    pixels = enlarge(logits) / share.clamp_min(1e-6)  # cells that no window saw do not pull towards 0
-    pixel, gate = pixels[None].chunk(2, dim=1)
-    best = _first_highest(decision_logits(pixel, gate, calibration)[0])
-    return best.masked_fill_(share == 0, len(calibration.pixel_gain))
+    # Cells that no window saw, being 0, would pull towards a tie of all classes.
+    best = _first_highest(enlarge(scores) / share.clamp_min(1e-6))
+    return best.masked_fill_(share == 0, len(scores))
 
 
 def _first_highest(scores: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from lpd.config import Settings
 from lpd.errors import ConfigError
+from lpd.inference.adapting import read_windows, sample_windows
 from lpd.inference.backend import Backend, cpu_threads
 from lpd.inference.blend import BlendedPanel, Blender
 from lpd.inference.blocks import BlockReader, blocks_to_keep
@@ -45,16 +47,18 @@ class SegmentSummary(Settings):
 
     Attributes:
         windows: windows that the network has seen, of ``planned_windows``.
+        adapted_windows: windows that it saw before, for the slide's own prototypes; 0 if it has none.
         tissue_mm2: area of all classes together in the finished part of the mask.
         seconds: from the first look at the slide to the last panel.
         tiles_per_second: how many of the model's tiles the windows hold, per second of ``predict_seconds``, the part
-            after the tissue was found; a window three tiles wide is nine.
+            after tissue and prototypes were found; a window three tiles wide is nine.
         cancelled: a person stopped it; what had been finished is there.
         device: where the network ran.
     """
 
     windows: int
     planned_windows: int
+    adapted_windows: int
     tissue_mm2: float
     seconds: float
     predict_seconds: float
@@ -117,9 +121,11 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
     started = time.monotonic()
     job, info = _prepare(slide, backend, settings), backend.info
     store = ResultStore.create(folder, _describe(slide, info, settings))
-    writer = PanelWriter(store, job.plan.wanted, FineTissue(slide, job.tissue), info.calibration)
-    ready = time.monotonic()
+    tissue = FineTissue(slide, job.tissue)
+    writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
     with cpu_threads(settings.threads):
+        job = _adapted(job, tissue, run)
+        ready = time.monotonic()
         seen = _predict(job, writer.write, run)
     cancelled = seen < job.plan.window_count
     if not cancelled:
@@ -128,6 +134,7 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
     return SegmentSummary(
         windows=seen,
         planned_windows=job.plan.window_count,
+        adapted_windows=len(job.sample),
         tissue_mm2=writer.tissue_px * (info.input.mpp / 1000) ** 2,
         seconds=seconds + ready - started,
         predict_seconds=seconds,
@@ -139,7 +146,7 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """Everything that is fixed before the first window."""
+    """Everything that is fixed before the first window; ``sample`` are the windows to take prototypes from."""
 
     slide: Slide
     backend: Backend
@@ -147,6 +154,7 @@ class _Job:
     frame: MaskFrame
     tissue: TissueMask
     plan: Plan
+    sample: list[Box]
 
     @property
     def seen_px(self) -> int:
@@ -182,7 +190,22 @@ def _prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> _Job:
         return region is not None and tissue.covers(region)
 
     plan = plan_windows(grid, settings.wanted(frame, slide.path.name), has_tissue)
-    return _Job(slide, backend, settings, frame, tissue, plan)
+    tiles_per_window = ((grid.window_px + 2 * grid.margin_px) / backend.info.input.tile_px) ** 2
+    sample = sample_windows(grid, has_tissue, tiles_per_window) if settings.adapt and plan.window_count else []
+    return _Job(slide, backend, settings, frame, tissue, plan, sample)
+
+
+def _adapted(job: _Job, tissue: FineTissue, run: Run) -> _Job:
+    """The same with a backend that is adapted to the slide; a stop request ends the look around early."""
+    if not job.sample:
+        return job
+    run.say(f"taking prototypes from {len(job.sample)} windows of the slide")
+    margin_px, threads = job.plan.grid.margin_px, job.settings.reader_threads
+    where = BlockReader(tissue.read, job.frame, np.array(False), len(job.sample))
+    with closing(read_windows(job.sample, margin_px, job.reader(), where, threads)) as windows:
+        backend = job.backend.adapted(takewhile(lambda _: not run.stop_requested(), windows))
+    run.say("")
+    return dataclasses.replace(job, backend=backend)
 
 
 def _describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> ResultMeta:

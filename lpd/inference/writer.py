@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from lpd.config import Calibration
 from lpd.inference.blend import BlendedPanel
 from lpd.inference.blocks import BlockReader, blocks_to_keep
-from lpd.inference.decision import cell_scores, decide
+from lpd.inference.decision import cell_scores, decide, panel_scores
 from lpd.inference.frame import Box
 from lpd.inference.meta import CELL_PX
 from lpd.inference.store import ResultStore
@@ -38,17 +39,18 @@ class PanelWriter:
         Raises:
             ResultError: the disk is full or cannot be written.
         """
-        self._write_scores(blended)
-        self._write_mask(blended)
+        scores = panel_scores(blended, self._calibration)
+        self._write_scores(blended, scores)
+        self._write_mask(blended, scores)
 
-    def _write_mask(self, blended: BlendedPanel) -> None:
+    def _write_mask(self, blended: BlendedPanel, scores: Tensor) -> None:
         box = blended.pixel_box.intersection(self._wanted)
         if not box:
             return
         background = self._store.meta.classes.background
         if bool(blended.known.any()):
             part = _within(box, blended.pixel_box)
-            mask = np.where(self._tissue.read(box), decide(blended, self._calibration)[part], background)
+            mask = np.where(self._tissue.read(box), decide(scores, blended.known)[part], background)
         else:
             mask = np.full((box.height, box.width), background)
         self._store.write_mask(box.x0, box.y0, mask.astype(np.uint8))
@@ -57,15 +59,15 @@ class PanelWriter:
         if region is not None:
             self._store.commit(region)
 
-    def _write_scores(self, blended: BlendedPanel) -> None:
+    def _write_scores(self, blended: BlendedPanel, scores: Tensor) -> None:
         """Scores of the cells that the wanted pixels touch; 0 where there is glass only."""
         box = blended.box.intersection(_whole_cells(self._wanted))
         if not box:
             return
         part = tuple(slice(s.start // CELL_PX, s.stop // CELL_PX) for s in _within(box, blended.box))
-        scores = cell_scores(blended, self._calibration)[:, part[0], part[1]]
+        stored = cell_scores(scores, blended.known)[:, part[0], part[1]]
         tissue = self._tissue.read(box).reshape(box.height // CELL_PX, CELL_PX, -1, CELL_PX).any(axis=(1, 3))
-        self._store.write_scores(box.x0 // CELL_PX, box.y0 // CELL_PX, np.where(tissue, scores, 0).astype(np.uint8))
+        self._store.write_scores(box.x0 // CELL_PX, box.y0 // CELL_PX, np.where(tissue, stored, 0).astype(np.uint8))
 
 
 def _within(box: Box, whole: Box) -> tuple[slice, slice]:

@@ -39,6 +39,12 @@ class LPDOutput:
         """The deepest scale."""
         return max(self.class_logits)
 
+    def part(self, index: int) -> LPDOutput:
+        """The output for one of the images, as a batch of one."""
+        own = slice(index, index + 1)
+        maps = (self.prototype_cosines, self.prototype_logits, self.class_logits, self.features)
+        return LPDOutput(*({scale: values[own] for scale, values in by_scale.items()} for by_scale in maps))
+
     def image_scores(self, scale: int) -> Tensor:
         """(B, C) class logits of the whole images at one scale: the mean over pixels that L_cls trains."""
         return self.class_logits[scale].mean((2, 3))

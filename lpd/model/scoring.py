@@ -9,6 +9,7 @@ from torch.nn import functional
 from lpd.config import Calibration, ModelConfig
 from lpd.errors import ShapeError
 from lpd.model.cam import at_least_float32
+from lpd.model.label_sets import log_class_probabilities
 from lpd.model.network import LPDOutput
 
 
@@ -36,7 +37,7 @@ def dense_maps(output: LPDOutput, calibration: Calibration, size: tuple[int, int
     """The fused pixel logits as :func:`dense_logits` gives them, and the deepest scale's CAM as a map.
 
     The mean of that map over a tile's area is the gate. Both maps are linear in the CAMs and uncalibrated, so
-    overlapping windows may be averaged before the gate is taken and before :func:`score_map`.
+    overlapping windows may be averaged before the gate is taken and before :func:`log_scores`.
 
     Returns:
         pixel, presence: (B, C, h, w) each. Arguments and errors are those of :func:`dense_logits`.
@@ -58,8 +59,10 @@ def _fused(output: LPDOutput, calibration: Calibration, size: tuple[int, int]) -
     return torch.stack(resized).sum(0) if len(resized) > 1 else resized[0]
 
 
-def score_map(pixel: Tensor, gate: Tensor, calibration: Calibration) -> Tensor:
-    """Score of each class at each pixel: ``sigmoid(pixel part) · sigmoid(gate part)``, see :class:`Calibration`.
+def log_scores(pixel: Tensor, gate: Tensor, calibration: Calibration) -> Tensor:
+    """Log of each class's score at each pixel: its probability, given how likely each class is to be there at all.
+
+    See :func:`lpd.model.label_sets.log_class_probabilities`. Scores round to 1; take an argmax, or enlarge, of these.
 
     Args:
         pixel: (B, C, h, w) raw pixel logits, of any scale of blending.
@@ -67,29 +70,23 @@ def score_map(pixel: Tensor, gate: Tensor, calibration: Calibration) -> Tensor:
         calibration: gain and bias of both, per class.
 
     Returns:
-        (B, C, h, w) fp32 in [0, 1]. Near 1 different logits round to one value: argmax :func:`decision_logits`.
+        (B, C, h, w) fp32 (or fp64), at most 0; ``exp`` of it sums to the probability that any class is there.
 
     Raises:
         ShapeError: the shapes do not fit one another or the calibration.
     """
-    pixel_part, gate_part = _calibrated(pixel, gate, calibration)
-    return pixel_part.sigmoid() * gate_part.sigmoid()
-
-
-def decision_logits(pixel: Tensor, gate: Tensor, calibration: Calibration) -> Tensor:
-    """The logit of :func:`score_map`, which rises with it and does not saturate: the one to take an argmax of.
-
-    With m ≤ M the calibrated pixel and gate parts in rising order,
-    ``logit(σ(m) σ(M)) = −log(e^{−m} + e^{−M} + e^{−m−M}) = m − log(1 + e^{m−M} + e^{−M})``; a score threshold t becomes
-    ``log(t / (1 − t))``.
-
-    Returns:
-        (B, C, h, w) fp32, unbounded. Arguments and errors are those of :func:`score_map`.
-    """
-    pixel_part, gate_part = _calibrated(pixel, gate, calibration)
-    low, high = torch.minimum(pixel_part, gate_part), torch.maximum(pixel_part, gate_part)
-    # Below −80 exp would overflow fp32, and the class is out of the question anyway; ``low`` still ranks it.
-    return low - torch.log1p((low - high).exp() + (-high.clamp_min(-80)).exp())
+    spread = gate[:, :, None, None] if gate.ndim == 2 else gate
+    classes = len(calibration.pixel_gain)
+    fits = pixel.ndim == spread.ndim == 4 and pixel.shape[:2] == spread.shape[:2] and pixel.shape[1] == classes
+    if not fits or spread.shape[2:] not in (pixel.shape[2:], (1, 1)):
+        raise ShapeError(
+            f"pixel logits {tuple(pixel.shape)} and gate {tuple(gate.shape)} are not (B, C, h, w) and (B, C) or "
+            f"(B, C, h, w) with the calibration's {classes} classes"
+        )
+    return log_class_probabilities(
+        _affine(pixel, calibration.pixel_gain, calibration.pixel_bias),
+        _affine(spread, calibration.gate_gain, calibration.gate_bias),
+    )
 
 
 def default_calibration(config: ModelConfig) -> Calibration:
@@ -113,21 +110,6 @@ def _resize(cam: Tensor, size: tuple[int, int]) -> Tensor:
     if cam.shape[2:] == torch.Size(size):
         return cam
     return functional.interpolate(cam, size, mode="bilinear", align_corners=False)
-
-
-def _calibrated(pixel: Tensor, gate: Tensor, calibration: Calibration) -> tuple[Tensor, Tensor]:
-    spread = gate[:, :, None, None] if gate.ndim == 2 else gate
-    classes = len(calibration.pixel_gain)
-    fits = pixel.ndim == spread.ndim == 4 and pixel.shape[:2] == spread.shape[:2] and pixel.shape[1] == classes
-    if not fits or spread.shape[2:] not in (pixel.shape[2:], (1, 1)):
-        raise ShapeError(
-            f"pixel logits {tuple(pixel.shape)} and gate {tuple(gate.shape)} are not (B, C, h, w) and (B, C) or "
-            f"(B, C, h, w) with the calibration's {classes} classes"
-        )
-    return (
-        _affine(pixel, calibration.pixel_gain, calibration.pixel_bias),
-        _affine(spread, calibration.gate_gain, calibration.gate_bias),
-    )
 
 
 def _affine(values: Tensor, gain: tuple[float, ...], bias: tuple[float, ...]) -> Tensor:

@@ -136,7 +136,7 @@ class _Sample:
 def _samples(network: LPDNet, tiles: TileSet, spec: InputSpec, calibration: Calibration) -> Iterator[_Sample]:
     for logits in tile_logits(network, tiles, spec, calibration):
         scores = gated_logits(logits, tiles.labels[list(logits.indices)], calibration, "predicted")
-        winners, confidences = class_map(scores), scores.amax(1).sigmoid().cpu().numpy()
+        winners, confidences = class_map(scores), scores.amax(1).exp().cpu().numpy()
         for index, winner, confidence in zip(logits.indices, winners, confidences, strict=True):
             glass = glass_mask(tiles, index)
             prediction = np.where(glass, np.uint8(tiles.info.scheme.background), winner)

@@ -61,7 +61,7 @@ def test_tables_hold_the_numbers(report):
     assert first[1:4] == [f"{100 * value / sum(counts):.1f}" for value in counts]
     (empty, _) = rows_of(text, "**CCC**")
     assert empty[1:] == ["–", "–", "–", "0"]
-    assert "over-confident by design" in text
+    assert "too sure of itself" in text
     assert "CCC in 0" in text
 
 

@@ -37,9 +37,11 @@ def test_each_gate_by_hand():
     labels = np.array([[True, False]])
     open_gate, soft_gate = [], []
     for first, second in zip(pixel[0, 0, 0].tolist(), pixel[0, 1, 0].tolist(), strict=True):
-        scores = sigmoid(first), sigmoid(2 * second - 1)
-        open_gate.append(int(scores[1] > scores[0]))
-        soft_gate.append(int(scores[1] * sigmoid(0.5 + 0.5) > scores[0] * sigmoid(-1)))
+        share = sigmoid(first - (2 * second - 1))  # of the first class where both are there
+        there = sigmoid(-1), sigmoid(0.5 + 0.5)
+        open_gate.append(int(share < 0.5))
+        alone = there[0] * (1 - there[1]), there[1] * (1 - there[0])
+        soft_gate.append(int(alone[0] + there[0] * there[1] * share < alone[1] + there[0] * there[1] * (1 - share)))
     assert open_gate != soft_gate
     assert class_map(gated_logits(logits, labels, calibration, "none"))[0, 0].tolist() == open_gate
     assert class_map(gated_logits(logits, labels, calibration, "predicted"))[0, 0].tolist() == soft_gate

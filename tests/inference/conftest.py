@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ class ColourBackend:
         )
         self.device = torch.device("cpu")
         self.batches: list[int] = []
+        self.sampled: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]] = []
 
     def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         count, side = len(windows), windows.shape[1] // 4
@@ -52,6 +53,10 @@ class ColourBackend:
         cells = windows.reshape(count, side, 4, side, 4, 3).mean(axis=(2, 4)) / 16
         pixel = torch.from_numpy((cells - cells.mean(axis=3, keepdims=True)).transpose(0, 3, 1, 2).astype(np.float32))
         return pixel, torch.full_like(pixel, 20.0)
+
+    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> ColourBackend:
+        self.sampled = list(windows)
+        return self
 
 
 def paint_slide(path: Path, width: int = 930, height: int = 710) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from lpd.config import Calibration
 from lpd.inference.blend import BlendedPanel, Blender, fading_weight, mean_around
-from lpd.inference.decision import cell_scores, decide, enlarge
+from lpd.inference.decision import cell_scores, decide, enlarge, panel_scores
 from lpd.inference.frame import Box
 from lpd.inference.windows import Plan, WindowGrid, plan_windows
 
@@ -77,10 +77,11 @@ def assemble(panels: list[BlendedPanel]) -> tuple[np.ndarray, np.ndarray]:
         box, own = panel.pixel_box, panel.box
         target = mask[box.y0 + far : box.y1 + far, box.x0 + far : box.x1 + far]
         assert (target == 255).all()
-        target[...] = decide(panel, CALIBRATION)
+        log_scores = panel_scores(panel, CALIBRATION)
+        target[...] = decide(log_scores, panel.known)
         rows, columns = slice((own.y0 + far) // 4, (own.y1 + far) // 4), slice((own.x0 + far) // 4, (own.x1 + far) // 4)
         assert (scores[:, rows, columns] == 255).all()
-        scores[:, rows, columns] = cell_scores(panel, CALIBRATION)
+        scores[:, rows, columns] = cell_scores(log_scores, panel.known)
     height, width = -(-HEIGHT // 4), -(-WIDTH // 4)
     return mask[far : far + HEIGHT, far : far + WIDTH], scores[:, far // 4 :, far // 4 :][:, :height, :width]
 
@@ -90,13 +91,13 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def expected_scores(logits: np.ndarray) -> np.ndarray:
-    gains, biases = (
-        np.array([CALIBRATION.pixel_gain, CALIBRATION.gate_gain]),
-        np.array([CALIBRATION.pixel_bias, CALIBRATION.gate_bias]),
-    )
-    pixel, gate = logits[:CLASSES], logits[CLASSES:]
+    """(2, h, w): alone in the tile, or sure of its share beside the other."""
     spread = (slice(None), None, None)
-    return sigmoid(gains[0][spread] * pixel + biases[0][spread]) * sigmoid(gains[1][spread] * gate + biases[1][spread])
+    gain, bias = np.array(CALIBRATION.pixel_gain)[spread], np.array(CALIBRATION.pixel_bias)[spread]
+    pixel = gain * logits[:CLASSES] + bias
+    gain, bias = np.array(CALIBRATION.gate_gain)[spread], np.array(CALIBRATION.gate_bias)[spread]
+    there = sigmoid(gain * logits[CLASSES:] + bias)
+    return there * (1 - there[::-1]) + there.prod(0) * sigmoid(pixel - pixel[::-1])
 
 
 @pytest.mark.parametrize("chosen", [lambda _window: True, some], ids=["all", "some"])
@@ -115,7 +116,7 @@ def test_blending_equals_brute_force(chosen, stride, offset, gate):
         return large[0].numpy()[:, :HEIGHT, :WIDTH]
 
     share = up(known[None].astype(float))[0]
-    pixels = expected_scores(up(logits * known) / np.where(share > 0, share, 1))
+    pixels = up(np.log(expected_scores(logits)) * known) / np.where(share > 0, share, 1)
     gap = np.abs(pixels[0] - pixels[1])
     clear = (gap > 1e-4) & (share > 0)
     assert clear.mean() > 0.4
@@ -181,6 +182,7 @@ def test_enlarging_continues_from_block_to_block_and_equals_interpolate():
 def test_tall_panels_are_decided_in_stripes_without_a_seam(monkeypatch):
     plan = plan_windows(WindowGrid(WIDTH, HEIGHT, TILE, 32, gate_px=64), Box(0, 0, WIDTH, HEIGHT), some)
     (panel,) = run(plan)
-    whole = decide(panel, CALIBRATION)
+    scores = panel_scores(panel, CALIBRATION)
+    whole = decide(scores, panel.known)
     monkeypatch.setattr("lpd.inference.decision._STRIPE_CELLS", 5)
-    np.testing.assert_array_equal(decide(panel, CALIBRATION), whole)
+    np.testing.assert_array_equal(decide(scores, panel.known), whole)

@@ -1,9 +1,8 @@
-"""Scores: fusion, gate and decision by hand, linearity, saturation, no look at the rest of a tile, colour order."""
+"""Scores: fusion and calibration by hand, linearity, saturation, no look at the rest of a tile, colour order."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from torch.nn import functional as F
 from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.errors import ShapeError
 from lpd.model.inputs import to_network_input
+from lpd.model.label_sets import log_class_probabilities
 from lpd.model.network import LPDOutput
-from lpd.model.scoring import decision_logits, default_calibration, dense_logits, dense_maps, score_map
+from lpd.model.scoring import default_calibration, dense_logits, dense_maps, log_scores
 
 IDENTITY = Calibration((0.2, 0.3, 0.5), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), (0.0, 0.0))
 
@@ -24,10 +24,6 @@ def make_output(seed: int = 0, dtype: torch.dtype = torch.float32) -> LPDOutput:
     sides = {1: 8, 2: 4, 3: 4}
     maps = {s: torch.randn(2, 2, n, n, generator=generator).to(dtype) for s, n in sides.items()}
     return LPDOutput(maps, maps, maps, maps)
-
-
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 8), (4, 4), (24, 40)])
@@ -62,27 +58,18 @@ def test_scale_count_must_match():
         dense_logits(make_output(), dataclasses.replace(IDENTITY, fusion_weights=(0.5, 0.5)), (8, 8))
 
 
-def test_scores_and_decisions_by_hand():
+def test_both_parts_are_calibrated_before_they_meet():
     calibration = Calibration((1.0,), (2.0, 1.0), (0.5, -1.0), (3.0, 0.5), (-1.0, 0.25))
     pixel, gate = torch.tensor([0.7, -0.2])[None, :, None, None], torch.tensor([[0.1, 2.0]])
-    expected = [sigmoid(2 * 0.7 + 0.5) * sigmoid(0.3 - 1), sigmoid(-0.2 - 1) * sigmoid(1.25)]
-    assert score_map(pixel, gate, calibration).flatten().tolist() == pytest.approx(expected, rel=1e-6)
-    decisions = decision_logits(pixel, gate, calibration).flatten().tolist()
-    assert decisions == pytest.approx([math.log(s / (1 - s)) for s in expected], rel=1e-5)
+    parts = torch.tensor([2 * 0.7 + 0.5, -0.2 - 1]), torch.tensor([3 * 0.1 - 1, 0.5 * 2 + 0.25])
+    expected = log_class_probabilities(*(part[None, :, None, None] for part in parts))
+    torch.testing.assert_close(log_scores(pixel, gate, calibration), expected)
 
 
 def test_a_blended_gate_may_differ_by_pixel():
     pixel, gate = torch.randn(2, 2, 3, 5), torch.randn(2, 2)
     spread = gate[:, :, None, None].expand(2, 2, 3, 5)
-    torch.testing.assert_close(score_map(pixel, gate, IDENTITY), score_map(pixel, spread, IDENTITY))
-
-
-def test_decisions_agree_with_scores_where_those_can_tell_classes_apart():
-    torch.manual_seed(0)
-    pixel, gate = torch.randn(3, 2, 16, 16) * 4, torch.randn(3, 2) * 4
-    decisions = decision_logits(pixel, gate, IDENTITY)
-    torch.testing.assert_close(decisions.sigmoid(), score_map(pixel, gate, IDENTITY), atol=1e-6, rtol=1e-5)
-    assert torch.equal(decisions.argmax(1), score_map(pixel.double(), gate.double(), IDENTITY).argmax(1))
+    torch.testing.assert_close(log_scores(pixel, gate, IDENTITY), log_scores(pixel, spread, IDENTITY))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
@@ -90,24 +77,22 @@ def test_decisions_agree_with_scores_where_those_can_tell_classes_apart():
 def test_argmax_does_not_saturate(dtype, logits):
     pixel = torch.tensor(logits, dtype=dtype)[None, :, None, None]
     gate = pixel[:, :, 0, 0]
-    decisions = decision_logits(pixel, gate, IDENTITY)
-    assert decisions.dtype == torch.float32
-    assert torch.isfinite(decisions).all()
-    assert decisions.flatten()[1] > decisions.flatten()[0]
-    scores = score_map(pixel, gate, IDENTITY)
-    assert ((scores >= 0) & (scores <= 1)).all()
+    scores = log_scores(pixel, gate, IDENTITY)
+    assert scores.dtype == torch.float32
+    assert torch.isfinite(scores).all()
+    assert scores.flatten()[1] > scores.flatten()[0]
+    assert (scores <= 0).all()
 
 
 def test_a_pixel_does_not_depend_on_its_neighbours():
-    """Per-tile normalisation would make it: a faint tile must stay faint."""
+    """Per-tile normalisation would make it."""
     calibration = default_calibration(ModelConfig("mit_b0", class_count=2))
     pixel = torch.full((1, 2, 4, 4), -6.0)
     brighter = pixel.clone()
     brighter[..., 0, 0] = 9.0
     gate = torch.zeros(1, 2)
-    plain, other = (score_map(p, gate, calibration)[..., 3, 3] for p in (pixel, brighter))
+    plain, other = (log_scores(p, gate, calibration)[..., 3, 3] for p in (pixel, brighter))
     assert torch.equal(plain, other)
-    assert plain.max() < 0.01
 
 
 def test_shapes_that_do_not_fit_are_refused():
@@ -118,7 +103,7 @@ def test_shapes_that_do_not_fit_are_refused():
         (torch.zeros(2, 2, 2), torch.zeros(1, 2)),
     ]:
         with pytest.raises(ShapeError, match="calibration's 2 classes"):
-            score_map(pixel, gate, IDENTITY)
+            log_scores(pixel, gate, IDENTITY)
 
 
 def test_default_calibration_is_identity_with_training_weights():
