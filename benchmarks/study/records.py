@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lpd.runs import write_json_atomically
+from lpd.evaluation.files import write_text
 
 Record = Mapping[str, Any]
 
 
 class Records:
-    """Records by data set, arm and seed; :meth:`add` writes the file anew."""
+    """Records by data set, arm and seed; :meth:`add` writes the file anew, one record a line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -29,4 +29,5 @@ class Records:
         key = ("data", "arm", "seed")
         others = [r for r in self.all if any(r[k] != record[k] for k in key)]
         self.all = sorted([*others, record], key=lambda r: [str(r[k]) for k in key])
-        write_json_atomically(self._path, {"runs": self.all})
+        lines = (json.dumps(r, ensure_ascii=False, allow_nan=False, separators=(",", ":")) for r in self.all)
+        write_text(self._path, '{"runs": [\n' + ",\n".join(lines) + "\n]}\n")

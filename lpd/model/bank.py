@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from lpd.config import InputSpec, Settings
 from lpd.errors import CheckpointError, ConfigError, ShapeError
@@ -172,7 +172,7 @@ def save_bank(path: Path, bank: PrototypeBank) -> None:
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
         with replacing(path) as temporary:
-            save_file({_VECTORS: np.ascontiguousarray(bank.vectors)}, temporary, {BANK_KEY: text})
+            temporary.write_bytes(save({_VECTORS: np.ascontiguousarray(bank.vectors)}, {BANK_KEY: text}))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} was not written: an encoder option or a name is not JSON ({error})") from error
     except (OSError, SafetensorError) as error:

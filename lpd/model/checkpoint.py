@@ -10,7 +10,7 @@ from typing import Literal
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import lpd
@@ -46,7 +46,8 @@ def save_checkpoint(
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
         with replacing(path) as temporary:
-            save_file(tensors, temporary, {METADATA_KEY: text})
+            # Written by Python, with the rights that the person's files usually have; save_file hides it from others.
+            temporary.write_bytes(save(tensors, {METADATA_KEY: text}))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} was not written: its scores or training record is not JSON: {error}") from error
     except (OSError, SafetensorError) as error:

@@ -167,11 +167,13 @@ def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(saved, bank
     with pytest.raises(CheckpointError, match="cannot write"):
         save_bank(saved / "below.safetensors", bank)
 
-    def full_disk(_tensors, path, _metadata) -> None:
-        Path(path).write_bytes(b"half a file")
+    write = Path.write_bytes
+
+    def full_disk(path: Path, content: bytes) -> None:
+        write(path, content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lpd.model.bank.save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(CheckpointError, match="No space left"):
         save_bank(saved, bank)
     assert saved.read_bytes() == before

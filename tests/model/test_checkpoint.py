@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def test_a_saved_network_comes_back_bit_for_bit(tiny_network, tiny_info):
     assert torch.equal(output_of(found), output_of(tiny_network))
     assert not found.training
     assert dataclasses.replace(info, versions={}) == tiny_info
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_others_may_read_a_checkpoint_like_any_file(tiny_network, tiny_info):
+    save_checkpoint(tiny_info.path, tiny_network, tiny_info)
+    plain = tiny_info.path.with_suffix(".txt")
+    plain.write_text("a file like any other")
+    assert tiny_info.path.stat().st_mode == plain.stat().st_mode
 
 
 def test_half_precision_halves_the_file_and_loads_as_float32(tiny_network, tiny_info):
@@ -147,11 +156,13 @@ def test_a_failed_save_keeps_the_old_file(tiny_network, tiny_info, monkeypatch):
     save_checkpoint(tiny_info.path, tiny_network, tiny_info)
     before = tiny_info.path.read_bytes()
 
-    def full_disk(_tensors, path, _metadata) -> None:
-        Path(path).write_bytes(b"half a file")
+    write = Path.write_bytes
+
+    def full_disk(path: Path, content: bytes) -> None:
+        write(path, content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lpd.model.checkpoint.save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(CheckpointError, match="No space left"):
         save_checkpoint(tiny_info.path, tiny_network, tiny_info)
     assert tiny_info.path.read_bytes() == before
