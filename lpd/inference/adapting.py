@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from lpd.inference.windows import WindowGrid
 
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+Window: TypeAlias = tuple[Bytes, Mask]
 
 #: What the windows hold together, in tiles of the model; more change the prototypes little.
 _MOST_TILES = 144
@@ -41,13 +43,13 @@ def sample_windows(grid: WindowGrid, has_tissue: Callable[[Box], bool], tiles_pe
 
 def read_windows(
     windows: list[Box], margin_px: int, pixels: BlockReader, tissue: BlockReader, threads: int
-) -> Generator[tuple[Bytes, Mask], None, None]:
+) -> Generator[Window, None, None]:
     """(pixels (w, w, 3), where there is tissue (w, w)) of each window with its margin, read ahead by threads.
 
     Close the iterator (or exhaust it) to end the threads.
     """
 
-    def read(window: Box) -> tuple[Bytes, Mask]:
+    def read(window: Box) -> Window:
         seen = window.grown(margin_px)
         return pixels.read(seen), tissue.read(seen)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lpd.config import Settings
 from lpd.errors import ConfigError
-from lpd.inference.adapting import read_windows, sample_windows
+from lpd.inference.adapting import Window, read_windows, sample_windows
 from lpd.inference.backend import Backend, cpu_threads
 from lpd.inference.blend import BlendedPanel, Blender
 from lpd.inference.blocks import BlockReader, blocks_to_keep
@@ -173,6 +173,11 @@ class _Job:
         usual = max(1, pixels // self.seen_px**2)
         return min(self.settings.batch_size or usual, max(usual, self.plan.window_count))
 
+    def report(self, windows: int, run: Run) -> None:
+        """Tell how many windows have been seen, those to adapt with included, in tiles."""
+        total = len(self.sample) + self.plan.window_count
+        run.advance(round(windows * self.tiles_per_window), round(total * self.tiles_per_window))
+
     def reader(self) -> BlockReader:
         # Beyond the slide comes the colour that is zero to the network, as beyond the border of a tile in training.
         nothing = np.rint(255 * np.array(self.backend.info.input.mean)).astype(np.uint8)
@@ -199,13 +204,21 @@ def _adapted(job: _Job, tissue: FineTissue, run: Run) -> _Job:
     """The same with a backend that is adapted to the slide; a stop request ends the look around early."""
     if not job.sample:
         return job
-    run.say(f"taking prototypes from {len(job.sample)} windows of the slide")
+    run.say("adapting to the slide")
     margin_px, threads = job.plan.grid.margin_px, job.settings.reader_threads
     where = BlockReader(tissue.read, job.frame, np.array(False), len(job.sample))
     with closing(read_windows(job.sample, margin_px, job.reader(), where, threads)) as windows:
-        backend = job.backend.adapted(takewhile(lambda _: not run.stop_requested(), windows))
+        backend = job.backend.adapted(_looked_at(windows, job, run))
     run.say("")
     return dataclasses.replace(job, backend=backend)
+
+
+def _looked_at(windows: Iterable[Window], job: _Job, run: Run) -> Iterator[Window]:
+    for seen, window in enumerate(windows):
+        job.report(seen, run)
+        if run.stop_requested():
+            return
+        yield window
 
 
 def _describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> ResultMeta:
@@ -228,14 +241,10 @@ def _describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> 
 
 def _predict(job: _Job, finished: Callable[[BlendedPanel], None], run: Run) -> int:
     """Run all windows through network and blender; returns how many have been seen."""
-    total, backend = job.plan.window_count, job.backend
+    backend = job.backend
     blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0
-
-    def report() -> None:
-        run.advance(round(seen * job.tiles_per_window), round(total * job.tiles_per_window))
-
-    report()
+    job.report(len(job.sample), run)
     margin_px = job.plan.grid.margin_px
     cells = slice(margin_px // CELL_PX, -margin_px // CELL_PX or None)
     with closing(read_panels(job.plan.panels(), job.reader(), job.settings.reader_threads, margin_px)) as pictures:
@@ -246,7 +255,7 @@ def _predict(job: _Job, finished: Callable[[BlendedPanel], None], run: Run) -> i
             for i, (picture, window) in enumerate(batch):
                 blender.add(picture.panel, window, pixel[i, :, cells, cells], presence[i, :, cells, cells])
             seen += len(batch)
-            report()
+            job.report(len(job.sample) + seen, run)
     blender.finish()
     return seen
 
