@@ -46,7 +46,7 @@ and averaging; each line of the tables changes only what it names. The averaged 
 schedule are scored (no epoch is picked) on `valid`: mean IoU over tissue classes in percent, true background left out.
 *Predicted* gate: the network says how likely each class is in a tile; *oracle* is told the true image label, *none* has
 no gate. *Adapted* is the predicted gate with prototypes taken anew from each picture or patient (`lpd evaluate --refine
-adapt`), which is what a slide gets; nothing is trained for it.
+adapt`); slides are adapted to in that way, and nothing is trained for it.
 
 Differences to plain CAM come with a 95 % interval: pictures (or patients) and seeds are drawn anew 2,000 times, the
 same ones for both arms, and the scores under the predicted gate are compared. Plain CAM can be given adapted prototypes

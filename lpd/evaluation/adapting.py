@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from lpd.config import Calibration, InputSpec
 from lpd.data.tiles import TileSet
+from lpd.evaluation.protocols import glass_mask
 from lpd.evaluation.tile_scores import group_of
 from lpd.evaluation.tiles import TileLogits, tile_logits
 from lpd.model.adaptation import AdaptationSettings, PicturePrototypes, PictureSample
@@ -48,7 +50,8 @@ def adapt_to_pictures(
         for place, index in enumerate(logits.indices):
             name = names[index]
             sample = samples.setdefault(name, PictureSample(calibration, settings))
-            sample.add(logits.output.part(place))
+            tissue = torch.from_numpy(~glass_mask(part, index))[None]
+            sample.add(logits.output.part(place), inside=tissue.to(logits.pixel.device))
             missing[name] -= 1
             if not missing[name]:
                 found[name] = samples.pop(name).prototypes()

@@ -19,7 +19,7 @@ from lpd.slide.tissue import tissue_mask
 Mask = npt.NDArray[np.uint8]
 
 GATE_NOTES: Mapping[Gate, str] = {
-    "predicted": "the network says how likely each class is in the tile; the arithmetic used on slides",
+    "predicted": "the network says how likely each class is in the tile, as on slides",
     "oracle": "gate from the true image label: a protocol for comparison, impossible on slides",
     "none": "gate left open",
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lpd.errors import ConfigError
+from lpd.evaluation.adapting import MOST_TILES
 from lpd.inference.backend import cpu_threads
 from lpd.refinement.crf import refine_crf
 from lpd.refinement.pamr import refine_pamr
@@ -34,7 +35,7 @@ def refinement_notes(sides: Sequence[int]) -> dict[str, str]:
     sizes = ", ".join(map(str, sorted(sides)))
     return {
         PLAIN: "the map as the network gives it",
-        ADAPT: "prototypes taken anew from all tiles of a picture (or patient) correct their maps, as a slide's do",
+        ADAPT: f"prototypes of each picture or patient ({MOST_TILES} tiles at most) correct its maps, as a slide's do",
         "pamr": "pixel-adaptive refinement: probabilities flow between nearby pixels of like colour",
         "crf": "fully connected CRF: borders move to edges of colour",
         TTA: f"test-time augmentation: mean logits of the tile and its mirror image at {sizes} px",

@@ -116,8 +116,8 @@ def gated_logits(logits: TileLogits, labels: npt.NDArray[np.bool_], calibration:
         logits: of B tiles.
         labels: (B, C) true image labels; read by the ``oracle`` gate only.
         calibration: of the checkpoint.
-        gate: ``predicted`` is what a slide gets; ``none`` leaves the gate open; ``oracle`` knows which classes the
-            tile shows, which nobody knows of a slide: a protocol of the literature, to compare with it.
+        gate: ``predicted`` is the network's own, as on slides; ``none`` leaves the gate open; ``oracle`` knows which
+            classes the tile shows, which nobody knows of a slide: a protocol of the literature, to compare with it.
 
     Returns:
         (B, C, H, W) float32; background is not among the classes.

@@ -45,11 +45,17 @@ class Backend(Protocol):
             CheckpointError: the network answers with something that is no number.
         """
 
-    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> Backend:
-        """The same, but for pixel logits corrected by prototypes of one slide, see :mod:`lpd.model.adaptation`.
+    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> Backend | None:
+        """Another one whose pixel logits are corrected by prototypes of one slide, see :mod:`lpd.model.adaptation`.
 
         Args:
-            windows: of the slide, each (w, w, 3) uint8 RGB with (w, w) where it shows tissue; none leave all as it is.
+            windows: of the slide, each (w, w, 3) uint8 RGB with (w, w) where it shows tissue.
+
+        Returns:
+            None if they show no tissue, or surely fewer than two classes.
+
+        Raises:
+            CheckpointError: the network answers with something that is no number.
         """
 
 
@@ -76,13 +82,9 @@ class TorchBackend:
             pixel, presence = dense_maps(output, self.info.calibration, size)
             if self.prototypes is not None:
                 pixel = pixel + self.prototypes.correction(output, size)
-        if not bool(torch.isfinite(pixel).all() & torch.isfinite(presence).all()):
-            raise CheckpointError(
-                f"{self.info.path} answers with values that are no numbers: train it again at a lower learning rate"
-            )
         return pixel, presence
 
-    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> TorchBackend:
+    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> TorchBackend | None:
         sample, reach = PictureSample(self.info.calibration), self.info.input.tile_px // (2 * CELL_PX)
         with torch.inference_mode():
             for pixels, tissue in windows:
@@ -93,11 +95,16 @@ class TorchBackend:
                 border = (reach,) * 4
                 gate = mean_around(functional.pad(presence, border), functional.pad(known, border), reach)
                 sample.add(output, gate[None], torch.from_numpy(tissue)[None].to(self.device))
-            return TorchBackend(self._network, self.info, self.device, sample.prototypes())
+            found = sample.prototypes()
+        return None if found is None else TorchBackend(self._network, self.info, self.device, found)
 
     def _seen(self, windows: npt.NDArray[np.uint8]) -> LPDOutput:
         images = to_network_input(torch.from_numpy(windows).to(self.device), self.info.input)
         output: LPDOutput = self._network(images)
+        if not all(bool(torch.isfinite(logits).all()) for logits in output.class_logits.values()):
+            raise CheckpointError(
+                f"{self.info.path} answers with values that are no numbers: train it again at a lower learning rate"
+            )
         return output
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -124,9 +123,9 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
     tissue = FineTissue(slide, job.tissue)
     writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
     with cpu_threads(settings.threads):
-        job = _adapted(job, tissue, run)
+        adapted = _adapted(job, tissue, run)
         ready = time.monotonic()
-        seen = _predict(job, writer.write, run)
+        seen = _predict(job, adapted or backend, writer.write, run)
     cancelled = seen < job.plan.window_count
     if not cancelled:
         store.finish()
@@ -134,7 +133,7 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
     return SegmentSummary(
         windows=seen,
         planned_windows=job.plan.window_count,
-        adapted_windows=len(job.sample),
+        adapted_windows=len(job.sample) if adapted else 0,
         tissue_mm2=writer.tissue_px * (info.input.mpp / 1000) ** 2,
         seconds=seconds + ready - started,
         predict_seconds=seconds,
@@ -195,22 +194,21 @@ def _prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> _Job:
         return region is not None and tissue.covers(region)
 
     plan = plan_windows(grid, settings.wanted(frame, slide.path.name), has_tissue)
-    tiles_per_window = ((grid.window_px + 2 * grid.margin_px) / backend.info.input.tile_px) ** 2
-    sample = sample_windows(grid, has_tissue, tiles_per_window) if settings.adapt and plan.window_count else []
+    sample = sample_windows(grid, has_tissue) if settings.adapt and plan.window_count else []
     return _Job(slide, backend, settings, frame, tissue, plan, sample)
 
 
-def _adapted(job: _Job, tissue: FineTissue, run: Run) -> _Job:
-    """The same with a backend that is adapted to the slide; a stop request ends the look around early."""
+def _adapted(job: _Job, tissue: FineTissue, run: Run) -> Backend | None:
+    """The backend adapted to the slide, if there is something to adapt to; a stop ends the look around early."""
     if not job.sample:
-        return job
+        return None
     run.say("adapting to the slide")
     margin_px, threads = job.plan.grid.margin_px, job.settings.reader_threads
     where = BlockReader(tissue.read, job.frame, np.array(False), len(job.sample))
     with closing(read_windows(job.sample, margin_px, job.reader(), where, threads)) as windows:
         backend = job.backend.adapted(_looked_at(windows, job, run))
     run.say("")
-    return dataclasses.replace(job, backend=backend)
+    return backend
 
 
 def _looked_at(windows: Iterable[Window], job: _Job, run: Run) -> Iterator[Window]:
@@ -239,9 +237,8 @@ def _describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> 
     )
 
 
-def _predict(job: _Job, finished: Callable[[BlendedPanel], None], run: Run) -> int:
+def _predict(job: _Job, backend: Backend, finished: Callable[[BlendedPanel], None], run: Run) -> int:
     """Run all windows through network and blender; returns how many have been seen."""
-    backend = job.backend
     blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0
     job.report(len(job.sample), run)

@@ -45,7 +45,7 @@ class SegmentSettings(Settings):
             sevenths where it is one tile.
         tissue: ``auto`` leaves out glass and marks it background, ``all`` shows every pixel to the network.
         adapt: let prototypes of the slide's own correct the map, see :mod:`lpd.model.adaptation`; they are taken from
-            windows all over the slide, at most a quarter of them, also if only a region is asked for.
+            windows all over the slide, about a quarter of them at most, also if only a region is asked for.
         device: where the network runs; ``auto`` takes a GPU if there is one.
         batch_size: windows per forward pass, at most 4096; None for as many as hold 4 tiles of 224 px on a CPU, 64 on a
             GPU, one at least.

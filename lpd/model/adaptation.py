@@ -147,6 +147,9 @@ class PictureSample:
 def _resized(maps: Tensor, size: torch.Size) -> Tensor:
     """Smaller by averaging, larger by interpolation."""
     if maps.shape[2] >= size[0]:
+        whole = maps.shape[2] % size[0] == maps.shape[3] % size[1] == 0
+        if maps.device.type == "mps" and not whole:  # which averages whole blocks only
+            return functional.interpolate(maps.cpu(), size, mode="area").to(maps.device)
         return functional.interpolate(maps, size, mode="area")
     return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: There are 2^C − 1 sets of C classes. Of more classes than this, the least likely at a place count as absent there.
+#: There are 2^C − 1 sets of C classes. Of more classes than this only the likeliest at a place are gone through there.
 MOST_CLASSES = 6
-# Log of "never", for classes that are left out.
-_NEVER = -1e9
 
 
 def log_class_probabilities(pixel: Tensor, presence: Tensor) -> Tensor:
@@ -25,6 +23,9 @@ def log_class_probabilities(pixel: Tensor, presence: Tensor) -> Tensor:
 
     Over the classes it sums to the probability that the tile shows any at all. With all g at +∞ it is a softmax.
 
+    Of more than ``MOST_CLASSES`` classes those with the lowest ``σ(g_c) · exp(p_c)`` at a place get their share of the
+    sum of these, and the others share the rest as above: exact for open gates, near it where six hold the mass.
+
     Args:
         pixel: (B, C, h, w) pixel logits p.
         presence: (B, C, h, w) or (B, C, 1, 1), log-odds g that a class is there; any size, infinite excepted.
@@ -32,11 +33,14 @@ def log_class_probabilities(pixel: Tensor, presence: Tensor) -> Tensor:
     Returns:
         (B, C, h, w), at most 0, in the dtype of ``pixel``; never infinite.
     """
+    pixel = pixel - pixel.amax(1, keepdim=True)  # so that large ones do not cost digits
     if pixel.shape[1] <= MOST_CLASSES:
-        return _over_all_sets(pixel, presence)
-    likely = presence.expand_as(pixel).topk(MOST_CLASSES, dim=1).indices
+        return _over_all_sets(pixel, presence).clamp_max(0)
+    shares = (pixel + functional.logsigmoid(presence)).log_softmax(1)
+    likely = shares.topk(MOST_CLASSES, dim=1).indices
     found = _over_all_sets(pixel.gather(1, likely), presence.expand_as(pixel).gather(1, likely))
-    return torch.full_like(pixel, _NEVER).scatter(1, likely, found)
+    left = shares.gather(1, likely).logsumexp(1, keepdim=True)
+    return shares.scatter(1, likely, found + left).clamp_max(0)
 
 
 def _over_all_sets(pixel: Tensor, presence: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def validation_preview(
 ) -> Pixels:
     """Draw picture, truth, prediction and confidence of some tiles side by side, two tiles a row.
 
-    The prediction is what a slide gets: under the predicted gate, and glass where the slide tissue rule finds it.
+    The prediction is under the predicted gate, and glass where the slide tissue rule finds it; nothing is adapted.
     Confidence is the score of the class that won.
 
     Args:

@@ -45,6 +45,7 @@ class ColourBackend:
         )
         self.device = torch.device("cpu")
         self.batches: list[int] = []
+        self.swaps = False
         self.sampled: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]] = []
 
     def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
@@ -54,9 +55,16 @@ class ColourBackend:
         pixel = torch.from_numpy((cells - cells.mean(axis=3, keepdims=True)).transpose(0, 3, 1, 2).astype(np.float32))
         return pixel, torch.full_like(pixel, 20.0)
 
-    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> ColourBackend:
+    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> ColourBackend | None:
+        """One that takes red for green and green for red, if it is asked to be like that."""
         self.sampled = list(windows)
-        return self
+        return SwappedBackend(self.info.path) if self.swaps else None
+
+
+class SwappedBackend(ColourBackend):
+    def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        pixel, presence = super().logits(windows)
+        return pixel[:, [1, 0, 2]], presence
 
 
 def paint_slide(path: Path, width: int = 930, height: int = 710) -> npt.NDArray[np.uint8]:

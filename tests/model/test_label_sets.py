@@ -68,10 +68,31 @@ def test_a_sure_pixel_wins_where_its_class_may_be():
     assert found[0] > found[1]
 
 
-def test_more_classes_than_are_gone_through_change_little():
+@pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])
+def test_of_many_classes_the_likeliest_wins(spread):
+    """Against the whole sum, which is written down here once more, of nine classes."""
     torch.manual_seed(2)
-    classes = MOST_CLASSES + 3
-    pixel, presence = torch.randn(1, classes, 5, 5), torch.full((1, classes, 5, 5), -20.0)
-    presence[:, 2:5] = torch.randn(1, 3, 5, 5)
-    found = log_class_probabilities(pixel, presence)[:, 2:5].exp()
-    torch.testing.assert_close(found, log_class_probabilities(pixel[:, 2:5], presence[:, 2:5]).exp())
+    pixel, presence = torch.randn(1, 9, 6, 6) * 4, torch.randn(1, 9, 6, 6) * spread + 1
+    found = log_class_probabilities(pixel, presence).exp()
+    wrong, error = 0, 0.0
+    for y, x in itertools.product(range(6), range(6)):
+        expected = torch.tensor(by_enumeration(pixel[0, :, y, x].tolist(), presence[0, :, y, x].tolist()))
+        wrong += int(found[0, :, y, x].argmax() != expected.argmax())
+        error += float((found[0, :, y, x] - expected).abs().max()) / 36
+    assert wrong <= 1
+    assert error < 0.05
+
+
+def test_many_open_gates_leave_a_softmax():
+    pixel = torch.randn(2, MOST_CLASSES + 5, 4, 4) * 5
+    found = log_class_probabilities(pixel, torch.full((2, MOST_CLASSES + 5, 1, 1), 1e9).expand_as(pixel))
+    torch.testing.assert_close(found, pixel.log_softmax(1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 9])
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
+def test_huge_logits_stay_probabilities(classes, size):
+    torch.manual_seed(0)
+    found = log_class_probabilities(torch.randn(1, classes, 8, 8) * size, torch.randn(1, classes, 8, 8) * size)
+    assert torch.isfinite(found).all()
+    assert (found <= 0).all()
