@@ -43,11 +43,13 @@ def paired_interval(
 
 
 def mious(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(S,) mean IoU of (S, C, C) counts, rows truth, over the classes that occur."""
-    hits = np.diagonal(counts, axis1=1, axis2=2)
-    union = counts.sum(1) + counts.sum(2) - hits
-    with np.errstate(invalid="ignore"):
-        iou = np.where(union > 0, hits / union, np.nan)
-    known = ~np.isnan(iou)
-    means: npt.NDArray[np.float64] = np.where(known, iou, 0).sum(1) / np.maximum(known.sum(1), 1)
+    """(S,) mean IoU of (S, C, C) counts, rows truth, over the classes that the truth shows.
+
+    As :func:`lpd.evaluation.bootstrap.bootstrap_miou` has it: of a class that a draw happens not to show, a single
+    invented pixel would count as much as the whole class.
+    """
+    hits, true = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2)
+    known = true > 0
+    iou = np.divide(hits, counts.sum(1) + true - hits, out=np.zeros_like(hits), where=known)
+    means: npt.NDArray[np.float64] = iou.sum(1) / np.maximum(known.sum(1), 1)
     return means

@@ -49,7 +49,8 @@ no gate. *Adapted* is the predicted gate with prototypes taken anew from each pi
 adapt`); slides are adapted to in that way, and nothing is trained for it.
 
 Differences to plain CAM come with a 95 % interval: pictures (or patients) and seeds are drawn anew 2,000 times, the
-same ones for both arms, and the scores under the predicted gate are compared. Plain CAM can be given adapted prototypes
+same ones for both arms, and the scores under the predicted gate are compared; a class that a draw does not show is left
+out of that draw, as in `lpd evaluate`. Plain CAM can be given adapted prototypes
 too, so adapted maps are compared with its plain and with its adapted ones.
 
 Prototype figures are means over true class regions of `valid`: *Jeffreys similarity* (1 alike, 0 disjoint), cosine and

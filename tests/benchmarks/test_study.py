@@ -38,6 +38,8 @@ PERFECT, HALF = [[10, 0], [0, 10]], [[5, 5], [5, 5]]
 def test_mean_iou_by_hand():
     # Right half of the time: 5 / (10 + 10 - 5) for both classes.
     np.testing.assert_allclose(mious(np.array([PERFECT, HALF, [[4, 0], [0, 0]]], dtype=float)), [1, 1 / 3, 1])
+    # Invented pixels of a class that is not there cost the class that is.
+    np.testing.assert_allclose(mious(np.array([[[3, 1], [0, 0]]], dtype=float)), [3 / 4])
 
 
 def test_the_same_difference_everywhere_has_no_spread():
