@@ -22,7 +22,7 @@ from lpd.evaluation.adapting import adapt_to_pictures, adapted
 from lpd.evaluation.confusion import confusion_matrix, scores_from
 from lpd.evaluation.report import Measured, measure
 from lpd.evaluation.tile_scores import group_of
-from lpd.evaluation.tiles import class_map, gated_logits, tile_logits
+from lpd.evaluation.tiles import class_map, gated_scores, tile_logits
 from lpd.explain.figures import prototype_figures
 from lpd.model.bank import save_bank
 from lpd.model.checkpoint import load_checkpoint
@@ -129,7 +129,7 @@ def _adapted(network: LPDNet, valid: TileSet, spec: InputSpec, calibration: Cali
     classes, prototypes = valid.info.scheme.count, adapt_to_pictures(network, valid, spec, calibration)
     for logits in tile_logits(network, valid, spec, calibration):
         labels = valid.labels[list(logits.indices)]  # which the predicted gate does not look at
-        scores = gated_logits(adapted(logits, valid, prototypes), labels, calibration, "predicted")
+        scores = gated_scores(adapted(logits, valid, prototypes), labels, calibration, "predicted")
         for index, found in zip(logits.indices, class_map(scores), strict=True):
             name = group_of(valid.files[index].image.name)
             counts = confusion_matrix(valid.mask(index), found, classes + 1)[:classes, :classes]

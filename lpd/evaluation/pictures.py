@@ -17,7 +17,7 @@ from lpd.config import Calibration, InputSpec
 from lpd.data.tiles import TileSet
 from lpd.evaluation.files import written
 from lpd.evaluation.tile_scores import TileScore
-from lpd.evaluation.tiles import class_map, gated_logits, tile_logits
+from lpd.evaluation.tiles import class_map, gated_scores, tile_logits
 from lpd.model.network import LPDNet
 
 Pixels = npt.NDArray[np.uint8]
@@ -72,7 +72,7 @@ def predicted_maps(
     """Index and (H, W) classes of every tile under the predicted gate, unrefined: the map that tile scores are of."""
     for logits in tile_logits(network, tiles, spec, calibration, flip=flip):
         labels = tiles.labels[list(logits.indices)]
-        yield from zip(logits.indices, class_map(gated_logits(logits, labels, calibration, "predicted")), strict=True)
+        yield from zip(logits.indices, class_map(gated_scores(logits, labels, calibration, "predicted")), strict=True)
 
 
 def write_error_maps(

@@ -22,7 +22,7 @@ from lpd.evaluation.paper import PaperTally
 from lpd.evaluation.protocols import BACKGROUNDS, IGNORED, Mask, background_counts, glass_mask, score_table
 from lpd.evaluation.refining import ADAPT, PLAIN, TTA, refine
 from lpd.evaluation.tile_scores import TileScore, group_of
-from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, gated_logits
+from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, gated_scores
 from lpd.losses.diversity import prototype_similarity
 from lpd.model.adaptation import PicturePrototypes
 
@@ -75,7 +75,7 @@ class Tally:
             np.stack([glass_mask(self._tiles, i) for i in indices]),
         )
         for gate in GATES:
-            scores = gated_logits(logits, truth.labels, self._calibration, gate)
+            scores = gated_scores(logits, truth.labels, self._calibration, gate)
             found = class_map(scores)
             self._count(PLAIN, gate, truth, found)
             if gate == "predicted":
@@ -100,7 +100,7 @@ class Tally:
         if refinement in (ADAPT, TTA):
             other = adapted(logits, self._tiles, self._prototypes) if refinement == ADAPT else averaged
             assert other is not None
-            return class_map(gated_logits(other, truth.labels, self._calibration, gate))
+            return class_map(gated_scores(other, truth.labels, self._calibration, gate))
         pictures = torch.from_numpy(self._tiles.images(logits.indices)).permute(0, 3, 1, 2) / 255
         return class_map(refine(refinement, pictures.to(scores.device), scores.softmax(1)))
 

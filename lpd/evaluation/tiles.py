@@ -109,7 +109,7 @@ def tta_refusal(config: ModelConfig, tile_px: int) -> str | None:
     return None
 
 
-def gated_logits(logits: TileLogits, labels: npt.NDArray[np.bool_], calibration: Calibration, gate: Gate) -> Tensor:
+def gated_scores(logits: TileLogits, labels: npt.NDArray[np.bool_], calibration: Calibration, gate: Gate) -> Tensor:
     """Log score of each tissue class at each pixel under a gate; the highest is the pixel's class.
 
     Args:

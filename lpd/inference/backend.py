@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lpd.errors import CheckpointError, ConfigError
+from lpd.inference.adapting import Window
 from lpd.inference.blend import mean_around
 from lpd.inference.meta import CELL_PX
 from lpd.inference.settings import DeviceName, largest_window_px
@@ -45,7 +46,7 @@ class Backend(Protocol):
             CheckpointError: the network answers with something that is no number.
         """
 
-    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> Backend | None:
+    def adapted(self, windows: Iterable[Window]) -> Backend | None:
         """Another one whose pixel logits are corrected by prototypes of one slide, see :mod:`lpd.model.adaptation`.
 
         Args:
@@ -84,7 +85,7 @@ class TorchBackend:
                 pixel = pixel + self.prototypes.correction(output, size)
         return pixel, presence
 
-    def adapted(self, windows: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> TorchBackend | None:
+    def adapted(self, windows: Iterable[Window]) -> TorchBackend | None:
         sample, reach = PictureSample(self.info.calibration), self.info.input.tile_px // (2 * CELL_PX)
         with torch.inference_mode():
             for pixels, tissue in windows:

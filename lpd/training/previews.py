@@ -16,7 +16,7 @@ from lpd.data.tiles import TileSet
 from lpd.errors import ShapeError
 from lpd.evaluation.pictures import mask_picture
 from lpd.evaluation.protocols import glass_mask
-from lpd.evaluation.tiles import class_map, gated_logits, tile_logits
+from lpd.evaluation.tiles import class_map, gated_scores, tile_logits
 from lpd.model.network import LPDNet
 from lpd.runs import clear_temporaries, replacing
 from lpd.training.metrics import writing
@@ -135,7 +135,7 @@ class _Sample:
 
 def _samples(network: LPDNet, tiles: TileSet, spec: InputSpec, calibration: Calibration) -> Iterator[_Sample]:
     for logits in tile_logits(network, tiles, spec, calibration):
-        scores = gated_logits(logits, tiles.labels[list(logits.indices)], calibration, "predicted")
+        scores = gated_scores(logits, tiles.labels[list(logits.indices)], calibration, "predicted")
         winners, confidences = class_map(scores), scores.amax(1).exp().cpu().numpy()
         for index, winner, confidence in zip(logits.indices, winners, confidences, strict=True):
             glass = glass_mask(tiles, index)

@@ -107,6 +107,13 @@ def test_the_manifest_says_what_was_done(tmp_path: Path, checkpoint: Path):
     assert {"lpd", "python", "torch", "openslide-python", "zarr"} <= set(manifest["versions"])
 
 
+@pytest.mark.parametrize(("more", "adapt"), [((), True), (("--no-adapt",), False)])
+def test_a_slide_is_adapted_to_unless_that_is_declined(tmp_path: Path, checkpoint: Path, more, adapt):
+    assert segment(tmp_path / "out", checkpoint, paint(tmp_path / "one.png"), more=("--mpp", "0.5", *more)) == 0
+    manifest = json.loads((tmp_path / "out" / "one" / "manifest.json").read_text())
+    assert manifest["settings"]["adapt"] == adapt
+
+
 def test_a_bad_slide_is_reported_and_the_others_go_on(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -17,7 +17,7 @@ from lpd.data.tiles import TileSet
 from lpd.errors import ConfigError, DatasetError
 from lpd.evaluation.protocols import glass_mask
 from lpd.evaluation.report import REFINEMENTS, evaluate, measure
-from lpd.evaluation.tiles import GATES, TileLogits, class_map, gated_logits, tile_logits, tta_sides
+from lpd.evaluation.tiles import GATES, TileLogits, class_map, gated_scores, tile_logits, tta_sides
 from lpd.model.network import LPDNet
 from lpd.model.scoring import default_calibration
 
@@ -43,10 +43,10 @@ def test_each_gate_by_hand():
         alone = there[0] * (1 - there[1]), there[1] * (1 - there[0])
         soft_gate.append(int(alone[0] + there[0] * there[1] * share < alone[1] + there[0] * there[1] * (1 - share)))
     assert open_gate != soft_gate
-    assert class_map(gated_logits(logits, labels, calibration, "none"))[0, 0].tolist() == open_gate
-    assert class_map(gated_logits(logits, labels, calibration, "predicted"))[0, 0].tolist() == soft_gate
-    assert class_map(gated_logits(logits, labels, calibration, "oracle"))[0, 0].tolist() == [0, 0, 0]
-    assert class_map(gated_logits(logits, ~labels, calibration, "oracle"))[0, 0].tolist() == [1, 1, 1]
+    assert class_map(gated_scores(logits, labels, calibration, "none"))[0, 0].tolist() == open_gate
+    assert class_map(gated_scores(logits, labels, calibration, "predicted"))[0, 0].tolist() == soft_gate
+    assert class_map(gated_scores(logits, labels, calibration, "oracle"))[0, 0].tolist() == [0, 0, 0]
+    assert class_map(gated_scores(logits, ~labels, calibration, "oracle"))[0, 0].tolist() == [1, 1, 1]
 
 
 def test_only_the_oracle_gate_reads_the_labels(network, tiles):
@@ -55,8 +55,8 @@ def test_only_the_oracle_gate_reads_the_labels(network, tiles):
     labels = tiles.labels[list(logits.indices)]
     for gate in GATES:
         same = np.array_equal(
-            class_map(gated_logits(logits, labels, calibration, gate)),
-            class_map(gated_logits(logits, ~labels, calibration, gate)),
+            class_map(gated_scores(logits, labels, calibration, gate)),
+            class_map(gated_scores(logits, ~labels, calibration, gate)),
         )
         assert same == (gate != "oracle")
 
@@ -66,7 +66,7 @@ def test_scores_equal_a_loop_over_tiles_and_classes(network, tiles):
     report = evaluate(network, tiles, SPEC, tiles.info.scheme, calibration)
     hit, union = np.zeros(3), np.zeros(3)
     for logits in tile_logits(network, tiles, SPEC, calibration):
-        maps = class_map(gated_logits(logits, tiles.labels[list(logits.indices)], calibration, "predicted"))
+        maps = class_map(gated_scores(logits, tiles.labels[list(logits.indices)], calibration, "predicted"))
         for index, predicted in zip(logits.indices, maps, strict=True):
             truth = tiles.mask(index)
             for c in range(3):
@@ -212,7 +212,7 @@ def test_refined_maps_are_scored_beside_the_plain_ones(network, tiles, name):
     counts = 0
     for logits in tile_logits(network, tiles, SPEC, calibration):
         indices = list(logits.indices)
-        scores = gated_logits(logits, tiles.labels[indices], calibration, "predicted")
+        scores = gated_scores(logits, tiles.labels[indices], calibration, "predicted")
         images = torch.from_numpy(tiles.images(indices)).permute(0, 3, 1, 2) / 255
         found = class_map(REFINEMENTS[name](images, scores.softmax(1)))
         for index, one in zip(indices, found, strict=True):
@@ -230,7 +230,7 @@ def maps_of(network: LPDNet, tiles: TileSet) -> list[np.ndarray]:
     return [
         found
         for logits in tile_logits(network, tiles, SPEC, calibration)
-        for found in class_map(gated_logits(logits, tiles.labels[list(logits.indices)], calibration, "predicted"))
+        for found in class_map(gated_scores(logits, tiles.labels[list(logits.indices)], calibration, "predicted"))
     ]
 
 
@@ -274,7 +274,7 @@ def test_augmented_maps_are_scored_beside_the_plain_ones(network, write_tiles, t
     report = evaluate(network, tiles, SPEC, tiles.info.scheme, calibration, refinements=("tta",))
     assert report["protocols"]["refinements"]["tta"].endswith("at 192, 224, 256 px")
     (views,) = tile_logits(network, tiles, SPEC, calibration, flip=True, sides=tta_sides(224))
-    found = class_map(gated_logits(views, tiles.labels, calibration, "oracle"))
+    found = class_map(gated_scores(views, tiles.labels, calibration, "oracle"))
     right = sum(int(((tiles.mask(i) == one) & (tiles.mask(i) < 3)).sum()) for i, one in enumerate(found))
     total = sum(int((tiles.mask(i) < 3).sum()) for i in range(3))
     assert report["refined"]["tta"]["oracle"]["ignored"]["accuracy"] == pytest.approx(right / total)

@@ -126,6 +126,29 @@ def test_only_what_is_inside_is_looked_at():
     torch.testing.assert_close(part.by_scale[2], alone.by_scale[2])
 
 
+def test_a_class_that_no_pixel_surely_shows_has_no_prototype_whatever_the_share():
+    torch.manual_seed(0)
+    pixel = torch.cat([torch.randn(1, 2, 8, 8) * 9, torch.full((1, 1, 8, 8), -40.0)], 1)
+    output = output_of(pixel, torch.randn(1, 5, 8, 8), torch.randn(1, 5, 8, 8))
+    three = Calibration((0.0, 1.0), (1.0,) * 3, (0.0,) * 3, (1.0,) * 3, (0.0,) * 3)
+    sample = PictureSample(three, AdaptationSettings(share=0))
+    sample.add(output, gate=torch.full((1, 3, 8, 8), 20.0))
+    prototypes = sample.prototypes()
+    assert prototypes is not None
+    assert prototypes.present.tolist() == [True, True, False]
+
+
+def test_a_place_that_is_mostly_glass_is_not_looked_at():
+    torch.manual_seed(0)
+    output = output_of(torch.randn(1, 2, 4, 4) * 9, torch.randn(1, 5, 4, 4), torch.randn(1, 5, 4, 4))
+    gate = SURE.expand(1, 2, 4, 4)
+    corner = torch.zeros(1, 8, 8, dtype=torch.bool)
+    corner[:, ::2, ::2] = True  # a quarter of every place
+    assert sampled(output, gate=gate, inside=corner).prototypes() is None
+    corner[:, ::2] = corner[:, :, ::2] = True
+    assert sampled(output, gate=gate, inside=corner).prototypes() is not None
+
+
 def test_without_a_pixel_or_a_sure_class_there_are_none():
     assert PictureSample(calibration(2)).prototypes() is None
     maps = torch.randn(1, 3, 4, 4), torch.randn(1, 3, 4, 4)

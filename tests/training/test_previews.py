@@ -12,7 +12,7 @@ from PIL import Image
 from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
 from lpd.errors import DatasetError, RunError, ShapeError
-from lpd.evaluation.tiles import TileLogits, class_map, gated_logits, tile_logits
+from lpd.evaluation.tiles import TileLogits, class_map, gated_scores, tile_logits
 from lpd.model.network import LPDNet
 from lpd.training import previews
 from lpd.training.previews import forget_previews, preview_indices, save_preview, validation_preview
@@ -162,7 +162,7 @@ def test_every_tile_is_shown_with_its_own_prediction(tmp_path, monkeypatch):
     network, calibration, spec = network_of(2), calibration_of(2), InputSpec(mpp=1.0, tile_px=96)
     monkeypatch.setattr(previews, "glass_mask", lambda _tiles, _index: np.zeros((96, 96), bool))
     (logits,) = tile_logits(network, tiles, spec, calibration)
-    classes = class_map(gated_logits(logits, tiles.labels, calibration, "predicted"))
+    classes = class_map(gated_scores(logits, tiles.labels, calibration, "predicted"))
     assert 0.05 < classes[[4, 1, 2]].mean() < 0.95
 
     sheet = validation_preview(network, tiles, spec, tiles.info.scheme, calibration, [4, 1, 2])
