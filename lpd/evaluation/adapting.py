@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ def adapt_to_pictures(
     spec: InputSpec,
     calibration: Calibration,
     settings: AdaptationSettings | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, PicturePrototypes | None]:
     """Prototypes of each picture or patient, by :func:`lpd.evaluation.tile_scores.group_of`; no label is looked at.
 
@@ -36,6 +38,7 @@ def adapt_to_pictures(
         spec: what the network expects to be fed.
         calibration: of the checkpoint.
         settings: the usual ones if None.
+        progress: told how many tiles of how many have been looked at.
 
     Raises:
         CheckpointError: an answer of the network is no number.
@@ -55,6 +58,8 @@ def adapt_to_pictures(
             missing[name] -= 1
             if not missing[name]:
                 found[name] = samples.pop(name).prototypes()
+        if progress is not None:
+            progress(logits.indices.stop, len(part))
     return found
 
 

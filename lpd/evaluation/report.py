@@ -80,7 +80,7 @@ def measure(
         refinements: ``adapt``, ``pamr``, ``crf``, ``tta``; each is scored beside the plain map; a CRF takes seconds a
             tile.
         paper: also score the map of the paper's released code.
-        progress: told how many tiles of how many are done.
+        progress: told how many tiles of how many are done; ``adapt`` looks at some first, and tells of those first.
 
     Returns:
         A report of fractions of 1, None where a class never occurs or nothing can be said:
@@ -105,7 +105,7 @@ def measure(
     check_tile_px(network, tiles.tile_px)
     if TTA in names and (refusal := tta_refusal(network.config, tiles.tile_px)):
         raise ConfigError(refusal)
-    prototypes = adapt_to_pictures(network, tiles, spec, calibration) if ADAPT in names else None
+    prototypes = adapt_to_pictures(network, tiles, spec, calibration, progress=progress) if ADAPT in names else None
     per_class = network.config.prototypes_per_class
     tally = Tally(tiles, calibration, per_class, names, prototypes=prototypes, paper=paper)
     plain = tile_logits(network, tiles, spec, calibration, flip=flip)

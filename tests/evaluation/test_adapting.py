@@ -92,3 +92,16 @@ def test_a_tile_is_corrected_by_its_own_picture_and_scored_so(sure, two_pictures
 def test_of_a_picture_with_many_tiles_some_are_looked_at(monkeypatch):
     monkeypatch.setattr(adapting, "MOST_TILES", 3)
     assert adapting._sampled([*"aaaaaaaaa", "b", *"ccc"]) == [0, 4, 8, 9, 10, 11, 12]
+
+
+def test_the_look_beforehand_is_told_of(monkeypatch, sure, two_pictures):
+    monkeypatch.setattr(adapting, "MOST_TILES", 2)
+    told = []
+    adapt_to_pictures(
+        sure,
+        two_pictures,
+        SPEC,
+        default_calibration(sure.config),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(4, 4)]
