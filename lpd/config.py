@@ -190,9 +190,10 @@ def _check_types(cls: type[Settings], values: Mapping[str, Any]) -> None:
     kinds, written = get_type_hints(cls), {f.name: f.type for f in dataclasses.fields(cls)}
     for name, value in values.items():
         if not _fits(value, kinds[name]):
-            raise ConfigError(
-                f"{cls.__name__} has {name} {reprlib.repr(value)}: it must be {written[name]}, numbers being finite"
-            )
+            wanted = f"{written[name]}, numbers being finite"
+            if get_origin(kinds[name]) is Literal:
+                wanted = f"one of {', '.join(map(str, get_args(kinds[name])))}"
+            raise ConfigError(f"{cls.__name__} has {name} {reprlib.repr(value)}: it must be {wanted}")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build the bank, store it and print what is in it."""
     from lpd.data.tiles import TileSet
-    from lpd.inference.backend import choose_device, cpu_threads
+    from lpd.inference.devices import choose_device, cpu_threads
     from lpd.model.bank import save_bank
     from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
     from lpd.training.settings_file import read_config

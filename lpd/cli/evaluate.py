@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from lpd.evaluation.report import check_fit, measure
     from lpd.evaluation.text import to_text
     from lpd.evaluation.tile_scores import TileScores, check_comparable, compare, read_tile_scores, write_tile_scores
-    from lpd.inference.backend import choose_device
+    from lpd.inference.devices import choose_device
     from lpd.model.checkpoint import load_checkpoint
 
     network, info = load_checkpoint(args.checkpoint, choose_device(args.device))

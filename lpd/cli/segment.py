@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpd.cli.progress import ReportingRun
 from lpd.errors import ConfigError, LpdError, ResultError, SlideError
-from lpd.inference.settings import DEVICES, TISSUE_CHOICES, SegmentSettings
+from lpd.inference.settings import BACKENDS, DEVICES, TISSUE_CHOICES, SegmentSettings
 from lpd.runs import Run
 from lpd.slide.region import Region
 
@@ -45,6 +45,13 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--mpp", type=float, metavar="V", help="µm per level-0 pixel, where the slide does not say")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="how it is computed there (default: auto, the quickest that agrees with torch in fp32 on parts of the "
+        "slide; the openvino ones need: pip install openvino)",
+    )
     parser.add_argument(
         "--batch-size",
         type=int,
@@ -107,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{slide_path.name}: no tissue found; pass --tissue all if there is some", file=sys.stderr)
         print(
             f"{slide_path.name}: {summary.windows} windows in {summary.seconds:.1f} s "
-            f"({summary.tiles_per_second:.1f} tiles/s), {summary.tissue_mm2:.2f} mm² tissue -> {folder}"
+            f"({summary.tiles_per_second:.1f} tiles/s by {summary.backend}), {summary.tissue_mm2:.2f} mm² tissue "
+            f"-> {folder}"
         )
         if stop:
             print(f"lpd segment: stopped after {slide_path.name}", file=sys.stderr)
@@ -134,6 +142,7 @@ def _settings(args: argparse.Namespace) -> SegmentSettings:
         tissue=args.tissue,
         adapt=args.adapt,
         device=args.device,
+        backend=args.backend,
         batch_size=args.batch_size,
         threads=args.threads,
     )

@@ -114,7 +114,7 @@ class _Task:
 
 
 def _train(args: argparse.Namespace, distribution: Distribution | None) -> int:
-    from lpd.inference.backend import cpu_threads
+    from lpd.inference.devices import cpu_threads
     from lpd.training.distribution import Team
     from lpd.training.loop import train
 
@@ -149,7 +149,7 @@ def _train(args: argparse.Namespace, distribution: Distribution | None) -> int:
 def _task(args: argparse.Namespace, team: Team) -> _Task | None:
     """The task of this process, checked as far as files and flags go; None if the settings were only to be shown."""
     from lpd.data.tiles import TileSet, has_split
-    from lpd.inference.backend import choose_device
+    from lpd.inference.devices import choose_device
     from lpd.training.distribution import FollowerRun
     from lpd.training.loop import check_untrained
     from lpd.training.resuming import check_unfinished

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lpd.errors import ConfigError
 from lpd.evaluation.adapting import MOST_TILES
-from lpd.inference.backend import cpu_threads
+from lpd.inference.devices import cpu_threads
 from lpd.refinement.crf import refine_crf
 from lpd.refinement.pamr import refine_pamr
 

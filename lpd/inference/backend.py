@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lpd.errors import CheckpointError, ConfigError
+from lpd.errors import CheckpointError
 from lpd.inference.adapting import Window
 from lpd.inference.blend import mean_around
+from lpd.inference.devices import choose_device
 from lpd.inference.meta import CELL_PX
-from lpd.inference.settings import DeviceName, largest_window_px
+from lpd.inference.runners import REFERENCE, Runner, alternatives, make_runner
+from lpd.inference.settings import BackendName, DeviceName, largest_window_px
 from lpd.model.adaptation import PicturePrototypes, PictureSample
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.header import CheckpointInfo
@@ -31,13 +33,26 @@ class Backend(Protocol):
 
     Attributes:
         info: the checkpoint.
+        name: how it is run; ``torch``, PyTorch in fp32, is the reference.
         device: where the logits lie.
         any_size: whether it sees a picture alike in windows larger than the tiles that it was trained on.
     """
 
     info: CheckpointInfo
+    name: BackendName
     device: torch.device
     any_size: bool
+
+    @property
+    def alternatives(self) -> tuple[BackendName, ...]:
+        """Other ways that may be quicker here."""
+
+    def running(self, name: BackendName) -> Backend:
+        """The same checkpoint, run in another way; it shares everything with this one.
+
+        Raises:
+            ConfigError: this machine cannot run it so.
+        """
 
     def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Raw logits of (B, w, w, 3) uint8 RGB windows: pixel and presence, both (B, C, w/4, w/4), fp32.
@@ -60,21 +75,32 @@ class Backend(Protocol):
         """
 
 
-class TorchBackend:
-    """The network as PyTorch runs it, in fp32, channels last.
+class NetworkBackend:
+    """A network whose encoder runs in one of several ways; all else is computed by PyTorch in fp32.
 
     Attributes:
+        name: the way, see :mod:`lpd.inference.runners`.
         prototypes: of the slide that it is adapted to, None as loaded.
     """
 
-    def __init__(
-        self, network: LPDNet, info: CheckpointInfo, device: torch.device, prototypes: PicturePrototypes | None = None
-    ) -> None:
+    def __init__(self, network: LPDNet, info: CheckpointInfo, device: torch.device) -> None:
         self.info = info
         self.device = device
-        self.prototypes = prototypes
+        self.name: BackendName = REFERENCE
+        self.prototypes: PicturePrototypes | None = None
         self.any_size = any_size(info)
         self._network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self._runners: dict[BackendName, Runner] = {}
+        self._runner = self._made(REFERENCE)
+
+    @property
+    def alternatives(self) -> tuple[BackendName, ...]:
+        return alternatives(self.device)
+
+    def running(self, name: BackendName) -> NetworkBackend:
+        other = copy.copy(self)
+        other.name, other._runner = name, self._made(name)
+        return other
 
     def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         size = (windows.shape[1] // CELL_PX,) * 2
@@ -85,7 +111,7 @@ class TorchBackend:
                 pixel = pixel + self.prototypes.correction(output, size)
         return pixel, presence
 
-    def adapted(self, windows: Iterable[Window]) -> TorchBackend | None:
+    def adapted(self, windows: Iterable[Window]) -> NetworkBackend | None:
         sample, reach = PictureSample(self.info.calibration), self.info.input.tile_px // (2 * CELL_PX)
         with torch.inference_mode():
             for pixels, tissue in windows:
@@ -97,16 +123,31 @@ class TorchBackend:
                 gate = mean_around(functional.pad(presence, border), functional.pad(known, border), reach)
                 sample.add(output, gate[None], torch.from_numpy(tissue)[None].to(self.device))
             found = sample.prototypes()
-        return None if found is None else TorchBackend(self._network, self.info, self.device, found)
+        if found is None:
+            return None
+        other = copy.copy(self)
+        other.prototypes = found
+        return other
+
+    def _made(self, name: BackendName) -> Runner:
+        if name not in self._runners:  # which all copies share, so that nothing is translated twice
+            self._runners[name] = make_runner(name, self._network.encoder, self.device)
+        return self._runners[name]
 
     def _seen(self, windows: npt.NDArray[np.uint8]) -> LPDOutput:
         images = to_network_input(torch.from_numpy(windows).to(self.device), self.info.input)
-        output: LPDOutput = self._network(images)
-        if not all(bool(torch.isfinite(logits).all()) for logits in output.class_logits.values()):
+        output = self._network.from_maps(self._runner(images))
+        if not _finite(output) and self.name != REFERENCE:  # half precision may overflow where fp32 does not
+            output = self._network.from_maps(self._made(REFERENCE)(images))
+        if not _finite(output):
             raise CheckpointError(
                 f"{self.info.path} answers with values that are no numbers: train it again at a lower learning rate"
             )
         return output
+
+
+def _finite(output: LPDOutput) -> bool:
+    return all(bool(torch.isfinite(logits).all()) for logits in output.class_logits.values())
 
 
 def any_size(info: CheckpointInfo) -> bool:
@@ -127,29 +168,4 @@ def load_backend(checkpoint_path: Path, device: DeviceName) -> Backend:
     """
     chosen = choose_device(device)
     network, info = load_checkpoint(checkpoint_path, chosen)
-    return TorchBackend(network, info, chosen)
-
-
-def choose_device(name: DeviceName) -> torch.device:
-    """The device of that name; ``auto`` is CUDA, else Apple's MPS, else the CPU.
-
-    Raises:
-        ConfigError: this machine has no such device.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
-    if not available[name]:
-        raise ConfigError(f"device {name} is not available on this machine: choose --device auto or cpu")
-    return torch.device(name)
-
-
-@contextmanager
-def cpu_threads(count: int | None) -> Iterator[None]:
-    """Let torch use ``count`` CPU threads within the block; None leaves its own choice."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return NetworkBackend(network, info, chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,9 +16,11 @@ import numpy.typing as npt
 from lpd.config import Settings
 from lpd.errors import ConfigError
 from lpd.inference.adapting import Window, read_windows, sample_windows
-from lpd.inference.backend import Backend, cpu_threads
+from lpd.inference.backend import Backend
 from lpd.inference.blend import BlendedPanel, Blender
 from lpd.inference.blocks import BlockReader, blocks_to_keep
+from lpd.inference.choosing import Batch, Trial, choose
+from lpd.inference.devices import cpu_threads
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.meta import CELL_PX, ResultMeta
 from lpd.inference.reader import PanelPixels, read_panels
@@ -35,6 +37,8 @@ from lpd.slide.tissue import TissueMask, tissue_mask
 Bytes = npt.NDArray[np.uint8]
 #: Pixels per forward pass, which is what memory goes with: 4 and 64 tiles of 224 px.
 _CPU_PIXELS, _GPU_PIXELS = 4 * 224**2, 64 * 224**2
+#: Windows that ways to run the network are tried on, and what a slide must hold for that to pay: 48 windows of 672 px.
+_TRIED_WINDOWS, _WORTH_TRYING_PX = 4, 48 * 672**2
 _CPU_PANEL_PX, _GPU_PANEL_PX = 512, 2048
 #: A slide this many times as coarse as the model's tiles still shows it something; beyond, it is a slip in the mpp.
 _COARSEST = 4
@@ -53,6 +57,8 @@ class SegmentSummary(Settings):
             after tissue and prototypes were found; a window three tiles wide is nine.
         cancelled: a person stopped it; what had been finished is there.
         device: where the network ran.
+        backend: how, see :mod:`lpd.inference.runners`.
+        trials: how other ways did beside the reference, if they were tried.
     """
 
     windows: int
@@ -64,6 +70,8 @@ class SegmentSummary(Settings):
     tiles_per_second: float
     cancelled: bool
     device: str
+    backend: str
+    trials: tuple[Trial, ...]
 
 
 def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings, *, any_size: bool) -> MaskFrame:
@@ -106,13 +114,15 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
     Args:
         slide: open, with a resolution.
         backend: the model where it runs, from :func:`~lpd.inference.backend.load_backend`; the mask has its
-            resolution, ``info.input.mpp``. One backend serves any number of slides.
+            resolution, ``info.input.mpp``. One backend serves any number of slides. How it is run is chosen anew for
+            each, by ``settings.backend``.
         folder: the result folder; a result in it is replaced.
         settings: what and how.
         run: told about progress, in tiles of the model's size; a window three tiles wide is nine.
 
     Raises:
         MissingMppError, ConfigError: see :func:`check_request`.
+        ConfigError: this machine does not have the backend that was asked for.
         CheckpointError: the model answers with something that is no number.
         SlideError: the slide is damaged somewhere on the way.
         ResultError: the result cannot be written.
@@ -123,9 +133,10 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
     tissue = FineTissue(slide, job.tissue)
     writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
     with cpu_threads(settings.threads):
-        adapted = _adapted(job, tissue, run)
+        chosen, trials = _chosen(job, tissue, run)
+        adapted = _adapted(job, chosen, tissue, run)
         ready = time.monotonic()
-        seen = _predict(job, adapted or backend, writer.write, run)
+        seen = _predict(job, adapted or chosen, writer.write, run)
     cancelled = seen < job.plan.window_count
     if not cancelled:
         store.finish()
@@ -133,19 +144,21 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
     return SegmentSummary(
         windows=seen,
         planned_windows=job.plan.window_count,
-        adapted_windows=len(job.sample) if adapted else 0,
+        adapted_windows=job.to_adapt if adapted else 0,
         tissue_mm2=writer.tissue_px * (info.input.mpp / 1000) ** 2,
         seconds=seconds + ready - started,
         predict_seconds=seconds,
         tiles_per_second=seen * job.tiles_per_window / max(seconds, 1e-9),
         cancelled=cancelled,
         device=str(backend.device),
+        backend=chosen.name,
+        trials=trials,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """Everything that is fixed before the first window; ``sample`` are the windows to take prototypes from."""
+    """Everything that is fixed before the first window; ``sample`` are windows from all over the slide."""
 
     slide: Slide
     backend: Backend
@@ -154,6 +167,11 @@ class _Job:
     tissue: TissueMask
     plan: Plan
     sample: list[Box]
+
+    @property
+    def to_adapt(self) -> int:
+        """Windows that are seen before the others, for the slide's own prototypes."""
+        return len(self.sample) if self.settings.adapt else 0
 
     @property
     def seen_px(self) -> int:
@@ -174,8 +192,14 @@ class _Job:
 
     def report(self, windows: int, run: Run) -> None:
         """Tell how many windows have been seen, those to adapt with included, in tiles."""
-        total = len(self.sample) + self.plan.window_count
+        total = self.to_adapt + self.plan.window_count
         run.advance(round(windows * self.tiles_per_window), round(total * self.tiles_per_window))
+
+    def windows(self, boxes: list[Box], tissue: FineTissue) -> Generator[Window, None, None]:
+        """Pixels and tissue of some windows; close it, or exhaust it."""
+        where = BlockReader(tissue.read, self.frame, np.array(False), len(boxes))
+        margin_px, threads = self.plan.grid.margin_px, self.settings.reader_threads
+        return read_windows(boxes, margin_px, self.reader(), where, threads)
 
     def reader(self) -> BlockReader:
         # Beyond the slide comes the colour that is zero to the network, as beyond the border of a tile in training.
@@ -194,21 +218,45 @@ def _prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> _Job:
         return region is not None and tissue.covers(region)
 
     plan = plan_windows(grid, settings.wanted(frame, slide.path.name), has_tissue)
-    sample = sample_windows(grid, has_tissue) if settings.adapt and plan.window_count else []
+    sample = sample_windows(grid, has_tissue) if plan.window_count else []
+    if settings.backend != "auto":
+        backend = backend.running(settings.backend)
     return _Job(slide, backend, settings, frame, tissue, plan, sample)
 
 
-def _adapted(job: _Job, tissue: FineTissue, run: Run) -> Backend | None:
+def _chosen(job: _Job, tissue: FineTissue, run: Run) -> tuple[Backend, tuple[Trial, ...]]:
+    """The backend as asked for, or the quickest that agrees with the reference, if the slide is large enough to try."""
+    worth = job.settings.backend == "auto" and job.plan.window_count * job.seen_px**2 >= _WORTH_TRYING_PX
+    if not worth or not job.sample or not job.backend.alternatives:
+        return job.backend, ()
+    run.say("trying what computes fastest here")
+    spread = np.linspace(0, len(job.sample) - 1, _TRIED_WINDOWS).round().astype(int)
+    windows = list(job.windows([job.sample[i] for i in np.unique(spread)], tissue))
+    found = choose(job.backend, _tried(windows, job.batch_size)) if windows else (job.backend, ())
+    run.say("")
+    return found
+
+
+def _tried(windows: list[Window], size: int) -> list[Batch]:
+    """Full batches; those who fill up the last one show no tissue, so that they do not count twice."""
+    missing = -len(windows) % size
+    pixels, tissue = windows[-1]
+    filled = windows + [(pixels, np.zeros_like(tissue))] * missing
+    return [
+        (np.stack([p for p, _ in part]), np.stack([t for _, t in part]))
+        for part in (filled[i : i + size] for i in range(0, len(filled), size))
+    ]
+
+
+def _adapted(job: _Job, backend: Backend, tissue: FineTissue, run: Run) -> Backend | None:
     """The backend adapted to the slide, if there is something to adapt to; a stop ends the look around early."""
-    if not job.sample:
+    if not job.to_adapt:
         return None
     run.say("adapting to the slide")
-    margin_px, threads = job.plan.grid.margin_px, job.settings.reader_threads
-    where = BlockReader(tissue.read, job.frame, np.array(False), len(job.sample))
-    with closing(read_windows(job.sample, margin_px, job.reader(), where, threads)) as windows:
-        backend = job.backend.adapted(_looked_at(windows, job, run))
+    with closing(job.windows(job.sample, tissue)) as windows:
+        adapted = backend.adapted(_looked_at(windows, job, run))
     run.say("")
-    return backend
+    return adapted
 
 
 def _looked_at(windows: Iterable[Window], job: _Job, run: Run) -> Iterator[Window]:
@@ -241,7 +289,7 @@ def _predict(job: _Job, backend: Backend, finished: Callable[[BlendedPanel], Non
     """Run all windows through network and blender; returns how many have been seen."""
     blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0
-    job.report(len(job.sample), run)
+    job.report(job.to_adapt, run)
     margin_px = job.plan.grid.margin_px
     cells = slice(margin_px // CELL_PX, -margin_px // CELL_PX or None)
     with closing(read_panels(job.plan.panels(), job.reader(), job.settings.reader_threads, margin_px)) as pictures:
@@ -252,7 +300,7 @@ def _predict(job: _Job, backend: Backend, finished: Callable[[BlendedPanel], Non
             for i, (picture, window) in enumerate(batch):
                 blender.add(picture.panel, window, pixel[i, :, cells, cells], presence[i, :, cells, cells])
             seen += len(batch)
-            job.report(len(job.sample) + seen, run)
+            job.report(job.to_adapt + seen, run)
     blender.finish()
     return seen
 

@@ -14,6 +14,12 @@ from lpd.slide.region import Region
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda", "mps")
+BackendName = Literal["auto", "torch", "torch-frozen", "torch-bf16", "torch-fp16", "openvino", "openvino-bf16"]
+#: The ways to run a network; ``torch``, PyTorch in fp32, is the reference for all others.
+BACKENDS: tuple[BackendName, ...] = (
+    *("auto", "torch", "torch-frozen", "torch-bf16", "torch-fp16"),
+    *("openvino", "openvino-bf16"),
+)
 TissueChoice = Literal["auto", "all"]
 TISSUE_CHOICES: tuple[TissueChoice, ...] = ("auto", "all")
 #: docs/decisions/0004 has the figures.
@@ -47,6 +53,8 @@ class SegmentSettings(Settings):
         adapt: let prototypes of the slide's own correct the map, see :mod:`lpd.model.adaptation`; they are taken from
             windows all over the slide, about a quarter of them at most, also if only a region is asked for.
         device: where the network runs; ``auto`` takes a GPU if there is one.
+        backend: how the encoder is run there; ``auto`` takes what is quickest among those that agree with the reference
+            on windows of this slide, see :mod:`lpd.inference.choosing`.
         batch_size: windows per forward pass, at most 4096; None for as many as hold 4 tiles of 224 px on a CPU, 64 on a
             GPU, one at least.
         threads: CPU threads of the network, at most 1024; None for all cores.
@@ -65,6 +73,7 @@ class SegmentSettings(Settings):
     tissue: TissueChoice = "auto"
     adapt: bool = True
     device: DeviceName = "auto"
+    backend: BackendName = "auto"
     batch_size: int | None = None
     threads: int | None = None
     reader_threads: int = 2
@@ -73,10 +82,6 @@ class SegmentSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tissue not in TISSUE_CHOICES:
-            raise ConfigError(f"tissue {self.tissue!r} is not one of {', '.join(TISSUE_CHOICES)}")
-        if self.device not in DEVICES:
-            raise ConfigError(f"device {self.device!r} is not one of {', '.join(DEVICES)}")
         self._check_bounds({name: (1, largest) for name, largest in _LARGEST.items()})
 
     @classmethod

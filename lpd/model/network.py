@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -103,7 +104,10 @@ class LPDNet(nn.Module):
                 f"images are {tuple(images.shape)} {images.dtype}, not (B, 3, H, W) floating-point: "
                 f"pass tiles through to_network_input first"
             )
-        maps = self.encoder(images)
+        return self.from_maps(self.encoder(images))
+
+    def from_maps(self, maps: Sequence[Tensor]) -> LPDOutput:
+        """Compute the CAMs of what the encoder made of some images, for those who run the encoder in another way."""
         features = {s: maps[s - 4] for s in self.config.scales}
         adapted = self.adapted_prototypes()
         cosines = {s: prototype_cosines(features[s], adapted[s]) for s in self.config.scales}

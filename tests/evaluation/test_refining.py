@@ -7,7 +7,7 @@ import torch
 
 from lpd.errors import ConfigError
 from lpd.evaluation.refining import NAMES, REFINEMENTS, TTA, check_refinements, refine, refinement_notes
-from lpd.inference.backend import cpu_threads
+from lpd.inference.devices import cpu_threads
 
 
 @pytest.mark.parametrize("name", sorted(REFINEMENTS))

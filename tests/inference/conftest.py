@@ -35,6 +35,8 @@ class ColourBackend:
     """Pixel logits: how much a channel stands out of the mean of the 4 × 4 px cell; presence: a constant of 20."""
 
     any_size = True
+    name = "torch"
+    alternatives = ()
 
     def __init__(self, path: Path) -> None:
         ones, zeros = (1.0,) * 3, (0.0,) * 3
@@ -102,7 +104,10 @@ def segment(tmp_path: Path, slide_path: Path, backend: ColourBackend) -> Segment
     count = 0
 
     def call(
-        mpp: float = 0.5, pixels: npt.NDArray[np.uint8] | None = None, **choices: object
+        mpp: float = 0.5,
+        pixels: npt.NDArray[np.uint8] | None = None,
+        using: ColourBackend | None = None,
+        **choices: object,
     ) -> tuple[ResultStore, pipeline.SegmentSummary]:
         nonlocal count
         count += 1
@@ -111,7 +116,7 @@ def segment(tmp_path: Path, slide_path: Path, backend: ColourBackend) -> Segment
         folder = tmp_path / f"result{count}"
         settings = SegmentSettings.from_dict({"threads": 1, "device": "cpu", **choices})
         with open_slide(slide_path, mpp=mpp) as slide, Run(folder, "segment") as run:
-            summary = pipeline.segment_slide(slide, backend, folder, settings, run)
+            summary = pipeline.segment_slide(slide, using or backend, folder, settings, run)
         return ResultStore.open(folder), summary
 
     return call

@@ -14,7 +14,7 @@ from lpd.classes import ClassScheme
 from lpd.config import InputSpec, ModelConfig
 from lpd.errors import CheckpointError, SlideError
 from lpd.inference.adapting import read_windows, sample_windows
-from lpd.inference.backend import TorchBackend
+from lpd.inference.backend import NetworkBackend
 from lpd.inference.blocks import BlockReader
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.windows import WindowGrid
@@ -125,7 +125,7 @@ def network() -> tuple[LPDNet, CheckpointInfo]:
 
 
 def test_a_backend_adds_the_slides_correction_and_the_first_one_stays_as_it_was(network):
-    first = TorchBackend(*network, torch.device("cpu"))
+    first = NetworkBackend(*network, torch.device("cpu"))
     rng = np.random.default_rng(0)
     windows = rng.integers(0, 255, (2, 128, 128, 3), dtype=np.uint8)
     tissue = np.ones((128, 128), dtype=bool)
@@ -144,7 +144,7 @@ def test_a_backend_adds_the_slides_correction_and_the_first_one_stays_as_it_was(
 
 def test_the_gate_of_a_window_is_that_of_the_tiles_in_it(network):
     """Two halves as one window get the prototypes that they get with each place's own gate, not with one for both."""
-    backend = TorchBackend(*network, torch.device("cpu"))
+    backend = NetworkBackend(*network, torch.device("cpu"))
     window = np.zeros((256, 256, 3), np.uint8)
     window[:, :128] = np.random.default_rng(1).integers(0, 255, (256, 128, 3))
     window[:, 128:] = np.random.default_rng(2).integers(100, 130, (256, 128, 3))
@@ -167,7 +167,7 @@ def test_the_gate_of_a_window_is_that_of_the_tiles_in_it(network):
 def test_an_answer_that_is_no_number_ends_the_look_around(network):
     broken = copy.deepcopy(network[0])
     broken.prototypes.data[0] = torch.nan
-    backend = TorchBackend(broken, dataclasses.replace(network[1], path=Path("a.safetensors")), torch.device("cpu"))
+    backend = NetworkBackend(broken, dataclasses.replace(network[1], path=Path("a.safetensors")), torch.device("cpu"))
     with pytest.raises(CheckpointError, match=r"a\.safetensors answers with values that are no numbers"):
         backend.adapted([(np.zeros((128, 128, 3), np.uint8), np.ones((128, 128), bool))])
 

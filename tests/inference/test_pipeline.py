@@ -11,7 +11,8 @@ import torch
 
 from lpd.config import ModelConfig
 from lpd.errors import CheckpointError, ConfigError, MissingMppError, SlideError
-from lpd.inference import backend as backend_module
+from lpd.inference import devices
+from lpd.inference.backend import NetworkBackend
 from lpd.inference.blocks import BlockReader
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.pipeline import check_request, segment_slide
@@ -315,7 +316,9 @@ def test_requests_are_checked_before_anything_happens(slide_path: Path, backend:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_network_without_numbers_is_refused(bad):
     class Nothing(torch.nn.Module):
-        def forward(self, images):
+        encoder = torch.nn.Identity()
+
+        def from_maps(self, images):
             logits = torch.zeros(len(images), 3, 16, 16)
             logits[0, 1, 2, 3] = bad
             return LPDOutput({}, {}, {3: logits}, {3: logits})
@@ -324,7 +327,7 @@ def test_a_network_without_numbers_is_refused(bad):
         path, input, calibration = "c.safetensors", ColourBackend(Path("c")).info.input, None
         model = ModelConfig("mobilenetv2_100", 3)
 
-    backend = backend_module.TorchBackend(Nothing(), Info(), torch.device("cpu"))
+    backend = NetworkBackend(Nothing(), Info(), torch.device("cpu"))
     assert backend.any_size
     with pytest.raises(CheckpointError, match="no numbers"):
         backend.logits(np.zeros((1, 64, 64, 3), dtype=np.uint8))
@@ -335,13 +338,13 @@ def test_a_device_that_is_not_there_is_named(name, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=f"device {name} is not available"):
-        backend_module.choose_device(name)
-    assert backend_module.choose_device("auto").type == "cpu"
+        devices.choose_device(name)
+    assert devices.choose_device("auto").type == "cpu"
 
 
 def test_threads_are_set_for_the_block_only():
     before = torch.get_num_threads()
-    with backend_module.cpu_threads(1):
+    with devices.cpu_threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
 

@@ -1,0 +1,67 @@
+"""OpenVinoRunner: the encoder as OpenVINO runs it on a CPU, where that is installed (``pip install openvino``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lpd.errors import ConfigError
+from lpd.inference.recording import recorded
+
+
+def openvino_precisions() -> tuple[str, ...]:
+    """``f32``, and ``bf16`` where the processor has instructions for it; none without a working OpenVINO."""
+    if find_spec("openvino") is None:
+        return ()
+    try:
+        import openvino
+
+        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except (ImportError, OSError, RuntimeError, AttributeError):
+        return ()
+    return ("f32", "bf16") if "BF16" in able else ("f32",)
+
+
+class OpenVinoRunner:
+    """See :data:`lpd.inference.runners.Runner`. It is translated at the first images of a shape, in about two seconds.
+
+    Raises:
+        ConfigError: OpenVINO is not installed here, or cannot compute on this device or in this precision.
+    """
+
+    def __init__(self, encoder: nn.Module, device: torch.device, precision: str) -> None:
+        able = openvino_precisions()
+        if not able:
+            raise ConfigError("OpenVINO is not installed: pip install openvino, or choose --backend auto")
+        if device.type != "cpu":
+            raise ConfigError(f"OpenVINO runs on the CPU here, not on {device}: choose --device cpu or --backend auto")
+        if precision not in able:
+            raise ConfigError(f"this processor does not compute {precision}: choose --backend openvino, or auto")
+        self._encoder, self._precision = encoder, precision
+        self._translated: dict[tuple[int, ...], Any] = {}
+
+    def __call__(self, images: Tensor) -> Sequence[Tensor]:
+        key = (*images.shape, torch.get_num_threads())
+        if key not in self._translated:
+            self._translated[key] = self._translate(images)
+        # By index; what is given is a copy, which the next call leaves as it is.
+        found = self._translated[key]([images.contiguous().numpy()])
+        return [torch.from_numpy(found[i]) for i in range(len(found))]
+
+    def _translate(self, images: Tensor) -> Any:
+        import openvino
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        # By the front end itself: convert_model, which wraps it, reports its use to the maker over the network.
+        script = recorded(self._encoder, images)
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(script, example_input=(torch.zeros_like(images),))
+        model = frontend.convert(frontend.load(decoder))
+        model.reshape({0: list(images.shape)})
+        settings = {"INFERENCE_PRECISION_HINT": self._precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        return openvino.Core().compile_model(model, "CPU", {**settings, "PERFORMANCE_HINT": "LATENCY"})
