@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lpd.classes import NOT_COMPUTED
 from lpd.errors import ConfigError
@@ -26,12 +26,15 @@ _LARGEST = 3.4e38  # of float32, in which networks compute
 class Settings:
     """Base of all settings: checked types, strict conversion from and to plain dictionaries.
 
-    A class with a ``__post_init__`` of its own calls this one first.
+    A class that is part of another says in ``_group`` what a person writes before its fields' names, such as ``loop.``.
+    One with a ``__post_init__`` of its own calls this one first.
 
     Raises:
         ConfigError: a value is not of its field's type. A whole number may stand for a float, a bool for no number, and
             floats are finite.
     """
+
+    _group: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         _check_types(type(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
@@ -41,7 +44,7 @@ class Settings:
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise ConfigError(f"{name} {value} must lie in {low:g} to {high:g}")
+                raise ConfigError(f"{self._group}{name} {value} must lie in {low:.12g} to {high:.12g}")
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as plain JSON values (tuples become lists)."""
@@ -187,13 +190,10 @@ class Calibration(Settings):
 
 
 def _check_types(cls: type[Settings], values: Mapping[str, Any]) -> None:
-    kinds, written = get_type_hints(cls), {f.name: f.type for f in dataclasses.fields(cls)}
+    kinds = get_type_hints(cls)
     for name, value in values.items():
         if not _fits(value, kinds[name]):
-            wanted = f"{written[name]}, numbers being finite"
-            if get_origin(kinds[name]) is Literal:
-                wanted = f"one of {', '.join(map(str, get_args(kinds[name])))}"
-            raise ConfigError(f"{cls.__name__} has {name} {reprlib.repr(value)}: it must be {wanted}")
+            raise ConfigError(f"{cls._group}{name} {reprlib.repr(value)} must be {_in_words(kinds[name])}")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -217,6 +217,25 @@ def _fit_all(values: tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
     if parts[-1] is Ellipsis:
         return all(_fits(value, parts[0]) for value in values)
     return len(values) == len(parts) and all(map(_fits, values, parts))
+
+
+_WORDS = {float: "finite number", int: "whole number", str: "text", bool: "true or false"}
+
+
+def _in_words(kind: Any) -> str:
+    """A field's type as a person is told it."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join("null" if part is type(None) else _in_words(part) for part in parts)
+    if get_origin(kind) is tuple:
+        many = "a list" if parts[-1] is Ellipsis else f"a list of {len(parts)}"
+        return f"{many}, each {_in_words(parts[0])}"
+    if isinstance(kind, type) and issubclass(kind, Settings):
+        return "a group of settings"
+    word = _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+    return word if kind in (str, bool) else f"a {word}"
 
 
 def _plain(value: Any) -> Any:

@@ -59,12 +59,12 @@ PREVIEWS: Mapping[str, Preview] = {
 
 def settings_of(data: str, seed: int, encoder: Path) -> TrainConfig:
     """All settings of one training."""
-    overrides = [f"encoder.weights={encoder}", *PREVIEWS[data].settings, f"loop.seed={seed}"]
+    overrides = [f"encoder.weights={encoder}", "loop.precision=bf16", *PREVIEWS[data].settings, f"loop.seed={seed}"]
     return read_config(PRESET, overrides=overrides)
 
 
 def command_of(data: str) -> str:
     """What a person types to repeat the shipped training."""
     words = [f"lpd train --preset {PRESET} --data {data} --out runs/{data}"]
-    words += [" ".join([f"--set encoder.weights={ENCODER_FILE}", *PREVIEWS[data].settings])]
+    words += [" ".join([f"--set loop.precision=bf16 encoder.weights={ENCODER_FILE}", *PREVIEWS[data].settings])]
     return " \\\n  ".join(words)

@@ -131,6 +131,8 @@ def _write_pictures(
     from lpd.data.tiles import TileSet
     from lpd.evaluation.pictures import predicted_maps, worst_tiles, write_error_maps, write_sheet
 
+    for leftover in (args.out / ERRORS).glob("*.png"):  # of an earlier report, which this one replaces
+        leftover.unlink()
     if args.error_maps:
         maps = predicted_maps(network, tiles, info.input, info.calibration, flip=args.flip)
         with progress_bar("error maps", "tile") as progress:

@@ -75,7 +75,7 @@ def add_parser(commands: Any) -> None:
         help="let prototypes of the slide's own correct the map (default: yes)",
     )
     parser.add_argument("--queue-lock", metavar="FILE", type=Path, help="wait for this lock before computing")
-    parser.add_argument("--force", action="store_true", help="replace finished results")
+    parser.add_argument("--force", action="store_true", help="start anew where a result is finished or begun")
     parser.set_defaults(run=run)
 
 
@@ -110,7 +110,9 @@ def run(args: argparse.Namespace) -> int:
         if summary.cancelled:
             print(f"lpd segment: stopped at {slide_path.name}; what was finished is in {folder}", file=sys.stderr)
             return _INTERRUPTED
-        if summary.planned_windows == 0:
+        if summary.kept:
+            print(f"{slide_path.name}: went on with a result of which {summary.kept:.0%} was there", file=sys.stderr)
+        elif summary.planned_windows == 0:
             print(f"{slide_path.name}: no tissue found; pass --tissue all if there is some", file=sys.stderr)
         print(
             f"{slide_path.name}: {summary.windows} windows in {summary.seconds:.1f} s "
@@ -164,7 +166,8 @@ def _folders(slides: list[Path], out: Path) -> dict[Path, Path]:
 def _segment(request: _Request) -> tuple[SegmentSummary, bool]:
     """Segment one slide; also tells whether somebody asked to stop, maybe too late for this slide."""
     from lpd.inference.backend import load_backend
-    from lpd.inference.pipeline import check_request, segment_slide
+    from lpd.inference.job import check_request
+    from lpd.inference.pipeline import segment_slide
     from lpd.slide.opening import open_slide
 
     with open_slide(request.slide_path, mpp=request.args.mpp) as slide:
@@ -177,7 +180,9 @@ def _segment(request: _Request) -> tuple[SegmentSummary, bool]:
             _delete_exports(request.folder)
             with run.bar(slide.name, "tile"):
                 try:
-                    summary = segment_slide(slide, backend, request.folder, request.settings, run)
+                    summary = segment_slide(
+                        slide, backend, request.folder, request.settings, run, resume=not request.args.force
+                    )
                 except SlideError as error:
                     raise SlideError(f"{error}; what was finished before is in {request.folder}") from error
             _export(request, slide, summary, run)

@@ -57,7 +57,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--print-config", action="store_true", help="show the settings and stop")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where to train (default: auto)")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: all cores)")
-    parser.add_argument("--resume", action="store_true", help="go on with the unfinished training in OUT")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the unfinished training in OUT, with its settings",
+    )
     parser.add_argument("--force", action="store_true", help="replace a finished training in OUT")
     parser.set_defaults(run=run)
 
@@ -155,13 +159,13 @@ def _task(args: argparse.Namespace, team: Team) -> _Task | None:
     from lpd.training.resuming import check_unfinished
     from lpd.training.settings_file import read_config, to_yaml
 
-    config = read_config(args.preset, args.config, args.settings)
-    if team.leads:
-        print(to_yaml(config))
-    if args.print_config:
-        return None
     if args.force and args.resume:
         raise ConfigError("--force starts anew and --resume goes on: pass one of them")
+    config = read_config(args.preset, _settings_file(args), args.settings)
+    if args.print_config:
+        if team.leads:
+            print(to_yaml(config))
+        return None
     if args.resume:
         check_unfinished(args.out)
     elif not args.force and team.leads:
@@ -171,9 +175,19 @@ def _task(args: argparse.Namespace, team: Team) -> _Task | None:
     if not team.leads:
         return _Task(config, tiles, None, FollowerRun(args.out, "train"), device)
     valid = TileSet.open(args.data, "valid") if has_split(args.data, "valid") else None
+    print(to_yaml(config))
     if valid is None:
         print(f"training without scores: {args.data} has no valid split", file=sys.stderr)
     return _Task(config, tiles, valid, ReportingRun(args.out, "train"), device)
+
+
+def _settings_file(args: argparse.Namespace) -> Path | None:
+    """What --config names; where a training goes on and no setting is given, those that it began with."""
+    from lpd.training.keeping import CONFIG
+
+    given = args.config or args.settings or args.preset != "default"
+    stored: Path = args.out / CONFIG
+    return stored if args.resume and not given and stored.exists() else args.config
 
 
 def _print_scores(report: Any) -> None:

@@ -94,6 +94,16 @@ class TileSet:
         with ThreadPoolExecutor(_THREADS) as threads:
             return np.stack(list(threads.map(self._image, indices)))
 
+    def load(self) -> None:
+        """Decode all tiles now, if they may stay in memory, so that one that cannot be read is known beforehand.
+
+        Raises:
+            DatasetError: a tile cannot be read, or is of another size than the first.
+        """
+        if self._cache is not None:
+            with ThreadPoolExecutor(_THREADS) as threads:
+                list(threads.map(self._image, range(len(self))))
+
     def mask(self, index: int) -> Pixels:
         """(H, W) uint8 mask of one tile in the values of the class scheme.
 

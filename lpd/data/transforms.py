@@ -28,10 +28,14 @@ class AugmentConfig(Settings):
     stain: float = 0.15
     brightness: float = 0.05
 
+    _group = "augment."
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.stain < 1 or not 0 <= self.brightness < 1:
-            raise ConfigError(f"stain {self.stain} and brightness {self.brightness} must lie in 0 to 1 (below 1)")
+            raise ConfigError(
+                f"augment.stain {self.stain} and augment.brightness {self.brightness} must lie in 0 to 1 (below 1)"
+            )
 
 
 def augment(

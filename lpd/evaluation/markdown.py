@@ -11,7 +11,7 @@ from lpd.evaluation.bootstrap import FEW_GROUPS
 from lpd.evaluation.matrix import matrix_rows
 from lpd.evaluation.paper import POWER_RULE
 from lpd.evaluation.protocols import GIVEN, IGNORED, RULE
-from lpd.evaluation.refining import PLAIN
+from lpd.evaluation.refining import ADAPT, PLAIN
 
 _USE = "**Research use only. Not a medical device.**"
 _SCORES = """\
@@ -64,8 +64,9 @@ def _what(report: Report) -> str:
     data, model = report["data"], report.get("model", {})
     classes = ", ".join(f"{_text(name)} ({_text(code)})" for code, name in data["classes"].items())
     views = "mean of the tile and its mirror image" if report["flip"] else "one view a tile"
+    groups = f"{data['groups']} group{'s' * (data['groups'] != 1)}"
     rows = [
-        ("tiles", f"{data['tiles']} of split `{data['split']}` of {_text(data['name'])}, from {data['groups']} groups"),
+        ("tiles", f"{data['tiles']} of split `{data['split']}` of {_text(data['name'])}, from {groups}"),
         ("size", f"{data['tile_px']} px at {data['mpp']:g} µm/px"),
         ("classes", classes),
         ("fingerprint of the tiles", f"`{data['fingerprint']}`"),
@@ -260,7 +261,7 @@ def _protocols(report: Report) -> str:
 
 
 def _refinement(name: str) -> str:
-    return {PLAIN: "unrefined"}.get(name, name.upper())
+    return {PLAIN: "unrefined", ADAPT: "adapted"}.get(name, name.upper())
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

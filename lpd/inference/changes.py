@@ -42,6 +42,15 @@ class ChangeLog:
         self._path.write_bytes(_line({"run": uuid.uuid4().hex}))
         self._written = 0
 
+    def go_on(self) -> None:
+        """Continue the run of a process that ended early, maybe in the middle of a line."""
+        content = self._path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            with self._path.open("r+b") as file:
+                file.truncate(len(whole))
+        self._written = whole.count(b"\n") - 1
+
     def append(self, region: Region) -> None:
         """Say that ``region`` is finished."""
         self._write(dataclasses.asdict(region))

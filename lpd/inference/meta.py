@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import lpd
 from lpd.classes import ClassScheme
 from lpd.errors import LpdError, ResultError
 from lpd.inference.frame import MaskFrame
@@ -16,6 +17,8 @@ from lpd.slide.region import Region
 FORMAT_VERSION = 1
 #: Mask pixels per score cell, along each axis: the network's finest map has stride 4.
 CELL_PX = 4
+#: Settings that change no pixel.
+_SPEED = ("batch_size", "threads", "reader_threads", "panel_px")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class ResultMeta:
         region: the part of the slide that was asked for, level-0 pixels; None for the whole slide.
         created: UTC, ISO 8601.
         settings: the segmentation settings as plain JSON values.
+        backend: how the network was run, see :mod:`lpd.inference.runners`.
+        made_by: version of lpd.
     """
 
     slide_name: str
@@ -50,12 +55,22 @@ class ResultMeta:
     region: Region | None = None
     created: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    backend: str = ""
+    made_by: str = lpd.__version__
 
     def __post_init__(self) -> None:
         if self.width_l0 < 1 or self.height_l0 < 1:
             raise ResultError(f"slide {self.slide_name} has no pixels ({self.width_l0} x {self.height_l0})")
         if self.slide_mpp <= 0 or self.mask_mpp <= 0:
             raise ResultError(f"resolutions {self.slide_mpp} and {self.mask_mpp} µm/px must both be above 0")
+
+    def same_work(self, other: ResultMeta) -> bool:
+        """Whether a run for this result would make the pixels of the other: all but date, backend and speed agree."""
+        mine, its = (
+            {**r.to_dict(), "created": "", "backend": "", "settings": {**r.settings, **dict.fromkeys(_SPEED)}}
+            for r in (self, other)
+        )
+        return mine == its
 
     @property
     def scale(self) -> float:

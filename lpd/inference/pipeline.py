@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
@@ -14,34 +14,27 @@ import numpy as np
 import numpy.typing as npt
 
 from lpd.config import Settings
-from lpd.errors import ConfigError
-from lpd.inference.adapting import Window, read_windows, sample_windows
+from lpd.inference.adapting import Window
 from lpd.inference.backend import Backend
 from lpd.inference.blend import BlendedPanel, Blender
-from lpd.inference.blocks import BlockReader, blocks_to_keep
+from lpd.inference.blocks import BLOCK_PX
 from lpd.inference.choosing import Batch, Trial, choose
 from lpd.inference.devices import cpu_threads
-from lpd.inference.frame import Box, MaskFrame
+from lpd.inference.frame import Box
+from lpd.inference.job import SegmentJob, prepare, rest_of
 from lpd.inference.meta import CELL_PX, ResultMeta
 from lpd.inference.reader import PanelPixels, read_panels
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
-from lpd.inference.windows import Plan, plan_windows
 from lpd.inference.writer import PanelWriter
 from lpd.model.header import CheckpointInfo, file_digest
 from lpd.runs import Run
 from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.slide import Slide
-from lpd.slide.tissue import TissueMask, tissue_mask
 
 Bytes = npt.NDArray[np.uint8]
-#: Pixels per forward pass, which is what memory goes with: 4 and 64 tiles of 224 px.
-_CPU_PIXELS, _GPU_PIXELS = 4 * 224**2, 64 * 224**2
 #: Windows that ways to run the network are tried on, and what a slide must hold for that to pay: 48 windows of 672 px.
 _TRIED_WINDOWS, _WORTH_TRYING_PX = 4, 48 * 672**2
-_CPU_PANEL_PX, _GPU_PANEL_PX = 512, 2048
-#: A slide this many times as coarse as the model's tiles still shows it something; beyond, it is a slip in the mpp.
-_COARSEST = 4
 
 
 @dataclass(frozen=True)
@@ -50,6 +43,7 @@ class SegmentSummary(Settings):
 
     Attributes:
         windows: windows that the network has seen, of ``planned_windows``.
+        kept: share of the rows that an earlier run, which ended before its end, had finished; 0–1.
         adapted_windows: windows that it saw before, for the slide's own prototypes; 0 if it has none.
         tissue_mm2: area of all classes together in the finished part of the mask.
         seconds: from the first look at the slide to the last panel.
@@ -63,6 +57,7 @@ class SegmentSummary(Settings):
 
     windows: int
     planned_windows: int
+    kept: float
     adapted_windows: int
     tissue_mm2: float
     seconds: float
@@ -74,36 +69,9 @@ class SegmentSummary(Settings):
     trials: tuple[Trial, ...]
 
 
-def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings, *, any_size: bool) -> MaskFrame:
-    """Check, before anything is written or computed, that this slide can be segmented in this way.
-
-    Args:
-        slide: open, with a resolution.
-        info: of the checkpoint.
-        settings: what and how.
-        any_size: of the checkpoint's backend, or :func:`lpd.inference.backend.any_size`.
-
-    Returns:
-        The mask's frame on the slide.
-
-    Raises:
-        MissingMppError: nobody knows the slide's resolution.
-        ConfigError: the slide is more than four times as coarse as what the model knows, the region lies outside of the
-            slide, or window, stride or grid offset do not fit the network.
-    """
-    mpp = slide.require_mpp()
-    if mpp > _COARSEST * info.input.mpp:
-        raise ConfigError(
-            f"{slide.path.name} has {mpp:g} µm per pixel, but {info.name} sees tissue at {info.input.mpp:g}, more than "
-            f"{_COARSEST} times as fine: correct the slide's resolution with --mpp, or use a finer scan"
-        )
-    frame = MaskFrame(slide.width_l0, slide.height_l0, info.input.mpp / mpp)
-    settings.wanted(frame, slide.path.name)
-    settings.grid(frame.bounds, info.input, _CPU_PANEL_PX, any_size=any_size)
-    return frame
-
-
-def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: SegmentSettings, run: Run) -> SegmentSummary:
+def segment_slide(
+    slide: Slide, backend: Backend, folder: Path, settings: SegmentSettings, run: Run, *, resume: bool = False
+) -> SegmentSummary:
     """Segment a slide, or a part of it, into ``folder``'s :class:`~lpd.inference.store.ResultStore`.
 
     The mask does not depend on the size of batches and panels, nor on the number of threads (but for the last digits
@@ -116,9 +84,11 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
         backend: the model where it runs, from :func:`~lpd.inference.backend.load_backend`; the mask has its
             resolution, ``info.input.mpp``. One backend serves any number of slides. How it is run is chosen anew for
             each, by ``settings.backend``.
-        folder: the result folder; a result in it is replaced.
+        folder: the result folder; a result in it is replaced, unless ``resume`` says otherwise.
         settings: what and how.
         run: told about progress, in tiles of the model's size; a window three tiles wide is nine.
+        resume: where the folder holds what a stopped or killed run has made of the same slide with the same checkpoint
+            and settings, go on from there, with the same result; some rows are computed twice.
 
     Raises:
         MissingMppError, ConfigError: see :func:`check_request`.
@@ -128,15 +98,21 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
         ResultError: the result cannot be written.
     """
     started = time.monotonic()
-    job, info = _prepare(slide, backend, settings), backend.info
-    store = ResultStore.create(folder, _describe(slide, info, settings))
-    tissue = FineTissue(slide, job.tissue)
-    writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
+    job, info = prepare(slide, backend, settings), backend.info
+    tissue, meta = FineTissue(slide, job.tissue), _describe(slide, info, settings)
     with cpu_threads(settings.threads):
-        chosen, trials = _chosen(job, tissue, run)
-        adapted = _adapted(job, chosen, tissue, run)
+        trials: tuple[Trial, ...] = ()
+        begun = rest_of(folder, meta, job) if resume else None
+        if begun is not None:
+            job, store, kept_rows = begun
+        else:
+            chosen, trials = _chosen(job, tissue, run)
+            job, kept_rows = replace(job, backend=chosen), 0
+            store = ResultStore.create(folder, replace(meta, backend=chosen.name))
+        writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
+        adapted = _adapted(job, tissue, run) if job.plan.window_count else None
         ready = time.monotonic()
-        seen = _predict(job, adapted or chosen, writer.write, run)
+        seen = _predict(job, adapted or job.backend, writer.write, run) if job.plan.wanted else 0
     cancelled = seen < job.plan.window_count
     if not cancelled:
         store.finish()
@@ -144,87 +120,27 @@ def segment_slide(slide: Slide, backend: Backend, folder: Path, settings: Segmen
     return SegmentSummary(
         windows=seen,
         planned_windows=job.plan.window_count,
+        kept=kept_rows / (kept_rows + job.plan.wanted.height),
         adapted_windows=job.to_adapt if adapted else 0,
-        tissue_mm2=writer.tissue_px * (info.input.mpp / 1000) ** 2,
+        tissue_mm2=(writer.tissue_px + _tissue_above(store, job.plan.wanted, kept_rows)) * (info.input.mpp / 1000) ** 2,
         seconds=seconds + ready - started,
         predict_seconds=seconds,
         tiles_per_second=seen * job.tiles_per_window / max(seconds, 1e-9),
         cancelled=cancelled,
         device=str(backend.device),
-        backend=chosen.name,
+        backend=job.backend.name,
         trials=trials,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """Everything that is fixed before the first window; ``sample`` are windows from all over the slide."""
-
-    slide: Slide
-    backend: Backend
-    settings: SegmentSettings
-    frame: MaskFrame
-    tissue: TissueMask
-    plan: Plan
-    sample: list[Box]
-
-    @property
-    def to_adapt(self) -> int:
-        """Windows that are seen before the others, for the slide's own prototypes."""
-        return len(self.sample) if self.settings.adapt else 0
-
-    @property
-    def seen_px(self) -> int:
-        """Side of a window with its margins."""
-        return self.plan.grid.window_px + 2 * self.plan.grid.margin_px
-
-    @property
-    def tiles_per_window(self) -> float:
-        """How many of the model's tiles a window holds with its margins."""
-        return (self.seen_px / self.backend.info.input.tile_px) ** 2
-
-    @property
-    def batch_size(self) -> int:
-        """As set, but where a batch is larger than the device's own, no more than there are windows."""
-        pixels = _CPU_PIXELS if self.backend.device.type == "cpu" else _GPU_PIXELS
-        usual = max(1, pixels // self.seen_px**2)
-        return min(self.settings.batch_size or usual, max(usual, self.plan.window_count))
-
-    def report(self, windows: int, run: Run) -> None:
-        """Tell how many windows have been seen, those to adapt with included, in tiles."""
-        total = self.to_adapt + self.plan.window_count
-        run.advance(round(windows * self.tiles_per_window), round(total * self.tiles_per_window))
-
-    def windows(self, boxes: list[Box], tissue: FineTissue) -> Generator[Window, None, None]:
-        """Pixels and tissue of some windows; close it, or exhaust it."""
-        where = BlockReader(tissue.read, self.frame, np.array(False), len(boxes))
-        margin_px, threads = self.plan.grid.margin_px, self.settings.reader_threads
-        return read_windows(boxes, margin_px, self.reader(), where, threads)
-
-    def reader(self) -> BlockReader:
-        # Beyond the slide comes the colour that is zero to the network, as beyond the border of a tile in training.
-        nothing = np.rint(255 * np.array(self.backend.info.input.mean)).astype(np.uint8)
-        return BlockReader(self.slide.read, self.frame, nothing, blocks_to_keep(self.plan.wanted.width))
+def _tissue_above(store: ResultStore, wanted: Box, rows: int) -> int:
+    """Mask pixels of a class in the rows that were there before."""
+    strips = range(wanted.y0 - rows, wanted.y0, BLOCK_PX)
+    masks = (store.read_mask_px(wanted.x0, y, (wanted.width, min(BLOCK_PX, wanted.y0 - y))) for y in strips)
+    return sum(int(np.count_nonzero(mask < store.meta.classes.background)) for mask in masks)
 
 
-def _prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> _Job:
-    frame = check_request(slide, backend.info, settings, any_size=backend.any_size)
-    tissue = tissue_mask(slide, everything=settings.tissue == "all")
-    panel_px = settings.panel_px or (_CPU_PANEL_PX if backend.device.type == "cpu" else _GPU_PANEL_PX)
-    grid = settings.grid(frame.bounds, backend.info.input, panel_px, any_size=backend.any_size)
-
-    def has_tissue(box: Box) -> bool:
-        region = frame.to_l0(box)
-        return region is not None and tissue.covers(region)
-
-    plan = plan_windows(grid, settings.wanted(frame, slide.path.name), has_tissue)
-    sample = sample_windows(grid, has_tissue) if plan.window_count else []
-    if settings.backend != "auto":
-        backend = backend.running(settings.backend)
-    return _Job(slide, backend, settings, frame, tissue, plan, sample)
-
-
-def _chosen(job: _Job, tissue: FineTissue, run: Run) -> tuple[Backend, tuple[Trial, ...]]:
+def _chosen(job: SegmentJob, tissue: FineTissue, run: Run) -> tuple[Backend, tuple[Trial, ...]]:
     """The backend as asked for, or the quickest that agrees with the reference, if the slide is large enough to try."""
     worth = job.settings.backend == "auto" and job.plan.window_count * job.seen_px**2 >= _WORTH_TRYING_PX
     if not worth or not job.sample or not job.backend.alternatives:
@@ -248,18 +164,18 @@ def _tried(windows: list[Window], size: int) -> list[Batch]:
     ]
 
 
-def _adapted(job: _Job, backend: Backend, tissue: FineTissue, run: Run) -> Backend | None:
+def _adapted(job: SegmentJob, tissue: FineTissue, run: Run) -> Backend | None:
     """The backend adapted to the slide, if there is something to adapt to; a stop ends the look around early."""
     if not job.to_adapt:
         return None
     run.say("adapting to the slide")
     with closing(job.windows(job.sample, tissue)) as windows:
-        adapted = backend.adapted(_looked_at(windows, job, run))
+        adapted = job.backend.adapted(_looked_at(windows, job, run))
     run.say("")
     return adapted
 
 
-def _looked_at(windows: Iterable[Window], job: _Job, run: Run) -> Iterator[Window]:
+def _looked_at(windows: Iterable[Window], job: SegmentJob, run: Run) -> Iterator[Window]:
     for seen, window in enumerate(windows):
         job.report(seen, run)
         if run.stop_requested():
@@ -285,7 +201,7 @@ def _describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> 
     )
 
 
-def _predict(job: _Job, backend: Backend, finished: Callable[[BlendedPanel], None], run: Run) -> int:
+def _predict(job: SegmentJob, backend: Backend, finished: Callable[[BlendedPanel], None], run: Run) -> int:
     """Run all windows through network and blender; returns how many have been seen."""
     blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from lpd.errors import LpdError, ResultError, ShapeError
 from lpd.inference.changes import ChangeLog, Changes
+from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.meta import CELL_PX, ResultMeta
 from lpd.inference.ngff import mask_attributes, score_attributes
 from lpd.inference.pyramid import FORMAT_2, Bytes, Indices, Pyramid, create_arrays, zarr
@@ -78,6 +80,22 @@ class ResultStore:
             raise ResultError(f"{folder} holds no result: segment a slide into it first") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, LpdError) as error:
             raise ResultError(f"{path} is not a readable result ({error}): segment the slide again") from error
+
+    def go_on(self) -> int:
+        """Continue the run of a process that ended early.
+
+        Returns:
+            Rows of the mask, from the first that was asked for on, that are finished and need not be written again.
+
+        Raises:
+            ResultError: its log cannot be read or written.
+        """
+        with self._reading():
+            self._changes.go_on()
+            found = self._changes.read()
+        frame = self.meta.frame
+        wanted = frame.to_mask(self.meta.region) if self.meta.region else frame.bounds
+        return wanted.height if found.complete else _finished_rows(found.rects, frame, wanted)
 
     @property
     def mask_shape(self) -> tuple[int, int]:
@@ -175,6 +193,16 @@ class ResultStore:
             yield
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
             raise ResultError(f"{self.folder} cannot be read ({error}): segment the slide again") from error
+
+
+def _finished_rows(rects: Sequence[Region], frame: MaskFrame, wanted: Box) -> int:
+    """How many rows from the top of ``wanted`` on the rectangles, which were finished row by row, cover in full."""
+    right, last = frame.to_l0(wanted), wanted.y0
+    for rect in rects:
+        if right is not None and rect.right_l0 >= right.right_l0:  # the end of a row of panels
+            # Level-0 rectangles are rounded outwards: the row that a whole pixel less still touches is surely there.
+            last = max(last, math.floor((rect.bottom_l0 - 1) / frame.scale))
+    return min(last, wanted.y1) - wanted.y0
 
 
 def to_uint8_scores(scores: npt.NDArray[np.float32]) -> Bytes:

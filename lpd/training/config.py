@@ -41,6 +41,8 @@ class EncoderConfig(Settings):
     frozen: tuple[str, ...] = ()
     freeze_norm: bool = True
 
+    _group = "encoder."
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.weights:
@@ -77,9 +79,13 @@ class PrototypeConfig(Settings):
     dim: int = 512
     init_std: float = 0.1
 
+    _group = "prototypes."
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_bounds({"init_std": (1e-6, 1e3)})
+        self._check_bounds({"init_std": (1e-6, 1e3), "per_class": (1, 100), "dim": (1, 8192)})
+        if self.source == "linear" and self.per_class != 1:
+            raise ConfigError("prototypes.source linear has one direction a class: set prototypes.per_class to 1")
         if self.clustered != bool(self.bank):
             raise ConfigError(
                 f"prototypes.source {self.source} needs a bank: make one with lpd bank and name it in prototypes.bank"
@@ -111,6 +117,8 @@ class CamConfig(Settings):
     temperature: float = 0.07
     merge: Literal["mean", "union"] = "mean"
 
+    _group = "cam."
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.loss_weights) != len(self.scales) or len(self.fusion_weights) != len(self.scales):
@@ -118,6 +126,8 @@ class CamConfig(Settings):
                 f"cam.loss_weights {self.loss_weights} and cam.fusion_weights {self.fusion_weights} must pair up with "
                 f"cam.scales {self.scales}"
             )
+        if not self.scales or sorted(set(self.scales)) != list(self.scales) or not set(self.scales) <= {0, 1, 2, 3}:
+            raise ConfigError(f"cam.scales {self.scales} must be rising and among 0, 1, 2, 3")
         if min(self.loss_weights) < 0 or max(self.loss_weights) == 0:
             raise ConfigError(f"cam.loss_weights {self.loss_weights} must not be negative, and one must be above 0")
         if min(self.fusion_weights) < 0 or abs(sum(self.fusion_weights) - 1) > 1e-3:
@@ -138,6 +148,8 @@ class DiversityConfig(Settings):
     weight: float = 0.5
     temperature: float = 0.07
     variant: Literal["jeffreys", "official"] = "jeffreys"
+
+    _group = "losses.diversity."
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,6 +177,8 @@ class SimilarityConfig(SimilarityOptions):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     random: bool = False
+
+    _group = "losses.similarity."
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,6 +211,8 @@ class PixelConfig(Settings):
 
     weight: float = 0.0
 
+    _group = "losses.pixels."
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_bounds({"weight": (0, 1e6)})
@@ -215,6 +231,8 @@ class LossConfig(Settings):
     pixels: PixelConfig = field(default_factory=PixelConfig)
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     diversity: DiversityConfig = field(default_factory=DiversityConfig)
+
+    _group = "losses."
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -253,6 +271,8 @@ class OptimizerConfig(Settings):
     power: float = 1.0
     gradient_clip: float = 5.0
     ema_decay: float = 0.98
+
+    _group = "optimizer."
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -296,6 +316,8 @@ class LoopConfig(Settings):
     validate_every: int = 0
     previews: int = 6
     tensorboard: bool = True
+
+    _group = "loop."
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -112,6 +112,7 @@ def _set_up(
 ) -> _Trainer:
     """A trainer before its first step; settings and data that do not fit are found here, before anything is written."""
     check_every_class_is_shown(tiles)
+    tiles.load()
     spec = config.input_spec(tiles.info.mpp, tiles.tile_px)
     if valid is not None and team.leads:
         check_fit(valid, spec, tiles.info.scheme)
@@ -241,8 +242,14 @@ class _Trainer:
 
     def _go_on(self, folder: Path) -> None:
         snapshot = load_snapshot(folder, self.keeper.record)
-        for part in STATES:
-            getattr(self, part).load_state_dict(snapshot.states[part])
+        try:
+            for part in STATES:
+                getattr(self, part).load_state_dict(snapshot.states[part])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{folder / RESUME} does not fit this network; it is damaged, or another version of lpd, torch or timm "
+                "saved it: go on with that version, or start anew with --force"
+            ) from error
         self.step = snapshot.step
         if self.team.leads:
             self.keeper.go_on(snapshot)

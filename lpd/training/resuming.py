@@ -44,8 +44,14 @@ def save_snapshot(folder: Path, snapshot: Snapshot) -> None:
     try:
         with replacing(folder / RESUME) as temporary:
             torch.save({name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}, temporary)
-    except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as RuntimeError
-        raise RunError(f"cannot write {folder / RESUME} ({error}): free some space or choose another folder") from error
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # torch's own writer reports a full disk as RuntimeError, in words of its own
+        reason = getattr(error, "strerror", None) or "the disk is full or failing"
+        raise RunError(
+            f"cannot write {folder / RESUME} ({reason}): free some space or choose another folder"
+        ) from error
 
 
 def check_unfinished(folder: Path) -> None:
@@ -68,6 +74,8 @@ def load_snapshot(folder: Path, record: Mapping[str, Any]) -> Snapshot:
     check_unfinished(folder)
     try:
         snapshot = Snapshot(**torch.load(path, map_location="cpu", weights_only=True))
+        if not isinstance(snapshot.record, Mapping) or not isinstance(snapshot.states, Mapping):
+            raise TypeError
     except Exception as error:  # a damaged file may fail in any way; it holds no code of ours
         raise RunError(f"{path} is damaged ({type(error).__name__}): start anew with --force") from error
     for part, now in record.items():

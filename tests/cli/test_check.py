@@ -49,12 +49,20 @@ def test_a_sound_set_is_told_in_numbers(folder, capsys):
 
 
 def test_warnings_alone_return_0(folder, capsys):
-    (folder / "dataset.yaml").write_text(YAML.replace("mpp: 0.5\n", ""))
+    (folder / "train" / "notes.jpg").write_bytes(b"")
     assert main(["check", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert "unknown µm/px" in out
-    assert "warning: mpp missing, 1: dataset.yaml lacks mpp" in out
+    assert "warning: unread file in train, 1: files that are not .png" in out
     assert out.endswith("0 errors, 1 warning\n")
+
+
+def test_a_set_that_cannot_be_trained_on_is_no_sound_one(folder, capsys):
+    (folder / "dataset.yaml").write_text(YAML.replace("mpp: 0.5\n", ""))
+    assert main(["check", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert "unknown µm/px" in out
+    assert "error: mpp missing, 1: dataset.yaml lacks mpp" in out
+    assert out.endswith("1 error, 0 warnings\n")
 
 
 def test_errors_return_1_and_json_names_every_file(folder, tmp_path, capsys):

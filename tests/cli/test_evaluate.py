@@ -101,6 +101,8 @@ def test_error_maps_are_written_on_request(model, data, tmp_path):
     assert evaluate(model, data, tmp_path, "--refine", "none", "--error-maps") == 0
     assert {p.name for p in (tmp_path / "errors").iterdir()} == {f"case{i // 2}_x{i}_y0.png" for i in range(4)}
     assert json.loads((tmp_path / "report.json").read_text())["refined"] == {}
+    assert evaluate(model, data, tmp_path, "--refine", "none") == 0
+    assert not list((tmp_path / "errors").iterdir())  # those were of the report before
 
 
 def test_only_what_is_asked_for_is_refined(model, data, tmp_path):

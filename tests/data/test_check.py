@@ -311,11 +311,11 @@ def test_a_name_of_any_bytes_is_spelt_out(folder):
     json.dumps(check.to_dict()).encode("utf-8")
 
 
-def test_mpp_missing_is_a_warning_and_the_classes_still_count(folder):
+def test_mpp_missing_is_an_error_and_the_classes_still_count(folder):
     (folder / "dataset.yaml").write_text(YAML.replace("mpp: 1.0\n", ""))
     check = check_dataset(folder)
     assert found(check) == {("mpp missing", ""): ["dataset.yaml"]}
-    assert (check.mpp, check.classes, check.errors) == (None, ("AAA", "BBB"), ())
+    assert (check.mpp, check.classes, len(check.errors)) == (None, ("AAA", "BBB"), 1)
 
 
 @pytest.mark.parametrize("text", [None, "[", "when: 2024-13-45", "[" * 3000, "name: toy", YAML.replace("9", "0"), "\0"])

@@ -36,7 +36,11 @@ class ColourBackend:
 
     any_size = True
     name = "torch"
-    alternatives = ()
+    alternatives: tuple[str, ...] = ()
+
+    def running(self, name: str) -> ColourBackend:
+        assert name == self.name
+        return self
 
     def __init__(self, path: Path) -> None:
         ones, zeros = (1.0,) * 3, (0.0,) * 3
@@ -107,16 +111,19 @@ def segment(tmp_path: Path, slide_path: Path, backend: ColourBackend) -> Segment
         mpp: float = 0.5,
         pixels: npt.NDArray[np.uint8] | None = None,
         using: ColourBackend | None = None,
+        run_kind: type[Run] = Run,
+        into: Path | None = None,
+        resume: bool = False,
         **choices: object,
     ) -> tuple[ResultStore, pipeline.SegmentSummary]:
         nonlocal count
         count += 1
         if pixels is not None:
             Image.fromarray(pixels).save(slide_path)
-        folder = tmp_path / f"result{count}"
+        folder = into or tmp_path / f"result{count}"
         settings = SegmentSettings.from_dict({"threads": 1, "device": "cpu", **choices})
-        with open_slide(slide_path, mpp=mpp) as slide, Run(folder, "segment") as run:
-            summary = pipeline.segment_slide(slide, using or backend, folder, settings, run)
+        with open_slide(slide_path, mpp=mpp) as slide, run_kind(folder, "segment") as run:
+            summary = pipeline.segment_slide(slide, using or backend, folder, settings, run, resume=resume)
         return ResultStore.open(folder), summary
 
     return call

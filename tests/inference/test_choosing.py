@@ -124,7 +124,7 @@ def test_what_this_machine_lacks_is_refused_before_anything_is_written(segment: 
 
 
 def test_an_unknown_backend_is_named():
-    with pytest.raises(ConfigError, match="backend 'onnx': it must be one of auto, torch, torch-frozen"):
+    with pytest.raises(ConfigError, match="backend 'onnx' must be one of auto, torch, torch-frozen"):
         SegmentSettings(backend="onnx")  # type: ignore[arg-type]
 
 

@@ -15,7 +15,8 @@ from lpd.inference import devices
 from lpd.inference.backend import NetworkBackend
 from lpd.inference.blocks import BlockReader
 from lpd.inference.frame import Box, MaskFrame
-from lpd.inference.pipeline import check_request, segment_slide
+from lpd.inference.job import check_request
+from lpd.inference.pipeline import segment_slide
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
 from lpd.model.network import LPDOutput

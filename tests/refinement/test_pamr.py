@@ -72,7 +72,7 @@ def test_scores_need_not_be_probabilities(patches, guesses):
         ({"dilations": ()}, "must be one or more"),
         ({"dilations": (1, 0)}, "each from 1 to 512 px"),
         ({"contrast": 0.0}, "contrast 0.0 must lie in 0.001 to 100"),
-        ({"iterations": 2.5}, "must be int"),
+        ({"iterations": 2.5}, "must be a whole number"),
     ],
 )
 def test_settings_out_of_range_are_refused(values, message):

@@ -293,6 +293,17 @@ def test_a_trained_model_is_replaced_only_on_request(few_tiles, tmp_path):
     assert steps == [2, 2]  # losses and scores of one run, not of two
 
 
+def test_a_tile_that_cannot_be_read_costs_nobody_a_model(few_tiles, tmp_path):
+    data, out = shutil.copytree(few_tiles, tmp_path / "tiles"), tmp_path / "run"
+    config = changed(QUICK, "optimizer.epochs=1")
+    first = run_training(config, data, out).last.read_bytes()
+    tile = sorted((data / "train").iterdir())[-1]
+    tile.write_bytes(tile.read_bytes()[:-30])
+    with pytest.raises(DatasetError, match=re.escape(tile.name)):
+        run_training(config, data, out, replace=True)
+    assert (out / "last.safetensors").read_bytes() == first
+
+
 def test_a_diverged_training_says_so_and_keeps_no_checkpoint(few_tiles, tmp_path):
     with pytest.raises(CheckpointError, match="lower the learning rate"):
         run_training(changed(QUICK, "optimizer.learning_rate=1e30", "optimizer.gradient_clip=0.0"), few_tiles, tmp_path)

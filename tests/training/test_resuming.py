@@ -209,16 +209,37 @@ def test_a_damaged_snapshot_is_named(few_tiles, tmp_path):
             run_training(few_tiles, tmp_path, resume=True)
 
 
-def test_a_full_disk_keeps_the_snapshot_before(few_tiles, tmp_path, monkeypatch):
+def test_a_snapshot_of_another_network_is_named(few_tiles, tmp_path):
+    """As an update of lpd or timm that renames a layer would leave it."""
+    interrupt(few_tiles, tmp_path, 5, dies=True)
+    whole = torch.load(tmp_path / RESUME, weights_only=True)
+    weights = whole["states"]["network"]
+    fewer = {name: weights[name] for name in list(weights)[1:]}
+    torch.save({**whole, "states": {**whole["states"], "network": fewer}}, tmp_path / RESUME)
+    with pytest.raises(RunError, match=r"resume\.pt does not fit this network; .* --force"):
+        run_training(few_tiles, tmp_path, resume=True)
+    torch.save({**whole, "record": None}, tmp_path / RESUME)
+    with pytest.raises(RunError, match=r"resume\.pt is damaged"):
+        run_training(few_tiles, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left"),
+        (RuntimeError("[enforce fail at inline_container.cc:671]"), "(the disk is full or failing): free some space"),
+    ],
+)
+def test_a_full_disk_keeps_the_snapshot_before(few_tiles, tmp_path, monkeypatch, error, said):
     interrupt(few_tiles, tmp_path, 4, dies=True)
     before = (tmp_path / RESUME).read_bytes()
 
     def full(_content, path):
         Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(RunError, match="No space left"):
+    with pytest.raises(RunError, match=re.escape(said)):
         run_training(few_tiles, tmp_path, resume=True)
     assert (tmp_path / RESUME).read_bytes() == before
     assert list(tmp_path.glob(".unfinished-*")) == []

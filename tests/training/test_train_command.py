@@ -196,6 +196,19 @@ def test_the_command_line_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_training_goes_on_with_the_settings_that_it_began_with(few_tiles, tmp_path, capsys, monkeypatch):
+    base = ("train", "--data", str(few_tiles), "--out", str(tmp_path), "--device", "cpu", "--threads", "1")
+    settings = ("--preset", "tiny", "--set", "encoder.name=test_convnext", "encoder.weights=none", "optimizer.epochs=2")
+    monkeypatch.setattr("lpd.runs.Run.stop_requested", lambda _run: True)
+    assert main([*base, *settings]) == 130
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert main([*base, "--resume"]) == 0
+    assert "finished after" in capsys.readouterr().out
+    refused_again = refused(capsys, *base, "--resume", "--preset", "tiny", "--set", "encoder.name=mit_b0")
+    assert "encoder.weights is not set" in refused_again
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [

@@ -16,7 +16,7 @@ WHITE_SHARE, WHITE_LEVEL = 0.95, 220
 #: Errors stop training or falsify scores; warnings are to be looked at. ``{…}`` is filled in by the finding.
 RULES: dict[str, tuple[Severity, str]] = {
     "description": ("error", "the tile set is not described; the check goes on with classes guessed from the labels"),
-    "mpp missing": ("warning", "dataset.yaml lacks mpp (µm/px of the tiles): add it, training refuses without"),
+    "mpp missing": ("error", "dataset.yaml lacks mpp (µm/px of the tiles): add it, training refuses without"),
     "no tiles": ("error", "a folder of tiles is missing, empty or unreadable"),
     "no split": ("warning", "without train there is nothing to learn from, without valid training gives no scores"),
     "two spellings": ("warning", "a split exists under two names and only the first is read: merge or remove one"),

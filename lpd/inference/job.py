@@ -1,0 +1,150 @@
+"""SegmentJob: one slide, one model and how they are brought together, settled and checked before the first window."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from lpd.errors import ConfigError, ResultError
+from lpd.inference.adapting import Window, read_windows, sample_windows
+from lpd.inference.backend import Backend
+from lpd.inference.blocks import BlockReader, blocks_to_keep
+from lpd.inference.frame import Box, MaskFrame
+from lpd.inference.meta import ResultMeta
+from lpd.inference.settings import BackendName, SegmentSettings
+from lpd.inference.store import ResultStore
+from lpd.inference.windows import Plan, plan_windows
+from lpd.model.header import CheckpointInfo
+from lpd.runs import Run
+from lpd.slide.fine_tissue import FineTissue
+from lpd.slide.slide import Slide
+from lpd.slide.tissue import TissueMask, tissue_mask
+
+#: Pixels per forward pass, which is what memory goes with: 4 and 64 tiles of 224 px.
+_CPU_PIXELS, _GPU_PIXELS = 4 * 224**2, 64 * 224**2
+_CPU_PANEL_PX, _GPU_PANEL_PX = 512, 2048
+#: A slide this many times as coarse as the model's tiles still shows it something; beyond, it is a slip in the mpp.
+_COARSEST = 4
+
+
+def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings, *, any_size: bool) -> MaskFrame:
+    """Check, before anything is written or computed, that this slide can be segmented in this way.
+
+    Args:
+        slide: open, with a resolution.
+        info: of the checkpoint.
+        settings: what and how.
+        any_size: of the checkpoint's backend, or :func:`lpd.inference.backend.any_size`.
+
+    Returns:
+        The mask's frame on the slide.
+
+    Raises:
+        MissingMppError: nobody knows the slide's resolution.
+        ConfigError: the slide is more than four times as coarse as what the model knows, the region lies outside of the
+            slide, or window, stride or grid offset do not fit the network.
+    """
+    mpp = slide.require_mpp()
+    if mpp > _COARSEST * info.input.mpp:
+        raise ConfigError(
+            f"{slide.path.name} has {mpp:g} µm per pixel, but {info.name} sees tissue at {info.input.mpp:g}, more than "
+            f"{_COARSEST} times as fine: correct the slide's resolution with --mpp, or use a finer scan"
+        )
+    frame = MaskFrame(slide.width_l0, slide.height_l0, info.input.mpp / mpp)
+    settings.wanted(frame, slide.path.name)
+    settings.grid(frame.bounds, info.input, _CPU_PANEL_PX, any_size=any_size)
+    return frame
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentJob:
+    """Everything that is fixed before the first window; ``sample`` are windows from all over the slide."""
+
+    slide: Slide
+    backend: Backend
+    settings: SegmentSettings
+    frame: MaskFrame
+    tissue: TissueMask
+    plan: Plan
+    sample: list[Box]
+
+    @property
+    def to_adapt(self) -> int:
+        """Windows that are seen before the others, for the slide's own prototypes."""
+        return len(self.sample) if self.settings.adapt else 0
+
+    @property
+    def seen_px(self) -> int:
+        """Side of a window with its margins."""
+        return self.plan.grid.window_px + 2 * self.plan.grid.margin_px
+
+    @property
+    def tiles_per_window(self) -> float:
+        """How many of the model's tiles a window holds with its margins."""
+        return (self.seen_px / self.backend.info.input.tile_px) ** 2
+
+    @property
+    def batch_size(self) -> int:
+        """As set, but where a batch is larger than the device's own, no more than there are windows."""
+        pixels = _CPU_PIXELS if self.backend.device.type == "cpu" else _GPU_PIXELS
+        usual = max(1, pixels // self.seen_px**2)
+        return min(self.settings.batch_size or usual, max(usual, self.plan.window_count))
+
+    def report(self, windows: int, run: Run) -> None:
+        """Tell how many windows have been seen, those to adapt with included, in tiles."""
+        total = self.to_adapt + self.plan.window_count
+        run.advance(round(windows * self.tiles_per_window), round(total * self.tiles_per_window))
+
+    def windows(self, boxes: list[Box], tissue: FineTissue) -> Generator[Window, None, None]:
+        """Pixels and tissue of some windows; close it, or exhaust it."""
+        where = BlockReader(tissue.read, self.frame, np.array(False), len(boxes))
+        margin_px, threads = self.plan.grid.margin_px, self.settings.reader_threads
+        return read_windows(boxes, margin_px, self.reader(), where, threads)
+
+    def reader(self) -> BlockReader:
+        # Beyond the slide comes the colour that is zero to the network, as beyond the border of a tile in training.
+        nothing = np.rint(255 * np.array(self.backend.info.input.mean)).astype(np.uint8)
+        return BlockReader(self.slide.read, self.frame, nothing, blocks_to_keep(self.plan.wanted.width))
+
+
+def prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> SegmentJob:
+    frame = check_request(slide, backend.info, settings, any_size=backend.any_size)
+    tissue = tissue_mask(slide, everything=settings.tissue == "all")
+    has_tissue = partial(_has_tissue, frame, tissue)
+    panel_px = settings.panel_px or (_CPU_PANEL_PX if backend.device.type == "cpu" else _GPU_PANEL_PX)
+    grid = settings.grid(frame.bounds, backend.info.input, panel_px, any_size=backend.any_size)
+    plan = plan_windows(grid, settings.wanted(frame, slide.path.name), has_tissue)
+    sample = sample_windows(grid, has_tissue) if plan.window_count else []
+    if settings.backend != "auto":
+        backend = backend.running(settings.backend)
+    return SegmentJob(slide, backend, settings, frame, tissue, plan, sample)
+
+
+def _has_tissue(frame: MaskFrame, tissue: TissueMask, box: Box) -> bool:
+    region = frame.to_l0(box)
+    return region is not None and tissue.covers(region)
+
+
+def rest_of(folder: Path, meta: ResultMeta, job: SegmentJob) -> tuple[SegmentJob, ResultStore, int] | None:
+    """What is left to do of a result that another run began, its store, and how many rows it finished; None if the
+    folder holds no such result."""
+    try:
+        store = ResultStore.open(folder)
+        if not store.meta.same_work(meta):
+            return None
+        backend = job.backend.running(cast(BackendName, store.meta.backend))
+        rows = store.go_on()
+    except (ResultError, ConfigError):  # no result, an unreadable one, or one that this machine cannot go on with
+        return None
+    wanted = job.plan.wanted
+    rest = Box(wanted.x0, wanted.y0 + rows, wanted.x1, wanted.y1)
+    if rest:
+        plan = plan_windows(job.plan.grid, rest, partial(_has_tissue, job.frame, job.tissue))
+    else:
+        plan = replace(job.plan, wanted=rest, chosen=np.zeros_like(job.plan.chosen))
+    return replace(job, plan=plan, backend=backend), store, rows
