@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -18,12 +19,19 @@ def openvino_precisions() -> tuple[str, ...]:
     if find_spec("openvino") is None:
         return ()
     try:
-        import openvino
-
-        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except (ImportError, OSError, RuntimeError, AttributeError):
         return ()
     return ("f32", "bf16") if "BF16" in able else ("f32",)
+
+
+def _openvino() -> Any:
+    """OpenVINO, kept from reporting to its maker: as it is imported, and in convert_model, it would call a server."""
+    # With None in its place the reporting package cannot be imported, and OpenVINO takes a stub that does nothing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
 
 
 class OpenVinoRunner:
@@ -53,11 +61,10 @@ class OpenVinoRunner:
         return [torch.from_numpy(found[i]) for i in range(len(found))]
 
     def _translate(self, images: Tensor) -> Any:
-        import openvino
+        openvino = _openvino()
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-        # By the front end itself: convert_model, which wraps it, reports its use to the maker over the network.
         script = recorded(self._encoder, images)
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(script, example_input=(torch.zeros_like(images),))

@@ -1,0 +1,1 @@
+"""How fast whole slides are segmented, as ratios measured in one run."""
