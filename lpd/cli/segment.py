@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpd.cli.progress import ReportingRun
-from lpd.errors import ConfigError, LpdError, ResultError, SlideError
-from lpd.inference.settings import BACKENDS, DEVICES, TISSUE_CHOICES, SegmentSettings
-from lpd.runs import Run
-from lpd.slide.region import Region
+from lpd.cli.arguments import positive
+from lpd.cli.cohort_table import CohortTable
+from lpd.cli.progress import progress_bar
+from lpd.cli.segmenting import Outcome, Segmenter, settings_of
+from lpd.inference.settings import BACKENDS, DEVICES, TISSUE_CHOICES
 
 if TYPE_CHECKING:  # these bring in torch and OpenSlide, which `lpd --help` does without
-    from lpd.inference.backend import Backend
-    from lpd.inference.pipeline import SegmentSummary
-    from lpd.model.header import CheckpointInfo
-    from lpd.slide.slide import Slide
+    from lpd.inference.cohort import CohortSlide
 
-#: Files beside the store; a new run deletes those of the one before, so that a folder never mixes two runs.
-EXPORTS = ("mask.ome.tif", "annotations.geojson", "areas.csv", "manifest.json")
 _INTERRUPTED = 130
 
 
@@ -35,9 +28,17 @@ def add_parser(commands: Any) -> None:
         "segment",
         help="segment whole slides with a checkpoint",
         description="Segment slides. Each slide gets its own folder in DIR: result.zarr (OME-Zarr, readable while it "
-        "grows), mask.ome.tif and annotations.geojson (QuPath), areas.csv and manifest.json.",
+        "grows), mask.ome.tif and annotations.geojson (QuPath), areas.csv and manifest.json. Slides that are done are "
+        "left as they are, one that was interrupted is gone on with. Of folders and lists DIR/cohort.csv says how far "
+        "each slide is, why it failed, and its areas.",
     )
-    parser.add_argument("slides", metavar="SLIDE", type=Path, nargs="+", help="slide or image file")
+    parser.add_argument(
+        "slides",
+        metavar="SLIDE",
+        type=Path,
+        nargs="+",
+        help="slide or image file, folder of them, or list: a .csv with a column 'slide' and maybe 'mpp'",
+    )
     parser.add_argument("--checkpoint", metavar="FILE", type=Path, required=True, help="model to segment with")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument(
@@ -74,13 +75,20 @@ def add_parser(commands: Any) -> None:
         default=True,
         help="let prototypes of the slide's own correct the map (default: yes)",
     )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="processes that segment slides, each with a model of its own; one that dies is replaced "
+        "(default: 1 for folders and lists, none for slides that are named)",
+    )
     parser.add_argument("--queue-lock", metavar="FILE", type=Path, help="wait for this lock before computing")
     parser.add_argument("--force", action="store_true", help="start anew where a result is finished or begun")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Segment the slides one after the other; a bad one is reported and the others go on.
+    """Segment the slides; a bad one is reported and the others go on.
 
     Returns:
         0 if all are done, 1 if any failed, 130 after a stop request.
@@ -88,152 +96,58 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         LpdError: the request cannot be met for any slide; nothing has been written.
     """
-    from lpd.inference.backend import any_size, load_backend
+    from lpd.inference.cohort import LIST_SUFFIX, result_folders, slides_of
     from lpd.model.header import read_info
 
-    settings = _settings(args)
+    slides = slides_of(args.slides)
+    folders = result_folders(slides, args.out)
+    settings_of(args, None)
     info = read_info(args.checkpoint)
-    folders = _folders(args.slides, args.out)
-    # Whoever waits in a queue must not hold a network in memory; else a bad one is found before anything is written.
-    backend = None if args.queue_lock else load_backend(args.checkpoint, settings.device)
-    seen_alike = backend.any_size if backend else any_size(info)
     if info.notice:
         print(f"{info.name}: {info.notice}", file=sys.stderr)
-    failed = 0
-    for slide_path, folder in folders.items():
-        try:
-            summary, stop = _segment(_Request(slide_path, folder, info, backend, seen_alike, settings, args))
-        except LpdError as error:
-            print(f"lpd segment: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        if summary.cancelled:
-            print(f"lpd segment: stopped at {slide_path.name}; what was finished is in {folder}", file=sys.stderr)
-            return _INTERRUPTED
-        if summary.kept:
-            print(f"{slide_path.name}: went on with a result of which {summary.kept:.0%} was there", file=sys.stderr)
-        elif summary.planned_windows == 0:
-            print(f"{slide_path.name}: no tissue found; pass --tissue all if there is some", file=sys.stderr)
-        print(
-            f"{slide_path.name}: {summary.windows} windows in {summary.seconds:.1f} s "
-            f"({summary.tiles_per_second:.1f} tiles/s by {summary.backend}), {summary.tissue_mm2:.2f} mm² tissue "
-            f"-> {folder}"
-        )
-        if stop:
-            print(f"lpd segment: stopped after {slide_path.name}", file=sys.stderr)
-            return _INTERRUPTED
-    return 1 if failed else 0
+    several = args.workers is not None or any(path.is_dir() or path.suffix == LIST_SUFFIX for path in args.slides)
+    outcomes = _by_workers(folders, args) if several else _here(folders, args)
+    table = CohortTable(args.out, folders, info.classes.codes) if several else None
+    states: set[str] = set()
+    with progress_bar("cohort", "slide") if several else nullcontext(_silent) as progress:
+        for number, outcome in enumerate(outcomes, 1):
+            states.add(outcome.state)
+            _tell(outcome)
+            if table is not None:
+                table.add(outcome)
+                progress(number, len(folders))
+            if outcome.asked_to_stop:
+                states.add("stopped")
+    return _INTERRUPTED if "stopped" in states else 1 if "failed" in states else 0
 
 
-@dataclass(frozen=True)
-class _Request:
-    slide_path: Path
-    folder: Path
-    info: CheckpointInfo
-    backend: Backend | None
-    any_size: bool
-    settings: SegmentSettings
-    args: argparse.Namespace
+def _here(folders: Mapping[CohortSlide, Path], args: argparse.Namespace) -> Iterator[Outcome]:
+    """One slide after the other in this process, until somebody asks to stop."""
+    segmenter = Segmenter(args)
+    for slide, folder in folders.items():
+        outcome = segmenter.segment(slide, folder)
+        yield outcome
+        if outcome.asked_to_stop or outcome.state == "stopped":
+            return
 
 
-def _settings(args: argparse.Namespace) -> SegmentSettings:
-    return SegmentSettings(
-        region=Region(*args.region) if args.region else None,
-        window_px=args.window,
-        stride_px=args.stride,
-        tissue=args.tissue,
-        adapt=args.adapt,
-        device=args.device,
-        backend=args.backend,
-        batch_size=args.batch_size,
-        threads=args.threads,
-    )
+def _by_workers(folders: Mapping[CohortSlide, Path], args: argparse.Namespace) -> Iterator[Outcome]:
+    from lpd.cli.workers import segment_in_processes
+
+    count = min(args.workers or 1, len(folders))
+    # Workers that all take all cores would wait for one another.
+    threads = max(1, (os.cpu_count() or 1) // count) if count > 1 else None
+    return segment_in_processes(folders, args, count, threads)
 
 
-def _folders(slides: list[Path], out: Path) -> dict[Path, Path]:
-    """Result folder of each slide: its name, with its ending where two names would be the same."""
-    unique = list(dict.fromkeys(Path(os.path.normpath(path.absolute())) for path in slides))
-    stems = Counter(path.stem for path in unique)
-    folders = {path: out / (path.stem if stems[path.stem] == 1 else path.name) for path in unique}
-    for folder, count in Counter(folders.values()).items():
-        if count > 1:
-            raise ConfigError(f"{count} slides are named {folder.name}: segment them one at a time with another --out")
-        if folder.name in ("", ".", ".."):
-            raise ConfigError(f"a slide named {folder.name!r} cannot have a folder in {out}: rename it")
-    return folders
-
-
-def _segment(request: _Request) -> tuple[SegmentSummary, bool]:
-    """Segment one slide; also tells whether somebody asked to stop, maybe too late for this slide."""
-    from lpd.inference.backend import load_backend
-    from lpd.inference.job import check_request
-    from lpd.inference.pipeline import segment_slide
-    from lpd.slide.opening import open_slide
-
-    with open_slide(request.slide_path, mpp=request.args.mpp) as slide:
-        check_request(slide, request.info, request.settings, any_size=request.any_size)
-        _check_replaceable(request, slide)
-        run = ReportingRun(request.folder, "segment", device_lock=request.args.queue_lock)
-        with run:
-            _check_replaceable(request, slide)  # another process may have finished it meanwhile
-            backend = request.backend or load_backend(request.info.path, request.settings.device)
-            _delete_exports(request.folder)
-            with run.bar(slide.name, "tile"):
-                try:
-                    summary = segment_slide(
-                        slide, backend, request.folder, request.settings, run, resume=not request.args.force
-                    )
-                except SlideError as error:
-                    raise SlideError(f"{error}; what was finished before is in {request.folder}") from error
-            _export(request, slide, summary, run)
-            if not summary.cancelled:
-                run.complete()
-            return summary, run.stop_requested()
-
-
-def _check_replaceable(request: _Request, slide: Slide) -> None:
-    """The manifest is written last: without one that says done, an earlier run did not get to its end."""
-    if request.args.force:
+def _tell(outcome: Outcome) -> None:
+    if outcome.state in ("failed", "stopped"):
+        print(f"lpd segment: {outcome.said}", file=sys.stderr)
         return
-    try:
-        manifest = json.loads((request.folder / "manifest.json").read_text(encoding="utf-8"))
-        done, fingerprint = manifest["state"] == "done", manifest["slide"]["fingerprint"]
-        name = Path(manifest["slide"]["path"]).name
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if done:
-        whose = "" if fingerprint == slide.fingerprint else f" of another slide, {name}"
-        raise ResultError(
-            f"{request.folder} already holds a finished result{whose}: pass --force to replace it or another --out"
-        )
+    print(outcome.said, flush=True)
+    if outcome.asked_to_stop:
+        print(f"lpd segment: stopped after {outcome.slide.name}", file=sys.stderr)
 
 
-def _delete_exports(folder: Path) -> None:
-    try:
-        for name in EXPORTS:
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ResultError(f"cannot replace {folder / name} ({error.strerror}): delete it or choose another") from error
-
-
-def _export(request: _Request, slide: Slide, summary: SegmentSummary, run: Run) -> None:
-    from lpd.export.areas import write_areas_csv
-    from lpd.export.geojson import write_geojson
-    from lpd.export.ome_tiff import write_ome_tiff
-    from lpd.inference.manifest import write_manifest
-    from lpd.inference.store import ResultStore
-
-    store = ResultStore.open(request.folder)
-    run.say("writing mask.ome.tif")
-    write_ome_tiff(store, request.folder / "mask.ome.tif")
-    run.say("writing annotations.geojson")
-    write_geojson(store, request.folder / "annotations.geojson")
-    write_areas_csv(store, request.folder / "areas.csv")
-    write_manifest(request.folder, slide, store.meta, summary, _plain(vars(request.args)))
-    run.say("")
-
-
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as JSON values: paths become text, the command's function is left out."""
-    plain = {k: v for k, v in arguments.items() if not callable(v)}
-    return {k: [str(p) for p in v] if k == "slides" else str(v) if isinstance(v, Path) else v for k, v in plain.items()}
+def _silent(_done: int, _total: int) -> None:
+    pass

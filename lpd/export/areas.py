@@ -47,8 +47,11 @@ def areas(store: MaskSource) -> list[ClassArea]:
     ]
 
 
-def write_areas_csv(store: MaskSource, path: Path) -> None:
+def write_areas_csv(store: MaskSource, path: Path) -> list[ClassArea]:
     """One line per class and one for all tissue: slide, code, name, color, area_mm2, percent_of_tissue, pixels.
+
+    Returns:
+        The classes' lines, see :func:`areas`.
 
     Raises:
         ResultError: the file cannot be written.
@@ -70,3 +73,4 @@ def write_areas_csv(store: MaskSource, path: Path) -> None:
         raise ResultError(
             f"cannot write {path} ({error.strerror or error}): free some space or choose another folder"
         ) from error
+    return rows

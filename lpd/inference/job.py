@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ from lpd.inference.meta import ResultMeta
 from lpd.inference.settings import BackendName, SegmentSettings
 from lpd.inference.store import ResultStore
 from lpd.inference.windows import Plan, plan_windows
-from lpd.model.header import CheckpointInfo
+from lpd.model.header import CheckpointInfo, file_digest
 from lpd.runs import Run
 from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.slide import Slide
@@ -59,6 +60,25 @@ def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings,
     settings.wanted(frame, slide.path.name)
     settings.grid(frame.bounds, info.input, _CPU_PANEL_PX, any_size=any_size)
     return frame
+
+
+def describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> ResultMeta:
+    """What the result will say of itself; how the network is run is not known yet."""
+    return ResultMeta(
+        slide_name=slide.name,
+        slide_fingerprint=slide.fingerprint,
+        width_l0=slide.width_l0,
+        height_l0=slide.height_l0,
+        slide_mpp=slide.require_mpp(),
+        mask_mpp=info.input.mpp,
+        classes=info.classes,
+        checkpoint_name=info.name,
+        checkpoint_digest=file_digest(info.path),
+        notice=info.notice,
+        region=settings.region,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        settings=settings.to_dict(),
+    )
 
 
 @dataclass(frozen=True, eq=False)

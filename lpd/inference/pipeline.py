@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 
@@ -21,13 +20,12 @@ from lpd.inference.blocks import BLOCK_PX
 from lpd.inference.choosing import Batch, Trial, choose
 from lpd.inference.devices import cpu_threads
 from lpd.inference.frame import Box
-from lpd.inference.job import SegmentJob, prepare, rest_of
-from lpd.inference.meta import CELL_PX, ResultMeta
+from lpd.inference.job import SegmentJob, describe, prepare, rest_of
+from lpd.inference.meta import CELL_PX
 from lpd.inference.reader import PanelPixels, read_panels
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
 from lpd.inference.writer import PanelWriter
-from lpd.model.header import CheckpointInfo, file_digest
 from lpd.runs import Run
 from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.slide import Slide
@@ -99,7 +97,7 @@ def segment_slide(
     """
     started = time.monotonic()
     job, info = prepare(slide, backend, settings), backend.info
-    tissue, meta = FineTissue(slide, job.tissue), _describe(slide, info, settings)
+    tissue, meta = FineTissue(slide, job.tissue), describe(slide, info, settings)
     with cpu_threads(settings.threads):
         trials: tuple[Trial, ...] = ()
         begun = rest_of(folder, meta, job) if resume else None
@@ -181,24 +179,6 @@ def _looked_at(windows: Iterable[Window], job: SegmentJob, run: Run) -> Iterator
         if run.stop_requested():
             return
         yield window
-
-
-def _describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> ResultMeta:
-    return ResultMeta(
-        slide_name=slide.name,
-        slide_fingerprint=slide.fingerprint,
-        width_l0=slide.width_l0,
-        height_l0=slide.height_l0,
-        slide_mpp=slide.require_mpp(),
-        mask_mpp=info.input.mpp,
-        classes=info.classes,
-        checkpoint_name=info.name,
-        checkpoint_digest=file_digest(info.path),
-        notice=info.notice,
-        region=settings.region,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        settings=settings.to_dict(),
-    )
 
 
 def _predict(job: SegmentJob, backend: Backend, finished: Callable[[BlendedPanel], None], run: Run) -> int:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lpd.classes import BCSS
 from lpd.cli import main
-from lpd.cli import segment as command
+from lpd.cli import segmenting as command
 from lpd.cli.progress import ReportingRun
 from lpd.config import InputSpec, ModelConfig
 from lpd.errors import ResultError, SlideError
@@ -178,14 +178,25 @@ def test_a_finished_result_is_replaced_only_by_force(
     out = tmp_path / "out"
     assert segment(out, checkpoint, slide) == 0
     before = (out / "one" / "manifest.json").read_bytes()
-    assert segment(out, checkpoint, slide) == 1
-    assert "already holds a finished result: pass --force" in capsys.readouterr().err
+    other = ("--mpp", "0.5", "--region", "0", "0", "50", "50")
+    assert segment(out, checkpoint, slide, more=other) == 1
+    assert "made with another model or settings: pass --force" in capsys.readouterr().err
     assert (out / "one" / "manifest.json").read_bytes() == before
     assert read_state(out / "one").state == "done"
     more = ("--mpp", "0.5", "--force", "--region", "0", "0", "50", "50")
     assert segment(out, checkpoint, slide, more=more) == 0
     assert ResultStore.open(out / "one").meta.region is not None
     assert (ResultStore.open(out / "one").read_mask_px(60, 60, (50, 50)) == 255).all()
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]):
+    slide, out = paint(tmp_path / "one.png"), tmp_path / "out"
+    assert segment(out, checkpoint, slide) == 0
+    before = (out / "one" / "manifest.json").read_bytes()
+    capsys.readouterr()
+    assert segment(out, checkpoint, slide) == 0
+    assert "one.png: done before, nothing to do (--force does it again)" in capsys.readouterr().out
+    assert (out / "one" / "manifest.json").read_bytes() == before
 
 
 def test_slides_of_the_same_name_get_folders_of_their_own(
@@ -264,11 +275,11 @@ def test_a_checkpoint_that_does_not_fit_costs_no_result(
 def test_ctrl_c_while_files_are_written_ends_after_this_slide(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from lpd.export.areas import write_areas_csv
+    from lpd.export.areas import ClassArea, write_areas_csv
 
-    def interrupted(store: ResultStore, path: Path) -> None:
+    def interrupted(store: ResultStore, path: Path) -> list[ClassArea]:
         os.kill(os.getpid(), signal.SIGINT)
-        write_areas_csv(store, path)
+        return write_areas_csv(store, path)
 
     monkeypatch.setattr("lpd.export.areas.write_areas_csv", interrupted)
     one, two = paint(tmp_path / "one.png"), paint(tmp_path / "two.png")

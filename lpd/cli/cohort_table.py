@@ -1,0 +1,54 @@
+"""CohortTable: ``cohort.csv``, a line for each slide of a cohort: how far it is, why it failed, its areas."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpd.cli.segmenting import Outcome
+from lpd.errors import ResultError
+from lpd.runs import replacing
+
+if TYPE_CHECKING:
+    from lpd.inference.cohort import CohortSlide
+
+NAME = "cohort.csv"
+#: Beside ``done``, ``kept``, ``stopped`` and ``failed``: nobody has looked at it yet.
+WAITING = "waiting"
+
+
+class CohortTable:
+    """Written anew, as a whole, after each slide."""
+
+    def __init__(self, out: Path, folders: Mapping[CohortSlide, Path], codes: Sequence[str]) -> None:
+        self._path, self._codes = out / NAME, tuple(codes)
+        self._rows = {slide.path: self._row(slide.path, folder.name, WAITING) for slide, folder in folders.items()}
+
+    def add(self, outcome: Outcome) -> None:
+        """Note what became of a slide.
+
+        Raises:
+            ResultError: the file cannot be written.
+        """
+        summary, reason = outcome.summary, outcome.said if outcome.state in ("failed", "stopped") else ""
+        figures = [f"{outcome.seconds:.1f}", *(str(summary.get(k, "")) for k in ("device", "backend", "tissue_mm2"))]
+        areas = [f"{outcome.areas_mm2[c]:.6f}" if c in outcome.areas_mm2 else "" for c in self._codes]
+        row = self._row(outcome.slide, outcome.folder.name, outcome.state, reason, *figures, *areas)
+        self._rows[outcome.slide] = row
+        self._write()
+
+    def _row(self, slide: Path, folder: str, *cells: str) -> list[str]:
+        return [str(slide), folder, *cells]
+
+    def _write(self) -> None:
+        head = ["slide", "folder", "state", "reason", "seconds", "device", "backend", "tissue_mm2"]
+        try:
+            with replacing(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow([*head, *(f"{code}_mm2" for code in self._codes)])
+                writer.writerows(self._rows.values())
+        except OSError as error:
+            reason = error.strerror or error
+            raise ResultError(f"cannot write {self._path} ({reason}): close it or free some space") from error

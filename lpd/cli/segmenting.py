@@ -1,0 +1,214 @@
+"""Segmenter: one model and one set of wishes, and one slide after another; what became of each is an Outcome."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lpd.cli.progress import ReportingRun
+from lpd.errors import LpdError, ResultError, SlideError
+from lpd.inference.settings import SegmentSettings
+from lpd.runs import Run
+from lpd.slide.region import Region
+
+if TYPE_CHECKING:  # these bring in torch and OpenSlide, which `lpd --help` does without
+    from lpd.inference.backend import Backend
+    from lpd.inference.cohort import CohortSlide
+    from lpd.inference.meta import ResultMeta
+    from lpd.inference.pipeline import SegmentSummary
+    from lpd.slide.slide import Slide
+
+#: Files beside the store; a new run deletes those of the one before, so that a folder never mixes two runs.
+EXPORTS = ("mask.ome.tif", "annotations.geojson", "areas.csv", "manifest.json")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a slide.
+
+    Attributes:
+        slide, folder: which one, and where its result is.
+        state: ``done``; ``kept``, done by an earlier run; ``stopped``, by a person; ``failed``.
+        said: the line that a person reads; the reason if it failed.
+        seconds: of this run.
+        asked_to_stop: somebody asked to stop, maybe too late for this slide.
+        summary: of the segmentation, as JSON values; empty if there is none.
+        areas_mm2: by class code.
+    """
+
+    slide: Path
+    folder: Path
+    state: Literal["done", "kept", "stopped", "failed"]
+    said: str
+    seconds: float = 0.0
+    asked_to_stop: bool = False
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    areas_mm2: Mapping[str, float] = field(default_factory=dict)
+
+
+class Segmenter:
+    """Segments slides as the command's flags ask for; the model is loaded once.
+
+    Raises:
+        LpdError: the request cannot be met for any slide; nothing has been written.
+    """
+
+    def __init__(self, args: argparse.Namespace, *, threads: int | None = None, quiet: bool = False) -> None:
+        from lpd.inference.backend import any_size, load_backend
+        from lpd.model.header import read_info
+
+        self._args, self._run = args, Run if quiet else ReportingRun
+        self._settings = settings_of(args, threads)
+        self.info = read_info(args.checkpoint)
+        # Whoever waits in a queue must not hold a network in memory; else a bad one is found before all is begun.
+        self._backend = None if args.queue_lock else load_backend(args.checkpoint, self._settings.device)
+        self._any_size = self._backend.any_size if self._backend else any_size(self.info)
+
+    def segment(self, slide: CohortSlide, folder: Path) -> Outcome:
+        """Segment one slide, unless that has been done."""
+        started = time.monotonic()
+        try:
+            return self._segment(slide, folder, started)
+        except LpdError as error:
+            return Outcome(slide.path, folder, "failed", str(error), time.monotonic() - started)
+
+    def _segment(self, wanted: CohortSlide, folder: Path, started: float) -> Outcome:
+        from lpd.inference.job import check_request, describe
+        from lpd.slide.opening import open_slide
+
+        with open_slide(wanted.path, mpp=wanted.mpp if self._args.mpp is None else self._args.mpp) as slide:
+            check_request(slide, self.info, self._settings, any_size=self._any_size)
+            meta = describe(slide, self.info, self._settings)
+            if not self._args.force and (kept := _done(folder, slide, meta)):
+                return kept
+            with self._run(folder, "segment", device_lock=self._args.queue_lock) as run:
+                if not self._args.force and (kept := _done(folder, slide, meta)):  # meanwhile, by another process
+                    run.complete()
+                    return kept
+                summary = self._compute(slide, folder, run)
+                areas_mm2 = self._export(slide, folder, summary, run)
+                if not summary.cancelled:
+                    run.complete()
+                asked = run.stop_requested()
+        state: Literal["done", "stopped"] = "stopped" if summary.cancelled else "done"
+        said = _said(slide, folder, summary)
+        return Outcome(
+            wanted.path, folder, state, said, time.monotonic() - started, asked, summary.to_dict(), areas_mm2
+        )
+
+    def _compute(self, slide: Slide, folder: Path, run: Run) -> SegmentSummary:
+        from lpd.inference.backend import load_backend
+        from lpd.inference.pipeline import segment_slide
+
+        backend: Backend = self._backend or load_backend(self.info.path, self._settings.device)
+        _delete_exports(folder)
+        with run.bar(slide.name, "tile") if isinstance(run, ReportingRun) else nullcontext():
+            try:
+                return segment_slide(slide, backend, folder, self._settings, run, resume=not self._args.force)
+            except SlideError as error:
+                raise SlideError(f"{error}; what was finished before is in {folder}") from error
+
+    def _export(self, slide: Slide, folder: Path, summary: SegmentSummary, run: Run) -> dict[str, float]:
+        from lpd.export.areas import write_areas_csv
+        from lpd.export.geojson import write_geojson
+        from lpd.export.ome_tiff import write_ome_tiff
+        from lpd.inference.manifest import write_manifest
+        from lpd.inference.store import ResultStore
+
+        store = ResultStore.open(folder)
+        run.say("writing mask.ome.tif")
+        write_ome_tiff(store, folder / "mask.ome.tif")
+        run.say("writing annotations.geojson")
+        write_geojson(store, folder / "annotations.geojson")
+        areas = write_areas_csv(store, folder / "areas.csv")
+        write_manifest(folder, slide, store.meta, summary, _plain(vars(self._args)))
+        run.say("")
+        return {row.code: row.area_mm2 for row in areas}
+
+
+def settings_of(args: argparse.Namespace, threads: int | None) -> SegmentSettings:
+    return SegmentSettings(
+        region=Region(*args.region) if args.region else None,
+        window_px=args.window,
+        stride_px=args.stride,
+        tissue=args.tissue,
+        adapt=args.adapt,
+        device=args.device,
+        backend=args.backend,
+        batch_size=args.batch_size,
+        threads=args.threads or threads,
+    )
+
+
+def _done(folder: Path, slide: Slide, meta: ResultMeta) -> Outcome | None:
+    """The finished result of this very request in a folder; None if no run there got to its end.
+
+    The manifest is written last: without one that says done, an earlier run did not get to its end.
+
+    Raises:
+        ResultError: the folder holds a finished result of something else.
+    """
+    from lpd.inference.store import ResultStore
+
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        done, fingerprint = manifest["state"] == "done", manifest["slide"]["fingerprint"]
+        name, summary = Path(manifest["slide"]["path"]).name, dict(manifest["summary"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not done:
+        return None
+    if fingerprint != slide.fingerprint:
+        raise ResultError(f"{folder} already holds a finished result of another slide, {name}: {_CURE}")
+    if not ResultStore.open(folder).meta.same_work(meta):
+        raise ResultError(f"{folder} already holds a finished result made with another model or settings: {_CURE}")
+    said = f"{slide.path.name}: done before, nothing to do (--force does it again) -> {folder}"
+    return Outcome(slide.path, folder, "kept", said, summary=summary, areas_mm2=_areas(folder))
+
+
+_CURE = "pass --force to replace it or another --out"
+
+
+def _areas(folder: Path) -> dict[str, float]:
+    """What an earlier run wrote; nothing if somebody took it away."""
+    try:
+        with (folder / "areas.csv").open(newline="", encoding="utf-8") as file:
+            return {row["code"]: float(row["area_mm2"]) for row in csv.DictReader(file) if row["code"] != "TISSUE"}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _said(slide: Slide, folder: Path, summary: SegmentSummary) -> str:
+    name = slide.path.name
+    if summary.cancelled:
+        return f"stopped at {name}; what was finished is in {folder}"
+    if summary.planned_windows == 0 and not summary.kept:
+        hint = "no tissue found; pass --tissue all if there is some; "
+    else:
+        hint = f"went on where {summary.kept:.0%} was there; " if summary.kept else ""
+    speed = f"{summary.tiles_per_second:.1f} tiles/s by {summary.backend}"
+    return (
+        f"{name}: {hint}{summary.windows} windows in {summary.seconds:.1f} s ({speed}), "
+        f"{summary.tissue_mm2:.2f} mm² tissue -> {folder}"
+    )
+
+
+def _delete_exports(folder: Path) -> None:
+    try:
+        for name in EXPORTS:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ResultError(f"cannot replace {folder / name} ({error.strerror}): delete it or choose another") from error
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as JSON values: paths become text, the command's function is left out."""
+    plain = {k: v for k, v in arguments.items() if not callable(v)}
+    return {k: [str(p) for p in v] if k == "slides" else str(v) if isinstance(v, Path) else v for k, v in plain.items()}

@@ -1,0 +1,98 @@
+"""Cohort: which slides a person means by files, folders and lists, and where each one's result goes. Needs no torch."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lpd.errors import ConfigError
+from lpd.slide.opening import is_slide_path
+from lpd.slide.resolution import given_resolution
+
+#: Endings of lists, and the column that names the slides in them; the second is what TRIDENT writes.
+LIST_SUFFIX, _COLUMNS = ".csv", ("slide", "wsi")
+
+
+@dataclass(frozen=True)
+class CohortSlide:
+    """One slide.
+
+    Attributes:
+        path: the file.
+        mpp: µm per level-0 pixel, where a list says it.
+    """
+
+    path: Path
+    mpp: float | None = None
+
+
+def slides_of(paths: Sequence[Path]) -> tuple[CohortSlide, ...]:
+    """Slides by their files, folders that hold them (folders inside are not looked into) and lists; each once.
+
+    A list is a CSV file with a column ``slide`` (or ``wsi``), paths counted from its own folder, and maybe ``mpp``.
+
+    Raises:
+        ConfigError: a folder holds no slide, or a list cannot be read, lacks the column or has a wrong mpp.
+    """
+    found: dict[Path, CohortSlide] = {}
+    for path in paths:
+        for slide in _listed(path) if path.suffix.lower() == LIST_SUFFIX else _in_folder(path):
+            normal = Path(os.path.normpath(slide.path.absolute()))
+            found.setdefault(normal, CohortSlide(normal, slide.mpp))
+    return tuple(found.values())
+
+
+def result_folders(slides: Sequence[CohortSlide], out: Path) -> dict[CohortSlide, Path]:
+    """Result folder of each slide: its name, with its ending where two names would be the same.
+
+    Raises:
+        ConfigError: two slides have one name, or a name can be no folder's.
+    """
+    stems = Counter(slide.path.stem for slide in slides)
+    folders = {s: out / (s.path.stem if stems[s.path.stem] == 1 else s.path.name) for s in slides}
+    for folder, count in Counter(folders.values()).items():
+        if count > 1:
+            raise ConfigError(f"{count} slides are named {folder.name}: segment them one at a time with another --out")
+        if folder.name in ("", ".", ".."):
+            raise ConfigError(f"a slide named {folder.name!r} cannot have a folder in {out}: rename it")
+    return folders
+
+
+def _in_folder(path: Path) -> list[CohortSlide]:
+    if not path.is_dir():
+        return [CohortSlide(path)]
+    try:
+        slides = sorted(file for file in path.iterdir() if is_slide_path(file) and not file.name.startswith("."))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be looked into ({error.strerror or error}): check the folder") from error
+    if not slides:
+        raise ConfigError(f"{path} holds no slides: name a folder that does, or the slide files")
+    return [CohortSlide(file) for file in slides if not file.is_dir()]
+
+
+def _listed(path: Path) -> list[CohortSlide]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            column = next((name for name in _COLUMNS if name in (reader.fieldnames or ())), None)
+            if column is None:
+                raise ConfigError(f"{path} has no column 'slide': its first line must name the columns")
+            rows = [row for row in reader if (row[column] or "").strip()]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read as a list of slides ({error}): check the file") from error
+    if not rows:
+        raise ConfigError(f"{path} lists no slides: write one a line below the column {column!r}")
+    return [CohortSlide(path.parent / row[column].strip(), _mpp(path, row.get("mpp") or "")) for row in rows]
+
+
+def _mpp(path: Path, text: str) -> float | None:
+    if not text.strip():
+        return None
+    try:
+        return given_resolution(float(text)).value
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(f"{path} has mpp {text!r}: write µm per pixel, as 0.5, or leave it empty") from error

@@ -1,0 +1,151 @@
+"""A folder of slides from end to end: bad files named, workers killed, the rest done once, and a table of it all."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lpd.cli import build_parser
+from lpd.cli.workers import segment_in_processes
+from lpd.inference.cohort import CohortSlide, result_folders, slides_of
+from lpd.inference.store import ResultStore
+from lpd.runs import read_state
+
+from .test_segment import checkpoint, paint, segment
+
+__all__ = ["checkpoint"]
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    for number, name in enumerate(("a", "b", "c")):
+        paint(tmp_path / "slides" / f"{name}.png", number)
+    (tmp_path / "slides" / "bad.svs").write_bytes(b"II*\0" + bytes(500))
+    (tmp_path / "slides" / "notes.txt").touch()
+    return tmp_path / "slides"
+
+
+def table(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "cohort.csv").open(newline="", encoding="utf-8") as file:
+        return {Path(row["slide"]).name: row for row in csv.DictReader(file)}
+
+
+def arguments(out: Path, checkpoint: Path, *slides: Path) -> argparse.Namespace:
+    words = ["segment", *map(str, slides), "--checkpoint", str(checkpoint), "--out", str(out), "--device", "cpu"]
+    return build_parser().parse_args([*words, "--threads", "1", "--mpp", "0.5"])
+
+
+def test_a_folder_is_segmented_and_told_of_in_a_table(cohort, checkpoint, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert segment(out, checkpoint, cohort) == 1
+    rows = table(out)
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "a.png": "done",
+        "b.png": "done",
+        "bad.svs": "failed",
+        "c.png": "done",
+    }
+    assert "bad.svs" in rows["bad.svs"]["reason"]
+    assert rows["a.png"]["folder"] == "a"
+    total = sum(float(rows["a.png"][f"{code}_mm2"]) for code in ("TUM", "STR", "LYM", "NEC"))
+    assert total == pytest.approx(float(rows["a.png"]["tissue_mm2"]), abs=1e-5)
+    assert total > 0
+    assert all((out / name / "mask.ome.tif").exists() for name in "abc")
+    heard = capfd.readouterr()
+    assert "lpd segment: " in heard.err
+    assert "a.png: " in heard.out
+
+    before = {name: (out / name / "manifest.json").read_bytes() for name in "abc"}
+    (cohort / "bad.svs").unlink()
+    assert segment(out, checkpoint, cohort) == 0
+    assert {name: row["state"] for name, row in table(out).items()} == dict.fromkeys(
+        ("a.png", "b.png", "c.png"), "kept"
+    )
+    assert table(out)["b.png"]["TUM_mm2"] == rows["b.png"]["TUM_mm2"]
+    assert {name: (out / name / "manifest.json").read_bytes() for name in "abc"} == before
+
+
+def kill_at_work(out: Path, deaths: int) -> threading.Thread:
+    """Kill whatever process is at work in some slide's folder, so many times."""
+
+    def kill() -> None:
+        killed: set[int] = set()
+        end = time.monotonic() + 90
+        while len(killed) < deaths and time.monotonic() < end:
+            for path in out.glob("*/state.json"):
+                state = read_state(path.parent)
+                if state.state == "running" and state.pid not in killed:
+                    killed.add(state.pid)
+                    os.kill(state.pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def test_a_killed_worker_is_replaced_and_its_slide_is_done(cohort, checkpoint, tmp_path):
+    out = tmp_path / "out"
+    folders = result_folders(slides_of([cohort]), out)
+    killer = kill_at_work(out, 1)
+    outcomes = list(segment_in_processes(folders, arguments(out, checkpoint, cohort), 2, 1))
+    killer.join()
+    assert sorted((o.slide.name, o.state) for o in outcomes) == [
+        ("a.png", "done"),
+        ("b.png", "done"),
+        ("bad.svs", "failed"),
+        ("c.png", "done"),
+    ]
+    assert all(ResultStore.open(out / name).changes().complete for name in "abc")
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_dies_idle_costs_nothing(cohort, checkpoint, tmp_path):
+    folders = result_folders(slides_of([cohort / "a.png", cohort / "b.png"]), tmp_path / "out")
+    outcomes = segment_in_processes(folders, arguments(tmp_path / "out", checkpoint, cohort), 1, 1)
+    first = next(outcomes)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    worker.join()
+    assert [first.state, *(o.state for o in outcomes)] == ["done", "done"]
+
+
+def test_a_slide_that_kills_every_worker_is_given_up(cohort, checkpoint, tmp_path):
+    out = tmp_path / "out"
+    folders = {CohortSlide(cohort / "a.png"): out / "a"}
+    killer = kill_at_work(out, 3)
+    (outcome,) = segment_in_processes(folders, arguments(out, checkpoint, cohort), 1, 1)
+    killer.join()
+    assert outcome.state == "failed"
+    assert "a.png ended its process 3 times (exit code -9)" in outcome.said
+
+
+def test_sigterm_saves_and_stops(cohort, checkpoint, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "lpd", "segment", str(cohort), "--checkpoint", str(checkpoint), "--out", str(out)]
+    command += ["--mpp", "0.5", "--device", "cpu", "--threads", "1", "--batch-size", "1", "--stride", "32"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[2])
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not list(out.glob("*/changes.jsonl")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    states = [row["state"] for row in table(out).values()]
+    assert "waiting" in states
+    assert "stopped" in states or "done" in states
+    assert all(
+        json.loads(path.read_text())["state"] in ("cancelled", "done", "failed") for path in out.glob("*/state.json")
+    )
