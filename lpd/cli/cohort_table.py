@@ -33,7 +33,8 @@ class CohortTable:
             ResultError: the file cannot be written.
         """
         summary, reason = outcome.summary, outcome.said if outcome.state in ("failed", "stopped") else ""
-        figures = [f"{outcome.seconds:.1f}", *(str(summary.get(k, "")) for k in ("device", "backend", "tissue_mm2"))]
+        tissue = f"{summary['tissue_mm2']:.6f}" if summary else ""
+        figures = [f"{outcome.seconds:.1f}", summary.get("device", ""), summary.get("backend", ""), tissue]
         areas = [f"{outcome.areas_mm2[c]:.6f}" if c in outcome.areas_mm2 else "" for c in self._codes]
         row = self._row(outcome.slide, outcome.folder.name, outcome.state, reason, *figures, *areas)
         self._rows[outcome.slide] = row
