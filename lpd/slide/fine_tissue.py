@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import ndimage
 
 from lpd.slide.region import Region
@@ -57,8 +58,10 @@ class FineTissue:
         inside = self._inside(wider, pixels.shape[:2])  # nothing beyond the slide has a vote
         heard = ndimage.gaussian_filter(inside, _NEIGHBOURHOOD)
         votes = ndimage.gaussian_filter(stained * inside, _NEIGHBOURHOOD) / np.maximum(heard, 1e-6)
-        fine = ndimage.zoom(votes, _STEP, order=1, mode="nearest", grid_mode=True)
-        inner: npt.NDArray[np.float32] = fine[
+        larger = Image.fromarray(votes).resize(
+            (votes.shape[1] * _STEP, votes.shape[0] * _STEP), Image.Resampling.BILINEAR
+        )
+        inner: npt.NDArray[np.float32] = np.asarray(larger)[
             _MARGIN * _STEP : _MARGIN * _STEP + size[1], _MARGIN * _STEP : _MARGIN * _STEP + size[0]
         ]
         return inner
