@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,19 +20,24 @@ def openvino_precisions() -> tuple[str, ...]:
     if find_spec("openvino") is None:
         return ()
     try:
-        able = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except (ImportError, OSError, RuntimeError, AttributeError):
         return ()
     return ("f32", "bf16") if "BF16" in able else ("f32",)
 
 
-def _openvino() -> Any:
-    """OpenVINO, kept from reporting to its maker: as it is imported, and in convert_model, it would call a server."""
+@cache
+def _core() -> Any:
+    """OpenVINO, once for the whole process, and kept from reporting to its maker.
+
+    As it is imported, and in convert_model, it would call a server. And each core gives signals a stack of their own
+    and takes it away when it ends: of two, the stack that is left may be one that is gone, and SIGTERM would crash.
+    """
     # With None in its place the reporting package cannot be imported, and OpenVINO takes a stub that does nothing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    return openvino
+    return openvino.Core()
 
 
 class OpenVinoRunner:
@@ -61,7 +67,7 @@ class OpenVinoRunner:
         return [torch.from_numpy(found[i]) for i in range(len(found))]
 
     def _translate(self, images: Tensor) -> Any:
-        openvino = _openvino()
+        core = _core()  # before anything else of OpenVINO is imported
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -71,4 +77,4 @@ class OpenVinoRunner:
         model = frontend.convert(frontend.load(decoder))
         model.reshape({0: list(images.shape)})
         settings = {"INFERENCE_PRECISION_HINT": self._precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        return openvino.Core().compile_model(model, "CPU", {**settings, "PERFORMANCE_HINT": "LATENCY"})
+        return core.compile_model(model, "CPU", {**settings, "PERFORMANCE_HINT": "LATENCY"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import copy
 import importlib.util
 import subprocess
@@ -82,6 +81,29 @@ def test_openvino_calls_nobody():
     assert done.stdout == ""
 
 
+_SIGNALLED = """
+import gc, signal, torch
+from lpd.inference.runners import make_runner
+
+layers = [torch.nn.ModuleList([torch.nn.Conv2d(3, 4, 3)])[0] for _ in range(2)]
+runners = [make_runner("openvino", layer, torch.device("cpu")) for layer in layers]
+for runner in runners:
+    runner(torch.zeros(1, 3, 32, 32))
+while runners:  # the first one ends first
+    del runner, runners[0]
+    runner = None
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@needs_openvino
+def test_a_stop_is_heard_after_openvino_ran():
+    done = subprocess.run([sys.executable, "-c", _SIGNALLED], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n")
+
+
 @needs_openvino
 def test_what_openvino_gave_stays_when_it_is_called_again(network, images):
     runner = make_runner("openvino", network.encoder, CPU)
@@ -102,15 +124,11 @@ def test_without_openvino_torch_does_what_it_can(monkeypatch):
 
 
 def test_a_broken_openvino_is_as_good_as_none(monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name: str, *rest: object) -> object:
-        if name == "openvino":
-            raise ImportError("libtbb.so.12")
-        return real(name, *rest)
+    def broken() -> None:
+        raise ImportError("libtbb.so.12")
 
     monkeypatch.setattr(openvino_runner, "find_spec", lambda _name: object())
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr(openvino_runner, "_core", broken)
     assert openvino_runner.openvino_precisions() == ()
 
 
