@@ -105,19 +105,25 @@ def run(args: argparse.Namespace) -> int:
     info = read_info(args.checkpoint)
     if info.notice:
         print(f"{info.name}: {info.notice}", file=sys.stderr)
-    several = args.workers is not None or any(path.is_dir() or path.suffix == LIST_SUFFIX for path in args.slides)
+    lists = [path for path in args.slides if path.is_dir() or path.suffix.lower() == LIST_SUFFIX]
+    several = args.workers is not None or bool(lists)
     outcomes = _by_workers(folders, args) if several else _here(folders, args)
     table = CohortTable(args.out, folders, info.classes.codes) if several else None
     states: set[str] = set()
+    number = 0
     with progress_bar("cohort", "slide") if several else nullcontext(_silent) as progress:
         for number, outcome in enumerate(outcomes, 1):
             states.add(outcome.state)
             _tell(outcome)
             if table is not None:
-                table.add(outcome)
                 progress(number, len(folders))
+                if not table.add(outcome):
+                    states.add("failed")
             if outcome.asked_to_stop:
                 states.add("stopped")
+    if number < len(folders):
+        print(f"lpd segment: stopped; {len(folders) - number} of {len(folders)} slides not begun", file=sys.stderr)
+        states.add("stopped")
     return _INTERRUPTED if "stopped" in states else 1 if "failed" in states else 0
 
 

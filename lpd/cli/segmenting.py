@@ -70,6 +70,12 @@ class Segmenter:
         # Whoever waits in a queue must not hold a network in memory; else a bad one is found before all is begun.
         self._backend = None if args.queue_lock else load_backend(args.checkpoint, self._settings.device)
         self._any_size = self._backend.any_size if self._backend else any_size(self.info)
+        self._check_backend(self._backend)
+
+    def _check_backend(self, backend: Backend | None) -> None:
+        """Refuse a way to compute that this machine lacks, before anything is deleted or written."""
+        if backend is not None and self._settings.backend != "auto":
+            backend.running(self._settings.backend)
 
     def segment(self, slide: CohortSlide, folder: Path) -> Outcome:
         """Segment one slide, unless that has been done."""
@@ -108,6 +114,7 @@ class Segmenter:
         from lpd.inference.pipeline import segment_slide
 
         backend: Backend = self._backend or load_backend(self.info.path, self._settings.device)
+        self._check_backend(backend)
         _delete_exports(folder)
         with run.bar(slide.name, "tile") if isinstance(run, ReportingRun) else nullcontext():
             try:
@@ -167,8 +174,13 @@ def _done(folder: Path, slide: Slide, meta: ResultMeta) -> Outcome | None:
         return None
     if fingerprint != slide.fingerprint:
         raise ResultError(f"{folder} already holds a finished result of another slide, {name}: {_CURE}")
-    if not ResultStore.open(folder).meta.same_work(meta):
-        raise ResultError(f"{folder} already holds a finished result made with another model or settings: {_CURE}")
+    try:
+        found = ResultStore.open(folder).meta
+    except ResultError:  # somebody took the pixels away: do it again
+        return None
+    if not found.same_work(meta):
+        what = "another model or settings" if found.made_by == meta.made_by else f"lpd {found.made_by or 'of old'}"
+        raise ResultError(f"{folder} already holds a finished result made with {what}: {_CURE}")
     said = f"{slide.path.name}: done before, nothing to do (--force does it again) -> {folder}"
     return Outcome(slide.path, folder, "kept", said, summary=summary, areas_mm2=_areas(folder))
 

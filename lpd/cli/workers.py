@@ -6,9 +6,10 @@ import argparse
 import multiprocessing
 import signal
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -51,12 +52,10 @@ def segment_in_processes(
     busy: dict[Connection, _Worker] = {}
     with _listening() as stopping:
         try:
-            while waiting or busy:
+            while busy or (waiting and not stopping.is_set()):
                 if stopping.is_set():
-                    waiting.clear()
-                    for worker in busy.values():
-                        request_stop(folders[worker.slide])
-                while waiting and len(busy) < count:
+                    _stop(busy, folders)
+                while waiting and not stopping.is_set() and len(busy) < count:
                     process, line = idle.pop() if idle else _hired(args, threads)
                     try:
                         line.send((waiting[0], folders[waiting[0]]))
@@ -71,7 +70,7 @@ def segment_in_processes(
                     except (EOFError, OSError):  # it died
                         worker.process.join()
                         deaths[worker.slide] += 1
-                        if deaths[worker.slide] < _MOST_DEATHS and not stopping.is_set():
+                        if deaths[worker.slide] < _MOST_DEATHS:
                             waiting.appendleft(worker.slide)
                         else:
                             yield _given_up(worker, folders[worker.slide], deaths[worker.slide])
@@ -82,8 +81,22 @@ def segment_in_processes(
             lines = [*idle, *((w.process, w.line) for w in busy.values())]
             for _, line in lines:
                 line.close()  # who waits for a slide ends at that
-            for process, _ in lines:
-                process.join()
+            while any(process.is_alive() for process, _ in lines):  # where nobody wants the outcomes any more
+                _stop(busy, folders)
+                for process, _ in lines:
+                    process.join(_LOOK_S)
+
+
+def _stop(busy: Mapping[Connection, _Worker], folders: Mapping[CohortSlide, Path]) -> None:
+    """Ask all slides in hand to save and stop; one that has not begun makes its folder, and is asked, later."""
+    for worker in busy.values():
+        _ask_to_stop(folders[worker.slide])
+
+
+def _ask_to_stop(folder: Path) -> None:
+    with suppress(OSError):
+        if folder.is_dir():
+            request_stop(folder)
 
 
 def _hired(args: argparse.Namespace, threads: int | None) -> tuple[SpawnProcess, Connection]:
@@ -120,6 +133,10 @@ def _work(line: Connection, args: argparse.Namespace, threads: int | None) -> No
             outcome = segmenter.segment(slide, folder)
         except LpdError as error:  # the model cannot be loaded
             outcome = Outcome(slide.path, folder, "failed", str(error))
+        except KeyboardInterrupt:  # stopped while it waited for the device
+            outcome = Outcome(slide.path, folder, "stopped", f"{slide.path.name} was not begun", 0.0, True)
+        except Exception as error:  # a fault of ours or of a library, which trying again would not mend
+            outcome = Outcome(slide.path, folder, "failed", f"{slide.path.name}: {type(error).__name__}: {error}")
         try:
             line.send(outcome)
         except OSError:  # nobody listens any more
@@ -131,9 +148,10 @@ def _stop_with_parent(current: list[Path]) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        for folder in current:
-            if folder.is_dir():
-                request_stop(folder)
+        while True:  # a run forgets what was asked before it began
+            for folder in current:
+                _ask_to_stop(folder)
+            time.sleep(_LOOK_S)
 
 
 @contextmanager

@@ -46,6 +46,8 @@ class ChangeLog:
         """Continue the run of a process that ended early, maybe in the middle of a line."""
         content = self._path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            raise ValueError("its log names no run")
         if whole != content:
             with self._path.open("r+b") as file:
                 file.truncate(len(whole))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from lpd.config import Settings
-from lpd.errors import LpdError
 from lpd.inference.backend import Backend
 from lpd.inference.meta import CELL_PX
 from lpd.inference.settings import BackendName
@@ -47,12 +47,15 @@ class Trial(Settings):
         return not self.failure and self.agreement >= LEAST_AGREEMENT and self.speed >= _LEAST_SPEED
 
 
-def choose(reference: Backend, batches: Sequence[Batch]) -> tuple[Backend, tuple[Trial, ...]]:
+def choose(
+    reference: Backend, batches: Sequence[Batch], stop_requested: Callable[[], bool] = lambda: False
+) -> tuple[Backend, tuple[Trial, ...]]:
     """The quickest backend that agrees with the reference, which stands if none does.
 
     Args:
         reference: PyTorch in fp32.
         batches: of windows of the slide, of the shape that the slide will be seen in.
+        stop_requested: asked before each trial; those left are not made then.
 
     Returns:
         The backend, and how all the others did.
@@ -62,7 +65,8 @@ def choose(reference: Backend, batches: Sequence[Batch]) -> tuple[Backend, tuple
     """
     expected, seconds = _classes(reference, batches)
     tissue = [_cells(where) for _, where in batches]
-    trials = tuple(_try(reference, name, batches, expected, tissue, seconds) for name in reference.alternatives)
+    names = takewhile(lambda _: not stop_requested(), reference.alternatives)
+    trials = tuple(_try(reference, name, batches, expected, tissue, seconds) for name in names)
     passed = [trial for trial in trials if trial.passed]
     best = max(passed, key=lambda trial: trial.speed, default=None)
     return reference if best is None else reference.running(best.backend), trials
@@ -78,8 +82,7 @@ def _try(
 ) -> Trial:
     try:
         found, taken = _classes(reference.running(name), batches)
-    except (LpdError, RuntimeError, ImportError, OSError, AttributeError, TypeError) as error:
-        # Libraries refuse a network in many ways; the reference does without them.
+    except Exception as error:  # libraries refuse a network in many ways; the reference does without them
         return Trial(name, 0.0, 0.0, f"{type(error).__name__}: {error}"[:300])
     same = sum(int(((a == b) & t).sum()) for a, b, t in zip(found, expected, tissue, strict=True))
     return Trial(name, seconds / max(taken, 1e-9), same / max(1, sum(int(t.sum()) for t in tissue)))

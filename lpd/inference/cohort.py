@@ -42,7 +42,9 @@ def slides_of(paths: Sequence[Path]) -> tuple[CohortSlide, ...]:
     for path in paths:
         for slide in _listed(path) if path.suffix.lower() == LIST_SUFFIX else _in_folder(path):
             normal = Path(os.path.normpath(slide.path.absolute()))
-            found.setdefault(normal, CohortSlide(normal, slide.mpp))
+            first = found.setdefault(normal, CohortSlide(normal, slide.mpp))
+            if slide.mpp not in (None, first.mpp):
+                raise ConfigError(f"{normal.name} is listed with mpp {first.mpp} and {slide.mpp}: keep one of them")
     return tuple(found.values())
 
 
@@ -66,21 +68,25 @@ def _in_folder(path: Path) -> list[CohortSlide]:
     if not path.is_dir():
         return [CohortSlide(path)]
     try:
-        slides = sorted(file for file in path.iterdir() if is_slide_path(file) and not file.name.startswith("."))
+        files = (f for f in path.iterdir() if is_slide_path(f) and not f.name.startswith(".") and not f.is_dir())
+        slides = sorted(files)
     except OSError as error:
         raise ConfigError(f"{path} cannot be looked into ({error.strerror or error}): check the folder") from error
     if not slides:
         raise ConfigError(f"{path} holds no slides: name a folder that does, or the slide files")
-    return [CohortSlide(file) for file in slides if not file.is_dir()]
+    return [CohortSlide(file) for file in slides]
 
 
 def _listed(path: Path) -> list[CohortSlide]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            column = next((name for name in _COLUMNS if name in (reader.fieldnames or ())), None)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            column = next((name for name in _COLUMNS if name in reader.fieldnames), None)
             if column is None:
-                raise ConfigError(f"{path} has no column 'slide': its first line must name the columns")
+                raise ConfigError(
+                    f"{path} has no column 'slide': its first line must name the columns, with commas between them"
+                )
             rows = [row for row in reader if (row[column] or "").strip()]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read as a list of slides ({error}): check the file") from error

@@ -83,7 +83,8 @@ def describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> R
 
 @dataclass(frozen=True, eq=False)
 class SegmentJob:
-    """Everything that is fixed before the first window; ``sample`` are windows from all over the slide."""
+    """Everything that is fixed before the first window; ``sample`` are windows from all over the slide, ``planned`` how
+    many there are in all, also where an earlier run has seen some."""
 
     slide: Slide
     backend: Backend
@@ -92,6 +93,7 @@ class SegmentJob:
     tissue: TissueMask
     plan: Plan
     sample: list[Box]
+    planned: int
 
     @property
     def to_adapt(self) -> int:
@@ -113,7 +115,7 @@ class SegmentJob:
         """As set, but where a batch is larger than the device's own, no more than there are windows."""
         pixels = _CPU_PIXELS if self.backend.device.type == "cpu" else _GPU_PIXELS
         usual = max(1, pixels // self.seen_px**2)
-        return min(self.settings.batch_size or usual, max(usual, self.plan.window_count))
+        return min(self.settings.batch_size or usual, max(usual, self.planned))
 
     def report(self, windows: int, run: Run) -> None:
         """Tell how many windows have been seen, those to adapt with included, in tiles."""
@@ -142,7 +144,7 @@ def prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> Segmen
     sample = sample_windows(grid, has_tissue) if plan.window_count else []
     if settings.backend != "auto":
         backend = backend.running(settings.backend)
-    return SegmentJob(slide, backend, settings, frame, tissue, plan, sample)
+    return SegmentJob(slide, backend, settings, frame, tissue, plan, sample, plan.window_count)
 
 
 def _has_tissue(frame: MaskFrame, tissue: TissueMask, box: Box) -> bool:

@@ -111,7 +111,7 @@ class ResultMeta:
         """
         if data.get("version") != FORMAT_VERSION:
             raise ResultError(f"result format {data.get('version')!r} is not {FORMAT_VERSION}: segment the slide again")
-        known = {k: v for k, v in data.items() if k not in ("version", "scale")}
+        known = {"made_by": "", **{k: v for k, v in data.items() if k not in ("version", "scale")}}
         try:
             region = Region(**known["region"]) if known["region"] else None
             return cls(**{**known, "classes": ClassScheme.from_dict(known["classes"]), "region": region})

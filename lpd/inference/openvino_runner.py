@@ -21,7 +21,7 @@ def openvino_precisions() -> tuple[str, ...]:
         return ()
     try:
         able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    except (ImportError, OSError, RuntimeError, AttributeError):
+    except Exception:  # a library that does not fit its neighbours fails in many ways
         return ()
     return ("f32", "bf16") if "BF16" in able else ("f32",)
 
@@ -61,7 +61,12 @@ class OpenVinoRunner:
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
         key = (*images.shape, torch.get_num_threads())
         if key not in self._translated:
-            self._translated[key] = self._translate(images)
+            try:
+                self._translated[key] = self._translate(images)
+            except Exception as error:  # OpenVINO's own errors have no common base
+                raise ConfigError(
+                    f"OpenVINO cannot run this encoder ({str(error)[:200]}): choose --backend torch, or auto"
+                ) from error
         # By index; what is given is a copy, which the next call leaves as it is.
         found = self._translated[key]([images.contiguous().numpy()])
         return [torch.from_numpy(found[i]) for i in range(len(found))]

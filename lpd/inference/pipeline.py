@@ -146,7 +146,7 @@ def _chosen(job: SegmentJob, tissue: FineTissue, run: Run) -> tuple[Backend, tup
     run.say("trying what computes fastest here")
     spread = np.linspace(0, len(job.sample) - 1, _TRIED_WINDOWS).round().astype(int)
     windows = list(job.windows([job.sample[i] for i in np.unique(spread)], tissue))
-    found = choose(job.backend, _tried(windows, job.batch_size)) if windows else (job.backend, ())
+    found = choose(job.backend, _tried(windows, job.batch_size), run.stop_requested) if windows else (job.backend, ())
     run.say("")
     return found
 

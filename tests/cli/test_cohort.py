@@ -7,6 +7,7 @@ import csv
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from lpd.cli import build_parser
+from lpd.cli.segmenting import Outcome
 from lpd.cli.workers import segment_in_processes
 from lpd.inference.cohort import CohortSlide, result_folders, slides_of
 from lpd.inference.store import ResultStore
@@ -149,3 +152,81 @@ def test_sigterm_saves_and_stops(cohort, checkpoint, tmp_path):
     assert all(
         json.loads(path.read_text())["state"] in ("cancelled", "done", "failed") for path in out.glob("*/state.json")
     )
+
+
+def start(out: Path, checkpoint: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lpd", "segment", *words, "--checkpoint", str(checkpoint), "--out", str(out)]
+    command += ["--mpp", "0.5", "--device", "cpu", "--threads", "1"]
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root, start_new_session=True)
+
+
+def test_a_stop_before_anything_has_begun_is_no_error(cohort, checkpoint, tmp_path):
+    process = start(tmp_path / "out", checkpoint, str(cohort))
+    time.sleep(2.5)  # the worker is loading its model
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "FileNotFound" not in errors
+
+
+def test_a_table_that_cannot_be_written_holds_up_no_slide(cohort, checkpoint, tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "cohort.csv" / "in the way").mkdir(parents=True)
+    (cohort / "bad.svs").unlink()
+    assert segment(out, checkpoint, cohort) == 1
+    assert capsys.readouterr().err.count("cohort.csv") == 1
+    assert all((out / name / "manifest.json").exists() for name in "abc")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are always text")
+def test_a_name_that_is_no_text_is_one_bad_slide(cohort, checkpoint, tmp_path):
+    (cohort / "bad.svs").rename(os.fsdecode(os.fsencode(cohort) + b"/\xff.svs"))
+    assert segment(tmp_path / "out", checkpoint, cohort) == 1
+    states = {name: row["state"] for name, row in table(tmp_path / "out").items()}
+    assert states == {"a.png": "done", "b.png": "done", "c.png": "done", "\\udcff.svs": "failed"}
+
+
+def test_a_stop_among_slides_that_are_done_leaves_the_others_not_begun(
+    cohort, checkpoint, tmp_path, monkeypatch, capsys
+):
+    from lpd.cli import segment as command
+
+    def two(folders, *_: object):
+        yield from [Outcome(slide.path, folder, "kept", "done before") for slide, folder in folders.items()][:2]
+
+    monkeypatch.setattr(command, "_by_workers", two)
+    assert segment(tmp_path / "out", checkpoint, cohort) == 130
+    assert "stopped; 2 of 4 slides not begun" in capsys.readouterr().err
+
+
+def test_what_is_stopped_in_the_queue_is_not_called_damaged(cohort, checkpoint, tmp_path):
+    out, lock = tmp_path / "out", tmp_path / "device.lock"
+    with FileLock(lock):
+        process = start(out, checkpoint, str(cohort / "a.png"), "--workers", "1", "--queue-lock", str(lock))
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not (out / "a" / "state.json").exists():
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert table(out)["a.png"]["state"] == "stopped"
+
+
+def test_a_way_to_compute_that_is_not_here_costs_no_result(cohort, checkpoint, tmp_path, capsys):
+    slide, out = cohort / "a.png", tmp_path / "out"
+    assert segment(out, checkpoint, slide) == 0
+    before = sorted(p.name for p in (out / "a").iterdir())
+    assert segment(out, checkpoint, slide, more=("--mpp", "0.5", "--force", "--backend", "torch-fp16")) == 1
+    assert "torch-fp16 is for GPUs" in capsys.readouterr().err
+    assert sorted(p.name for p in (out / "a").iterdir()) == before
+
+
+def test_a_result_without_pixels_is_made_again(cohort, checkpoint, tmp_path):
+    slide, out = cohort / "a.png", tmp_path / "out"
+    assert segment(out, checkpoint, slide) == 0
+    shutil.rmtree(out / "a" / "result.zarr")
+    assert segment(out, checkpoint, slide) == 0
+    assert ResultStore.open(out / "a").changes().complete

@@ -75,6 +75,24 @@ def test_one_that_is_no_quicker_is_not_worth_it(variants, batches):
     assert trials[0].failure == "ConfigError: backend torch-bf16 is broken"
 
 
+def test_whatever_goes_wrong_in_a_trial_is_its_failure(variants, batches):
+    class OddError(Exception):
+        pass
+
+    def broken(_name: str) -> Variants:
+        raise OddError("no such layer")
+
+    variants.running = broken
+    found, trials = choose(variants, batches)
+    assert found is variants
+    assert {t.failure for t in trials} == {"OddError: no such layer"}
+
+
+def test_a_stop_ends_the_trials(variants, batches):
+    variants.ways = {"torch-bf16": (0.0, 0.0)}
+    assert choose(variants, batches, lambda: True) == (variants, ())
+
+
 def test_only_tissue_counts(variants, batches):
     """The upper half is wrong: of no account where it is glass."""
     variants.ways = {"torch-bf16": (0.0, 0.5)}

@@ -50,6 +50,11 @@ def test_a_list_names_slides_beside_it_and_their_resolution(folder, column):
     assert found[0].path == folder / "inner" / "d.svs"
 
 
+def test_spaces_and_capitals_in_the_first_line_do_no_harm(tmp_path):
+    (tmp_path / "list.csv").write_text("Slide, MPP\na.svs, 0.25\n")
+    assert [slide.mpp for slide in slides_of([tmp_path / "list.csv"])] == [0.25]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -58,6 +63,8 @@ def test_a_list_names_slides_beside_it_and_their_resolution(folder, column):
         ("slide\n\n", "lists no slides"),
         ("slide,mpp\na.svs,fine\n", "has mpp 'fine': write µm per pixel"),
         ("slide,mpp\na.svs,0\n", "has mpp '0'"),
+        ("slide;mpp\na.svs;1\n", "with commas between them"),
+        ("slide,mpp\na.svs,1\na.svs,2\n", "a.svs is listed with mpp 1.0 and 2.0"),
     ],
 )
 def test_a_list_that_says_nothing_is_named(tmp_path, text, said):
@@ -72,7 +79,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
         slides_of([tmp_path / "list.csv"])
     with pytest.raises(ConfigError, match=r"none\.csv cannot be read as a list"):
         slides_of([tmp_path / "none.csv"])
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "odd.svs").mkdir(parents=True)
     with pytest.raises(ConfigError, match="empty holds no slides"):
         slides_of([tmp_path / "empty"])
 

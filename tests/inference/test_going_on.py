@@ -155,3 +155,21 @@ def test_a_stopped_run_goes_on_too(segment, tmp_path, whole):
     store, summary = segment(into=tmp_path / "stopped", resume=True, **SMALL)
     assert not summary.cancelled
     assert (whole_mask(store) == whole_mask(whole[0])).all()
+
+
+def test_a_log_that_names_no_run_begins_anew(segment, backend, tmp_path, whole):
+    folder = tmp_path / "killed"
+    begin(segment, backend, folder, whole[1] - 6)
+    (folder / "changes.jsonl").write_bytes(b'{"run": "ab')
+    store, summary = segment(into=folder, resume=True, **SMALL)
+    assert summary.kept == 0
+    assert store.changes().complete
+
+
+def test_large_batches_stay_as_large_when_it_goes_on(segment, backend, tmp_path, whole):
+    """A network computes a window alike, to the last digit, only among equally many others."""
+    folder = tmp_path / "killed"
+    begin(segment, backend, folder, whole[1] - 6)
+    later = ColourBackend(backend.info.path)
+    segment(into=folder, resume=True, using=later, **{**SMALL, "batch_size": 1000})
+    assert set(later.batches) == {whole[1]}
