@@ -28,7 +28,7 @@ from lpd.slide.tissue import TissueMask, tissue_mask
 
 #: Pixels per forward pass, which is what memory goes with: 4 and 64 tiles of 224 px.
 _CPU_PIXELS, _GPU_PIXELS = 4 * 224**2, 64 * 224**2
-_CPU_PANEL_PX, _GPU_PANEL_PX = 1024, 2048
+_CPU_PANEL_PX, _GPU_PANEL_PX = 512, 2048
 #: A slide this many times as coarse as the model's tiles still shows it something; beyond, it is a slip in the mpp.
 _COARSEST = 4
 

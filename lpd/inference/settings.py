@@ -59,7 +59,7 @@ class SegmentSettings(Settings):
             GPU, one at least.
         threads: CPU threads of the network, at most 1024; None for all cores.
         reader_threads: threads that read the slide, at most 256.
-        panel_px: about how much is stored at once, width and height; None for 1024 on a CPU (so that the mask
+        panel_px: about how much is stored at once, width and height; None for 512 on a CPU (so that the mask
             is seen to grow) and 2048 on a GPU. It does not change the result.
         grid_offset_px: moves the grid of windows; for tests of seams.
 
