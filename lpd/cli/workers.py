@@ -64,7 +64,8 @@ def segment_in_processes(
                         continue
                     busy[line] = _Worker(process, line, waiting.popleft())
                 ready = wait(list(busy), timeout=_LOOK_S)
-                for worker in [busy.pop(line) for line in list(busy) if line in ready]:
+                for line in [line for line in busy if line in ready]:
+                    worker = busy.pop(line)
                     try:
                         outcome: Outcome = worker.line.recv()
                     except (EOFError, OSError):  # it died

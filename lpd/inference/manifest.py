@@ -15,7 +15,7 @@ from lpd.runs import write_json_atomically
 from lpd.slide.slide import Slide
 
 MANIFEST_NAME = "manifest.json"
-_PACKAGES = ("torch", "timm", "numpy", "openslide-python", "openslide-bin", "zarr", "tifffile")
+_PACKAGES = ("torch", "timm", "openvino", "numpy", "openslide-python", "openslide-bin", "zarr", "tifffile")
 
 
 def write_manifest(
