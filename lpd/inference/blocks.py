@@ -58,8 +58,9 @@ class BlockReader:
         Where the mask's last column or row reaches past the slide, it shows the slide's edge.
         """
         out = np.empty((box.height, box.width, *self._fill.shape), dtype=self._fill.dtype)
-        out[...] = self._fill
         inside = box.intersection(self._frame.bounds)
+        if inside != box:
+            out[...] = self._fill
         for row in range(inside.y0 // BLOCK_PX, -(-inside.y1 // BLOCK_PX)) if inside else ():
             for column in range(inside.x0 // BLOCK_PX, -(-inside.x1 // BLOCK_PX)):
                 x0, y0 = column * BLOCK_PX, row * BLOCK_PX

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +55,13 @@ class ChangeLog:
                 file.truncate(len(whole))
         self._written = whole.count(b"\n") - 1
 
-    def append(self, region: Region) -> None:
-        """Say that ``region`` is finished."""
-        self._write(dataclasses.asdict(region))
+    def append(self, regions: Iterable[Region]) -> None:
+        """Say that ``regions`` are finished, in this order."""
+        self._write(dataclasses.asdict(region) for region in regions)
 
     def finish(self) -> None:
         """Say that nothing will follow because everything is there."""
-        self._write({"complete": True})
+        self._write([{"complete": True}])
 
     def read(self, since: int = 0, run: str = "") -> Changes:
         """Lines after revision ``since`` of ``run``; everything if the file is another run's."""
@@ -69,10 +71,19 @@ class ChangeLog:
         rects = tuple(Region(**_without_revision(line)) for line in lines[max(0, since) :] if "x_l0" in line)
         return Changes(first["run"], len(lines), rects, bool(lines) and "complete" in lines[-1])
 
-    def _write(self, line: dict[str, Any]) -> None:
-        self._written += 1
-        with self._path.open("ab") as file:
-            file.write(_line({"revision": self._written, **line}))
+    def _write(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Add lines: all of them or, where the disk is full, none, so that a later try does not follow half a line."""
+        numbered = [_line({"revision": self._written + n, **line}) for n, line in enumerate(lines, 1)]
+        text = b"".join(numbered)
+        with self._path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                if file.write(text) != len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)
+                raise
+        self._written += len(numbered)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         try:

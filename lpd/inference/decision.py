@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lpd.config import Calibration
 from lpd.inference.blend import BlendedPanel
@@ -16,6 +17,8 @@ from lpd.model.scoring import log_scores
 Bytes = npt.NDArray[np.uint8]
 #: Rows of cells that are enlarged at once; bounds memory and changes nothing else.
 _STRIPE_CELLS = 64
+#: Log scores are rounded to so many steps per unit; one that is e⁻¹⁵ of the highest is as good as none.
+_STEPS, _FARTHEST = 1 << 14, 15.0
 
 
 def panel_scores(blended: BlendedPanel, calibration: Calibration) -> Tensor:
@@ -47,25 +50,28 @@ def cell_scores(scores: Tensor, known: Tensor) -> Bytes:
 
 
 def enlarge(values: Tensor) -> Tensor:
-    """Bilinear ×4 between the centres of cells: (…, m + 1, n + 1) to (…, 4 m, 4 n).
+    """Bilinear ×4 between the centres of cells: (C, m + 1, n + 1) to (C, 4 m, 4 n).
 
     Pixel 0 of the result lies ⅛ of a cell beyond the centre of cell 0, so that neighbouring blocks which share one
-    row of cells continue one another exactly.
+    row of cells continue one another. They do so to the last digit where values are whole multiples of 2⁻¹⁴ between
+    −16 and 16: their weighted sums, in steps of 2⁻²⁰, are numbers that float32 holds.
     """
-    return _enlarge_last(_enlarge_last(values).transpose(-1, -2)).transpose(-1, -2).contiguous()
-
-
-def _enlarge_last(values: Tensor) -> Tensor:
-    step = (torch.arange(CELL_PX, device=values.device, dtype=values.dtype) + 0.5) / CELL_PX
-    near, far = values[..., :-1, None] * (1 - step), values[..., 1:, None] * step
-    return (near + far).flatten(-2)
+    half = CELL_PX // 2
+    larger = functional.interpolate(values[None], scale_factor=float(CELL_PX), mode="bilinear", align_corners=False)
+    return larger[0, :, half:-half, half:-half]
 
 
 def _decide_stripe(scores: Tensor, known: Tensor) -> Tensor:
-    share = enlarge(known.to(torch.float32))
-    # Cells that no window saw, being 0, would pull towards a tie of all classes.
-    best = _first_highest(enlarge(scores) / share.clamp_min(1e-6))
-    return best.masked_fill_(share == 0, len(scores))
+    # Cells that no window saw are 0 for all classes, and so they pull towards none.
+    best = _first_highest(enlarge(_in_steps(scores)))
+    if bool(known.all()):
+        return best
+    return best.masked_fill_(enlarge(known[None].to(torch.float32))[0] == 0, len(scores))
+
+
+def _in_steps(scores: Tensor) -> Tensor:
+    """Log scores less the highest of their cell, which moves no border, and rounded so that enlarging is exact."""
+    return ((scores - scores.amax(0)).clamp_min(-_FARTHEST) * _STEPS).round() / _STEPS
 
 
 def _first_highest(scores: Tensor) -> Tensor:

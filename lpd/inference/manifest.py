@@ -15,7 +15,17 @@ from lpd.runs import write_json_atomically
 from lpd.slide.slide import Slide
 
 MANIFEST_NAME = "manifest.json"
-_PACKAGES = ("torch", "timm", "openvino", "numpy", "openslide-python", "openslide-bin", "zarr", "tifffile")
+_PACKAGES = (
+    "torch",
+    "timm",
+    "openvino",
+    "numpy",
+    "openslide-python",
+    "openslide-bin",
+    "zarr",
+    "tifffile",
+    "simplejpeg",
+)
 
 
 def write_manifest(

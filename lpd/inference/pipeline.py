@@ -110,7 +110,10 @@ def segment_slide(
         writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
         adapted = _adapted(job, tissue, run) if job.plan.window_count else None
         ready = time.monotonic()
-        seen = _predict(job, adapted or job.backend, writer.write, run) if job.plan.wanted else 0
+        try:
+            seen = _predict(job, adapted or job.backend, writer.write, run) if job.plan.wanted else 0
+        finally:
+            store.flush()
     cancelled = seen < job.plan.window_count
     if not cancelled:
         store.finish()
@@ -211,4 +214,6 @@ def _stacked(batch: list[tuple[PanelPixels, Box]], size: int) -> Bytes:
     """(size, w, w, 3) uint8. The last batch is filled up by repetition: a network computes a window in the same way,
     to the last digit, only among equally many others."""
     windows = [picture.crop(window) for picture, window in batch]
+    if size == 1:
+        return windows[0][None]
     return np.stack(windows + windows[-1:] * (size - len(windows)))

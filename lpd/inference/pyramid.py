@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import zarr as _zarr
 from numcodecs import Blosc
 
 from lpd.classes import NOT_COMPUTED
+from lpd.inference.chunk_buffer import ChunkBuffer
 
 zarr: Any = _zarr
 Bytes = npt.NDArray[np.uint8]
@@ -23,6 +22,8 @@ Indices = npt.NDArray[np.int64]
 FORMAT_2 = {"zarr_format" if int(zarr.__version__.split(".")[0]) >= 3 else "zarr_version": 2}
 _SMALLEST_PX = 256
 _CHUNK_PX = 512
+#: What a pyramid keeps of chunks that blocks are written into: a row of them of a mask 60,000 px wide.
+_BUFFER_BYTES = 32 * 1024 * 1024
 
 
 def level_count(height: int, width: int) -> int:
@@ -67,6 +68,7 @@ class Pyramid:
             self._levels.append(group[str(len(self._levels))])
         if not self._levels:
             raise KeyError("0")
+        self._buffer = ChunkBuffer(self._levels, _BUFFER_BYTES)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,13 +76,20 @@ class Pyramid:
         return tuple(int(n) for n in self._levels[0].shape)
 
     def write(self, x: int, y: int, block: Bytes) -> None:
-        """Put ``block`` (…, h, w) with its upper left pixel at column ``x``, row ``y`` of level 0, into every level."""
-        for level, array in enumerate(self._levels):
+        """Put ``block`` (…, h, w) with its upper left pixel at column ``x``, row ``y`` of level 0, into every level.
+
+        Others see it after :meth:`flush`.
+        """
+        for level in range(len(self._levels)):
             step = 1 << level
             top, left = -(-y // step), -(-x // step)
             part = block[..., top * step - y :: step, left * step - x :: step]
             if part.size:
-                _patiently(array, (..., slice(top, top + part.shape[-2]), slice(left, left + part.shape[-1])), part)
+                self._buffer.put(level, left, top, part)
+
+    def flush(self) -> None:
+        """Let others see what has been written."""
+        self._buffer.flush()
 
     def sample(self, ys: Indices, xs: Indices, step: float, lead: tuple[int, ...] = ()) -> Bytes:
         """Values at the rows ``ys`` and columns ``xs`` of level 0, each rising; 255 outside.
@@ -92,6 +101,7 @@ class Pyramid:
         Returns:
             uint8 (len(ys), len(xs)).
         """
+        self.flush()  # of what this very object has written
         level = min(max(0, int(np.floor(np.log2(max(step, 1.0))))), len(self._levels) - 1)
         height, width = self.shape[-2:]
         out = np.full((len(ys), len(xs)), NOT_COMPUTED, dtype=np.uint8)
@@ -105,15 +115,3 @@ class Pyramid:
 
 def _halved(length: int, times: int) -> int:
     return -(-length // (1 << times))
-
-
-def _patiently(array: Any, where: tuple[Any, ...], block: Bytes) -> None:
-    # Windows refuses to replace a chunk file that a reader holds open; readers here are brief.
-    for attempt in range(20):
-        try:
-            array[where] = block
-            return
-        except PermissionError:
-            if os.name != "nt" or attempt == 19:
-                raise
-            time.sleep(0.05)

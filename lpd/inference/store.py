@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ STORE_NAME = "result.zarr"
 CHANGES_NAME = "changes.jsonl"
 #: Largest stored score, standing for 1.0; 255 means not computed.
 SCORE_MAX = 254
+#: Writing takes a fortieth of the time at most: after each turn it waits that many times as long, and half a second.
+_WAITS, _LEAST_WAIT_S = 40, 0.5
 
 
 class ResultStore:
@@ -45,6 +48,8 @@ class ResultStore:
         self._scores = Pyramid(folder / STORE_NAME)
         self._mask = Pyramid(folder / STORE_NAME / "labels" / "mask")
         self._changes = ChangeLog(folder / CHANGES_NAME)
+        self._unannounced: list[Region] = []
+        self._due = 0.0
 
     @classmethod
     def create(cls, folder: Path, meta: ResultMeta) -> ResultStore:
@@ -163,12 +168,37 @@ class ResultStore:
         self._write(self._scores, x_cell, y_cell, scores)
 
     def commit(self, region: Region) -> None:
-        """Announce to readers that ``region`` (level 0) has been written."""
+        """Announce to readers that ``region`` (level 0) has been written; they hear of it soon, not at once.
+
+        Raises:
+            ResultError: the disk is full or cannot be written.
+        """
+        self._unannounced.append(region)
+        if time.monotonic() >= self._due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put all that is still in memory on the disk, and announce it.
+
+        Raises:
+            ResultError: the disk is full or cannot be written.
+        """
+        started = time.monotonic()
         with _writing(self.folder):
-            self._changes.append(region)
+            self._scores.flush()
+            self._mask.flush()
+            self._changes.append(self._unannounced)
+        self._unannounced.clear()
+        ended = time.monotonic()
+        self._due = ended + max(_LEAST_WAIT_S, _WAITS * (ended - started))
 
     def finish(self) -> None:
-        """Announce to readers that the whole request has been written."""
+        """Announce to readers that the whole request has been written.
+
+        Raises:
+            ResultError: the disk is full or cannot be written.
+        """
+        self.flush()
         with _writing(self.folder):
             self._changes.finish()
 

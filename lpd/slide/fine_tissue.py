@@ -39,11 +39,11 @@ class FineTissue:
         coarse = self._coarse.read(region, size)
         if self._coarse.glass is None or not coarse.any():
             return coarse
-        mask: Mask = coarse & (self._votes(self._coarse.glass, region, size) > _MAJORITY)
+        mask: Mask = coarse & self._has_majority(self._coarse.glass, region, size)
         return mask
 
-    def _votes(self, glass: Glass, region: Region, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-        """Share of tissue around each pixel of ``region`` at ``size``, (h, w)."""
+    def _has_majority(self, glass: Glass, region: Region, size: tuple[int, int]) -> Mask:
+        """Whether there is tissue around each pixel of ``region`` at ``size``, (h, w)."""
         columns, rows = (-(-length // _STEP) for length in size)
         step_x, step_y = _STEP * region.width_l0 / size[0], _STEP * region.height_l0 / size[1]
         left, top = round(_MARGIN * step_x), round(_MARGIN * step_y)
@@ -58,13 +58,14 @@ class FineTissue:
         inside = self._inside(wider, pixels.shape[:2])  # nothing beyond the slide has a vote
         heard = ndimage.gaussian_filter(inside, _NEIGHBOURHOOD)
         votes = ndimage.gaussian_filter(stained * inside, _NEIGHBOURHOOD) / np.maximum(heard, 1e-6)
+        if votes.min() > _MAJORITY or votes.max() <= _MAJORITY:  # then so is all that lies between
+            return np.full((size[1], size[0]), votes.min() > _MAJORITY)
         larger = Image.fromarray(votes).resize(
             (votes.shape[1] * _STEP, votes.shape[0] * _STEP), Image.Resampling.BILINEAR
         )
-        inner: npt.NDArray[np.float32] = np.asarray(larger)[
-            _MARGIN * _STEP : _MARGIN * _STEP + size[1], _MARGIN * _STEP : _MARGIN * _STEP + size[0]
-        ]
-        return inner
+        inner = slice(_MARGIN * _STEP, _MARGIN * _STEP + size[1]), slice(_MARGIN * _STEP, _MARGIN * _STEP + size[0])
+        found: Mask = np.asarray(larger)[inner] > _MAJORITY
+        return found
 
     def _inside(self, region: Region, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
         """1 for the samples of ``region``, (rows, columns), whose centres lie on the slide, else 0."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +13,15 @@ from PIL import Image, ImageCms
 
 from lpd.errors import SlideError
 from lpd.slide.color import on_white
+from lpd.slide.direct_reader import DirectReader
+from lpd.slide.handles import HandlePool
 from lpd.slide.levels import make_levels
 from lpd.slide.region import Region
 
 #: Decoded tiles kept per slide, shared by all its handles. Reading in order needs only a few rows of tiles.
 _CACHE_BYTES = 32 * 1024 * 1024
-#: Handles kept open while nobody reads.
-_IDLE_HANDLES = 8
+#: Formats whose levels are TIFF pages, composed of their tiles side by side.
+_OF_PLAIN_TILES = frozenset({"aperio", "generic-tiff"})
 #: OpenSlide's reads are put right where they are off by more than this part of a level pixel; less is not seen.
 _EXACT_PX = 1 / 16
 #: Neighbours that putting right looks at.
@@ -41,9 +42,7 @@ class OpenSlideSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._cache = openslide.OpenSlideCache(_CACHE_BYTES)
-        self._lock = threading.Lock()
-        self._idle: list[openslide.OpenSlide] = []
-        self._closed = False
+        self._handles = HandlePool(path, self._opened)
         with self._borrowed() as handle:
             self.properties = dict(handle.properties)
             self.levels = make_levels(handle.level_dimensions)
@@ -51,8 +50,22 @@ class OpenSlideSource:
             self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
             self.icc_profile = _icc_profile(handle)
             self._downsamples = tuple(handle.level_downsamples)
+        self._direct = DirectReader(path, self.levels, self._shown) if self.vendor in _OF_PLAIN_TILES else None
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
+        picture = self._direct.read(level, x, y, width, height) if self._direct else None
+        return picture or self._composed(level, x, y, width, height)
+
+    def _shown(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image | None:
+        """What OpenSlide shows of a level's rectangle, if it can be asked for just that one."""
+        downsample = self._downsamples[level]
+        location = round(x * downsample), round(y * downsample)
+        if location != (x * downsample, y * downsample):
+            return None
+        with self._borrowed() as handle:
+            return on_white(handle.read_region(location, level, (width, height)))
+
+    def _composed(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
         across = _Span.around(x, width, self.levels[level].width_px, self._downsamples[level])
         down = _Span.around(y, height, self.levels[level].height_px, self._downsamples[level])
         with self._borrowed() as handle:
@@ -78,47 +91,26 @@ class OpenSlideSource:
         return pictures
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for handle in idle:
-            handle.close()
+        self._handles.close()
+        if self._direct:
+            self._direct.close()
 
     @contextmanager
     def _borrowed(self) -> Iterator[openslide.OpenSlide]:
-        handle = self._take()
         try:
-            yield handle
-        except openslide.OpenSlideError as error:
-            handle.close()
-            raise SlideError(
-                f"{self._path.name} is damaged and cannot be read ({error}): copy or export it again"
-            ) from error
-        self._give_back(handle)
-
-    def _take(self) -> openslide.OpenSlide:
-        with self._lock:
-            if self._closed:
-                raise SlideError(f"{self._path.name} was closed: open it again to read from it")
-            if self._idle:
-                return self._idle.pop()
-        try:
-            handle = openslide.OpenSlide(self._path)
+            with self._handles.borrowed() as handle:
+                yield handle
         except openslide.OpenSlideUnsupportedFormatError:
             raise
         except openslide.OpenSlideError as error:
             raise SlideError(
-                f"{self._path.name} is damaged and cannot be opened ({error}): copy or export it again"
+                f"{self._path.name} is damaged and cannot be read ({error}): copy or export it again"
             ) from error
+
+    def _opened(self) -> openslide.OpenSlide:
+        handle = openslide.OpenSlide(self._path)
         handle.set_cache(self._cache)
         return handle
-
-    def _give_back(self, handle: openslide.OpenSlide) -> None:
-        with self._lock:
-            if not self._closed and len(self._idle) < _IDLE_HANDLES:
-                self._idle.append(handle)
-                return
-        handle.close()
 
 
 @dataclass(frozen=True)

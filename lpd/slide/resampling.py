@@ -58,9 +58,11 @@ def read_level(
     """
     level = source.levels[index]
     across, down = _axes(level, box, size)
-    result = Image.new("RGB", size)
     factor = _reduction(min(across.step, down.step))
     side_x, side_y = _block_side(across.step / factor), _block_side(down.step / factor)
+    if size[0] <= side_x and size[1] <= side_y:
+        return _read_block(source, index, across, down)
+    result = Image.new("RGB", size)
     for y in range(0, size[1], side_y):
         for x in range(0, size[0], side_x):
             block = across.part(x, min(side_x, size[0] - x)), down.part(y, min(side_y, size[1] - y))
@@ -115,13 +117,19 @@ def _averaged(source: Source, index: int, corner: tuple[int, int], factor: int, 
     level = source.levels[index]
     x0, x1, pad_x = _inside(corner[0], factor, size[0], level.width_px)
     y0, y1, pad_y = _inside(corner[1], factor, size[1], level.height_px)
+    pieces = list(_pieces(x0, y0, x1, y1, max(1, PIECE_PX // factor) * factor))
+    if len(pieces) == 1:
+        return _edges_repeated(_reduced(source, index, pieces[0], factor), pad_x, pad_y)
     result = Image.new("RGB", (-(-(x1 - x0) // factor), -(-(y1 - y0) // factor)))
-    for x, y, width, height in _pieces(x0, y0, x1, y1, max(1, PIECE_PX // factor) * factor):
-        piece = source.read(index, x, y, width, height)
-        if factor > 1:
-            piece = _edges_repeated(piece, (0, -width % factor), (0, -height % factor)).reduce(factor)
-        result.paste(piece, ((x - x0) // factor, (y - y0) // factor))
+    for piece in pieces:
+        result.paste(_reduced(source, index, piece, factor), ((piece[0] - x0) // factor, (piece[1] - y0) // factor))
     return _edges_repeated(result, pad_x, pad_y)
+
+
+def _reduced(source: Source, index: int, box: tuple[int, int, int, int], factor: int) -> Image.Image:
+    """A piece of a level, averaged; its last pixels, where it does not divide evenly, are repeated."""
+    piece = source.read(index, *box)
+    return piece if factor == 1 else _edges_repeated(piece, (0, -box[2] % factor), (0, -box[3] % factor)).reduce(factor)
 
 
 def _inside(start: int, factor: int, count: int, length: int) -> tuple[int, int, tuple[int, int]]:

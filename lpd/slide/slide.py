@@ -118,9 +118,11 @@ class Slide:
         width, height = size
         if width < 1 or height < 1:
             raise ConfigError(f"size {width} × {height} px to read a region at must be at least 1 × 1")
-        result = np.full((height, width, 3), 255, dtype=np.uint8)
         x0, x1 = _inside(region.x_l0, region.width_l0, width, self.width_l0)
         y0, y1 = _inside(region.y_l0, region.height_l0, height, self.height_l0)
+        result = np.empty((height, width, 3), dtype=np.uint8)
+        if (x1 - x0, y1 - y0) != size:
+            result[...] = 255
         if x0 < x1 and y0 < y1:
             step_x, step_y = region.width_l0 / width, region.height_l0 / height
             bounds = self._source.bounds

@@ -64,10 +64,12 @@ class Glass:
         # One table per channel: density is a function of 256 values.
         values = np.arange(256, dtype=np.float32)
         tables = [np.maximum(0, np.log((g + 1) / (values + 1))).astype(np.float32) for g in self.color]
-        density = np.stack([table[pixels[..., c]] for c, table in enumerate(tables)])
-        high = density.max(axis=0)
-        signal: npt.NDArray[np.float32] = 2 * high - density.min(axis=0)
-        signal[pixels.max(axis=2) <= _BLACK] = 0
+        red, green, blue = (table.take(pixels[..., c]) for c, table in enumerate(tables))
+        # Taken in pairs: NumPy is many times as slow along an axis of three.
+        high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+        signal: npt.NDArray[np.float32] = 2 * high - low
+        brightest = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+        signal[brightest <= _BLACK] = 0
         return signal
 
     @classmethod
@@ -121,7 +123,10 @@ class TissueMask:
         a pixel lies outside the slide altogether."""
         cols, inside_x = _nearest(region.x_l0, region.width_l0, size[0], self.width_l0, self.mask.shape[1])
         rows, inside_y = _nearest(region.y_l0, region.height_l0, size[1], self.height_l0, self.mask.shape[0])
-        part: Mask = self.mask[rows[:, None], cols[None, :]] & inside_y[:, None] & inside_x[None, :]
+        cells = self.mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+        part: Mask = cells.take(rows - rows[0], axis=0).take(cols - cols[0], axis=1)
+        if not (inside_x.all() and inside_y.all()):
+            part &= inside_y[:, None] & inside_x[None, :]
         return part
 
 

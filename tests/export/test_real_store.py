@@ -25,6 +25,7 @@ def test_exports_agree_with_the_store(tmp_path: Path) -> None:
     height, width = store.mask_shape
     mask = blobs(height, width, 4, 20)
     store.write_mask(0, 0, mask)
+    store.flush()
     store = ResultStore.open(tmp_path / "result")
     rows = areas(store)
     assert [row.pixels for row in rows] == np.bincount(mask.ravel(), minlength=5)[:4].tolist()

@@ -132,12 +132,12 @@ def test_of_a_finished_result_nothing_is_computed_again(segment, whole):
 def test_a_line_that_a_kill_cut_is_written_again(tmp_path):
     log = ChangeLog(tmp_path / "changes.jsonl")
     log.start()
-    log.append(Region(0, 0, 8, 8))
+    log.append([Region(0, 0, 8, 8)])
     with (tmp_path / "changes.jsonl").open("ab") as file:
         file.write(b'{"revision": 2, "x_l')
     again = ChangeLog(tmp_path / "changes.jsonl")
     again.go_on()
-    again.append(Region(8, 0, 8, 8))
+    again.append([Region(8, 0, 8, 8)])
     assert [line.get("revision") for line in lines_of(tmp_path)] == [None, 1, 2]
     assert [rect.x_l0 for rect in again.read().rects] == [0, 8]
 

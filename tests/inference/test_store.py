@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pytest
 import zarr
 
 from lpd.errors import ResultError, ShapeError
-from lpd.inference.changes import Changes
+from lpd.inference.changes import ChangeLog, Changes
+from lpd.inference.chunk_buffer import ChunkBuffer
 from lpd.inference.meta import ResultMeta
 from lpd.inference.pyramid import Pyramid, level_count
 from lpd.inference.store import ResultStore, remove_result
@@ -103,6 +105,7 @@ def test_an_overview_is_read_from_a_coarse_level(store: ResultStore, monkeypatch
     mask = np.zeros(store.mask_shape, dtype=np.uint8)
     mask[:, 500:] = 2
     store.write_mask(0, 0, mask)
+    store.flush()
     reader = ResultStore.open(store.folder)
     touched: list[tuple[int, ...]] = []
     original = zarr.Array.__getitem__
@@ -172,10 +175,67 @@ def test_changes_are_told_once_and_in_order(store: ResultStore):
     run = reader.changes().run
     assert reader.changes(0, run) == Changes(run, 1, (first,), False)
     store.commit(second)
+    store.flush()
     assert reader.changes(1, run) == Changes(run, 2, (second,), False)
     store.finish()
     assert reader.changes(2, run) == Changes(run, 3, (), True)
     assert reader.changes(0, run) == Changes(run, 3, (first, second), True)
+
+
+def test_readers_hear_of_a_panel_when_its_pixels_are_on_the_disk(store: ResultStore):
+    """Panels are written several at a time; one that is announced can be read by another process."""
+    reader, values = ResultStore.open(store.folder), np.full((100, 100), 2, np.uint8)
+    rects = [Region(200 * k, 0, 200, 200) for k in range(6)]
+    seen = []
+    for k in range(6):
+        store.write_mask(100 * k, 0, values)
+        store.commit(rects[k])
+        seen.append(len(reader.changes().rects))
+        assert (reader.read_mask_px(0, 0, (100 * seen[-1], 100)) == 2).all()
+    assert seen[0] == 1  # the first at once
+    assert seen[-1] < 6  # the others together, later
+    store.flush()
+    assert reader.changes().rects == tuple(rects)
+    assert (reader.read_mask_px(0, 0, (600, 100)) == 2).all()
+
+
+def test_chunks_that_do_not_fit_into_memory_together_are_written_and_read_again(tmp_path: Path):
+    shape = (2, 300, 700)
+    values = np.random.default_rng(8).integers(0, 255, shape, dtype=np.uint8)
+    arrays = [
+        zarr.create(shape, chunks=(1, 64, 64), dtype="uint8", fill_value=255, store=str(tmp_path), path=str(n))
+        for n in range(2)
+    ]
+    buffer = ChunkBuffer(arrays, 5 * 2 * 64 * 64)
+    for y in range(0, 300, 50):
+        for x in range(0, 700, 90):
+            for number in range(2):
+                buffer.put(number, x, y, values[:, y : y + 50, x : x + 90] // (1 + number))
+                assert buffer.bytes <= 5 * 2 * 64 * 64
+    buffer.flush()
+    for number in range(2):
+        np.testing.assert_array_equal(arrays[number][:], values // (1 + number))
+
+
+def test_a_log_that_does_not_fit_on_the_disk_ends_with_a_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    log = ChangeLog(tmp_path / "changes.jsonl")
+    log.start()
+    log.append([Region(0, 0, 8, 8)])
+    before = (tmp_path / "changes.jsonl").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, *_, **__: _Full(str(path), "ab"))
+        with pytest.raises(OSError, match="space"):
+            log.append([Region(8, 0, 8, 8), Region(16, 0, 8, 8)])
+    assert (tmp_path / "changes.jsonl").read_bytes() == before
+    log.append([Region(8, 0, 8, 8)])
+    assert log.read().rects == (Region(0, 0, 8, 8), Region(8, 0, 8, 8))
+
+
+class _Full(io.FileIO):
+    """A file on a disk with room for ten bytes more."""
+
+    def write(self, data) -> int:
+        return super().write(bytes(data)[:10])
 
 
 def test_a_line_that_is_still_being_written_is_not_seen(store: ResultStore):
@@ -198,6 +258,7 @@ def test_a_new_result_replaces_the_old_one_and_readers_start_anew(store: ResultS
     regions = tuple(Region(x, 5, 1, 1) for x in range(7))
     for region in regions:  # in the end more than before: their number cannot tell one run from the other
         again.commit(region)
+        again.flush()
         assert again.changes(5, run).rects == regions[: region.x_l0 + 1]
     assert again.changes(5, again.changes().run).rects == regions[5:]
     assert sorted(p.name for p in store.folder.iterdir()) == ["changes.jsonl", "result.zarr"]
@@ -313,6 +374,7 @@ def test_another_process_reads_while_this_one_writes(tmp_path: Path):
             x, y = number % 10 * 128, number // 10 * 128
             store.write_mask(x, y, np.full((128, 128), number % 4, dtype=np.uint8))
             store.commit(Region(x, y, 128, 128))
+            store.flush()
         store.finish()
         assert reader.stdout.read() == "50\n"
     assert reader.returncode == 0

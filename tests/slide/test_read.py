@@ -204,6 +204,7 @@ def test_handles_are_never_shared_and_all_closed(monkeypatch: pytest.MonkeyPatch
             super().__init__(filename)
             self.busy, self.closed = threading.Lock(), False
             opened.append(self)
+            assert sum(not handle.closed for handle in opened) <= 12  # no more than threads
 
         def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
             assert self.busy.acquire(blocking=False), "two threads in one handle"
@@ -220,7 +221,7 @@ def test_handles_are_never_shared_and_all_closed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("lpd.slide.openslide_source.openslide.OpenSlide", Counted)
     with open_slide(path) as slide, ThreadPoolExecutor(12) as pool:
         list(pool.map(lambda x: slide.read(Region(x, x, 64, 64), (64, 64)), range(100)))
-        assert 1 < len(opened) <= 12
+        assert len(opened) > 1
         assert sum(not handle.closed for handle in opened) <= 8
     assert all(handle.closed for handle in opened)
 
