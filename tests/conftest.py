@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from lpd.runs import is_alive, request_stop
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,3 +20,15 @@ def real_data() -> Path:
     if not (folder / "slides").is_dir():
         pytest.skip(f"no real slides at {folder}: set LPD_TEST_DATA to run this test")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_resident(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test hands its slides to a worker that a person has running; one that a test starts is stopped."""
+    folder = tmp_path_factory.mktemp("resident", numbered=True)
+    folder.chmod(0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LPD_RESIDENT", str(folder))
+        yield folder
+        if is_alive(folder):
+            request_stop(folder)

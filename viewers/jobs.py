@@ -196,6 +196,8 @@ class Jobs:
             return self._state_before_run(job, cancelled)
         if state.state == "crashed" and cancelled:
             return replace(state, state="cancelled")
+        if state.state == "crashed" and job.id in self._children:  # the command has lost its worker, and goes on itself
+            return replace(state, state="queued", message="Going on …")
         if state.state == "crashed":
             return replace(
                 state, message=f"The work ended unexpectedly: start it again, or look at {_where(job.folder)}."
@@ -253,19 +255,20 @@ class Jobs:
 
     def _signal(self, job: Job, *, force: bool) -> None:
         child = self._children.get(job.id)
-        pid = child.pid if child else job.run.pid if is_alive(job.run_folder) else 0
-        if not pid:
-            return
-        try:
-            signal_group(pid, force=force)
-        except OSError:
-            return  # it ended between the look and the signal
+        pids = [child.pid] if child else []
+        # Whoever computes may be a worker that the command has handed the slide to: asked when there is no command
+        # left to ask, and ended only with a command that has not ended.
+        if job.run.pid and is_alive(job.run_folder) and (force or not child):
+            pids.append(job.run.pid)
+        for pid in pids:
+            with suppress(OSError):  # it ended between the look and the signal
+                signal_group(pid, force=force)
 
 
 def segment_arguments(request: JobRequest, out: Path, device_lock: Path) -> tuple[str, ...]:
     """Arguments of ``lpd`` for a request, as a person would type them."""
     arguments = ["segment", str(request.slide_path), "--checkpoint", str(request.checkpoint_path), "--out", str(out)]
-    arguments += ["--device", request.device, "--queue-lock", str(device_lock)]
+    arguments += ["--device", request.device, "--queue-lock", str(device_lock), "--resident", "start"]
     if request.region_l0 is not None:
         arguments += ["--region", *(str(v) for v in request.region_l0)]
     if request.mpp is not None:

@@ -82,6 +82,13 @@ def add_parser(commands: Any) -> None:
         help="processes that segment slides, each with a model of its own; one that dies is replaced "
         "(default: 1 for folders and lists, none for slides that are named)",
     )
+    parser.add_argument(
+        "--resident",
+        choices=("auto", "start", "no"),
+        default="auto",
+        help="let the worker of `lpd resident`, which has models loaded, do it: if one runs (auto, the default), "
+        "starting one if need be, or never; with --workers never",
+    )
     parser.add_argument("--queue-lock", metavar="FILE", type=Path, help="wait for this lock before computing")
     parser.add_argument("--force", action="store_true", help="start anew where a result is finished or begun")
     parser.set_defaults(run=run)
@@ -128,13 +135,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _here(folders: Mapping[CohortSlide, Path], args: argparse.Namespace) -> Iterator[Outcome]:
-    """One slide after the other in this process, until somebody asks to stop."""
-    segmenter = Segmenter(args)
-    for slide, folder in folders.items():
-        outcome = segmenter.segment(slide, folder)
+    """One slide after the other, by the resident worker or in this process, until somebody asks to stop."""
+    for outcome in _by_resident_or_here(folders, args):
         yield outcome
         if outcome.asked_to_stop or outcome.state == "stopped":
             return
+
+
+def _by_resident_or_here(folders: Mapping[CohortSlide, Path], args: argparse.Namespace) -> Iterator[Outcome]:
+    left = list(folders.items())
+    if args.resident != "no":
+        from lpd.cli.resident_client import segment_by_resident
+
+        for outcome in segment_by_resident(folders, args, start=args.resident == "start"):
+            del left[0]  # they come in order
+            yield outcome
+    if left:
+        segmenter = Segmenter(args)
+        yield from (segmenter.segment(slide, folder) for slide, folder in left)
 
 
 def _by_workers(folders: Mapping[CohortSlide, Path], args: argparse.Namespace) -> Iterator[Outcome]:

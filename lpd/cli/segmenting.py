@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lpd.cli.progress import ReportingRun
 from lpd.errors import LpdError, ResultError, SlideError
-from lpd.inference.settings import SegmentSettings
+from lpd.inference.settings import DeviceName, SegmentSettings
 from lpd.runs import Run
 from lpd.slide.region import Region
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:  # these bring in torch and OpenSlide, which `lpd --help` does
     from lpd.inference.pipeline import SegmentSummary
     from lpd.slide.slide import Slide
 
+    Load = Callable[[Path, DeviceName], Backend]
+
+_LOOK_S = 0.3
 #: Files beside the store; a new run deletes those of the one before, so that a folder never mixes two runs.
 EXPORTS = ("mask.ome.tif", "annotations.geojson", "areas.csv", "manifest.json")
 
@@ -54,13 +58,29 @@ class Outcome:
 
 
 class Segmenter:
-    """Segments slides as the command's flags ask for; the model is loaded once.
+    """Segments slides as the command's flags ask for; the model is loaded once."""
 
-    Raises:
-        LpdError: the request cannot be met for any slide; nothing has been written.
-    """
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        *,
+        threads: int | None = None,
+        quiet: bool = False,
+        load: Load | None = None,
+        turn: threading.Lock | None = None,
+    ) -> None:
+        """Check the request, and load the model unless a queue is to be waited in.
 
-    def __init__(self, args: argparse.Namespace, *, threads: int | None = None, quiet: bool = False) -> None:
+        Args:
+            args: of the command.
+            threads: of the network, on a CPU, if the command does not say; None for all cores.
+            quiet: show no progress.
+            load: loads the model instead of :func:`lpd.inference.backend.load_backend`, which it is like.
+            turn: held while the network runs; other threads that segment have the same.
+
+        Raises:
+            LpdError: the request cannot be met for any slide; nothing has been written.
+        """
         from lpd.inference.backend import any_size, load_backend
         from lpd.model.header import read_info
 
@@ -68,7 +88,8 @@ class Segmenter:
         self._settings = settings_of(args, threads)
         self.info = read_info(args.checkpoint)
         # Whoever waits in a queue must not hold a network in memory; else a bad one is found before all is begun.
-        self._backend = None if args.queue_lock else load_backend(args.checkpoint, self._settings.device)
+        self._load, self._turn = load or load_backend, turn
+        self._backend = None if args.queue_lock else self._load(args.checkpoint, self._settings.device)
         self._any_size = self._backend.any_size if self._backend else any_size(self.info)
         self._check_backend(self._backend)
 
@@ -110,13 +131,13 @@ class Segmenter:
         )
 
     def _compute(self, slide: Slide, folder: Path, run: Run) -> SegmentSummary:
-        from lpd.inference.backend import load_backend
         from lpd.inference.pipeline import segment_slide
 
-        backend: Backend = self._backend or load_backend(self.info.path, self._settings.device)
+        backend = self._backend or self._load(self.info.path, self._settings.device)
         self._check_backend(backend)
         _delete_exports(folder)
-        with run.bar(slide.name, "tile") if isinstance(run, ReportingRun) else nullcontext():
+        shown = run.bar(slide.name, "tile") if isinstance(run, ReportingRun) else nullcontext()
+        with _turn(self._turn, run), shown:
             try:
                 return segment_slide(slide, backend, folder, self._settings, run, resume=not self._args.force)
             except SlideError as error:
@@ -138,6 +159,24 @@ class Segmenter:
         write_manifest(folder, slide, store.meta, summary, _plain(vars(self._args)))
         run.say("")
         return {row.code: row.area_mm2 for row in areas}
+
+
+@contextmanager
+def _turn(turn: threading.Lock | None, run: Run) -> Iterator[None]:
+    """Wait for one's turn, if others compute in this process, and hold it inside the block."""
+    if turn is None:
+        yield
+        return
+    if not turn.acquire(timeout=_LOOK_S):
+        run.say("waiting for another slide")
+        while not turn.acquire(timeout=_LOOK_S):
+            if run.stop_requested():
+                raise KeyboardInterrupt
+        run.say("")
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def settings_of(args: argparse.Namespace, threads: int | None) -> SegmentSettings:

@@ -1,0 +1,133 @@
+"""Crew: whoever computes a cohort's slides, here or elsewhere; lead() shares the slides out and says how they end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lpd.cli.segmenting import Outcome
+from lpd.errors import LpdError
+from lpd.inference.cohort import CohortSlide
+from lpd.runs import request_stop
+
+#: A slide that has ended so many processes is given up.
+MOST_DEATHS = 3
+#: How long to wait for news before looking up.
+LOOK_S = 0.3
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A slide that is in nobody's hands any more.
+
+    Attributes:
+        slide: which one.
+        outcome: what became of it; None if whoever had it did not get to its end.
+        death: how that one died, as ``exit code -9``; empty if it gave the slide back unharmed.
+    """
+
+    slide: CohortSlide
+    outcome: Outcome | None = None
+    death: str = ""
+
+
+class Crew(Protocol):
+    """Computes slides: processes of this machine, workers of a Dask cluster, jobs of Slurm."""
+
+    def begin(self, slide: CohortSlide, folder: Path) -> bool:
+        """Take a slide in hand; False while everybody is busy."""
+
+    def ended(self, wait_s: float) -> list[Ended]:
+        """Slides that are in hand no more; wait for one for so many seconds at most.
+
+        Raises:
+            LpdError: nobody is left, or will come, to compute anything.
+        """
+
+    def stop(self) -> None:
+        """Ask all slides in hand to save and stop; called again and again until none is left."""
+
+    def close(self) -> None:
+        """Let all go; what is still in hand is asked to stop, because nobody wants the outcome any more."""
+
+
+def lead(folders: Mapping[CohortSlide, Path], crew: Crew) -> Iterator[Outcome]:
+    """Have all slides computed, each once; outcomes come as slides end.
+
+    A slide whose process dies is gone on with by another one, up to MOST_DEATHS. Ctrl-C and SIGTERM end it early: what
+    slides in hand have come to is saved, and they come out as stopped.
+
+    Args:
+        folders: of the results, by slide.
+        crew: who computes; closed at the end.
+
+    Raises:
+        LpdError: nobody is left to compute anything.
+    """
+    waiting, in_hand, deaths = deque(folders), set[CohortSlide](), Counter[CohortSlide]()
+    with listening() as stopping:
+        try:
+            while in_hand or (waiting and not stopping.is_set()):
+                if stopping.is_set():
+                    crew.stop()
+                while waiting and not stopping.is_set() and crew.begin(waiting[0], folders[waiting[0]]):
+                    in_hand.add(waiting.popleft())
+                for end in crew.ended(LOOK_S):
+                    in_hand.remove(end.slide)
+                    deaths[end.slide] += bool(end.death)
+                    if end.outcome is not None:
+                        yield end.outcome
+                    elif deaths[end.slide] < MOST_DEATHS:
+                        waiting.appendleft(end.slide)
+                    else:
+                        yield _given_up(end, folders[end.slide], deaths[end.slide])
+        finally:
+            crew.close()
+
+
+def ask_to_stop(folder: Path) -> None:
+    """Ask the run in a folder to save and stop; one that has not begun makes its folder, and is asked, later."""
+    with suppress(OSError):
+        if folder.is_dir():
+            request_stop(folder)
+
+
+def attempt(slide: CohortSlide, folder: Path, segment: Callable[[], Outcome]) -> Outcome:
+    """What became of a slide, whatever happens on the way."""
+    try:
+        return segment()
+    except LpdError as error:  # the model cannot be loaded
+        return Outcome(slide.path, folder, "failed", str(error))
+    except KeyboardInterrupt:  # stopped while it waited for the device
+        return Outcome(slide.path, folder, "stopped", f"{slide.path.name} was not begun", 0.0, True)
+    except Exception as error:  # a fault of ours or of a library, which trying again would not mend
+        return Outcome(slide.path, folder, "failed", f"{slide.path.name}: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def listening() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM as an event, inside the block."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {n: signal.signal(n, lambda *_: event.set()) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _given_up(end: Ended, folder: Path, deaths: int) -> Outcome:
+    said = (
+        f"{end.slide.path.name} ended its process {deaths} times ({end.death}): give it more memory, or open it by "
+        f"itself to see whether it is damaged; what was finished is in {folder}"
+    )
+    return Outcome(end.slide.path, folder, "failed", said)
