@@ -119,8 +119,8 @@ class TissueMask:
     def read(self, region: Region, size: tuple[int, int]) -> Mask:
         """The mask over ``region`` at ``size`` (width, height): bool (h, w), nearest to each centre; False where
         a pixel lies outside the slide altogether."""
-        cols, inside_x = _nearest(region.x_l0, region.width_l0, size[0], self.width_l0, self.mask.shape[1])
-        rows, inside_y = _nearest(region.y_l0, region.height_l0, size[1], self.height_l0, self.mask.shape[0])
+        cols, inside_x = nearest_cells(region.x_l0, region.width_l0, size[0], self.width_l0, self.mask.shape[1])
+        rows, inside_y = nearest_cells(region.y_l0, region.height_l0, size[1], self.height_l0, self.mask.shape[0])
         part: Mask = self.mask[rows[:, None], cols[None, :]] & inside_y[:, None] & inside_x[None, :]
         return part
 
@@ -192,7 +192,7 @@ def _without_small_parts(mask: Mask, smallest_px: float) -> Mask:
     return kept
 
 
-def _nearest(
+def nearest_cells(
     start: int, length: int, count: int, limit: int, cells: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Cell index under the centre of each of ``count`` pixels, and whether the pixel touches the slide."""
