@@ -28,7 +28,8 @@ def add_parser(commands: Any) -> None:
         "segment",
         help="segment whole slides with a checkpoint",
         description="Segment slides. Each slide gets its own folder in DIR: result.zarr (OME-Zarr, readable while it "
-        "grows), mask.ome.tif and annotations.geojson (QuPath), areas.csv and manifest.json. Slides that are done are "
+        "grows), mask.ome.tif and annotations.geojson (QuPath), areas.csv, pieces.csv (areas in each separate piece of "
+        "tissue) and manifest.json; lpd export writes most of these again, or in other ways. Slides that are done are "
         "left as they are, one that was interrupted is gone on with. Of folders and lists DIR/cohort.csv says how far "
         "each slide is, why it failed, and its areas.",
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # these bring in torch and OpenSlide, which `lpd --help` does
 
 _LOOK_S = 0.3
 #: Files beside the store; a new run deletes those of the one before, so that a folder never mixes two runs.
-EXPORTS = ("mask.ome.tif", "annotations.geojson", "areas.csv", "manifest.json")
+EXPORTS = ("mask.ome.tif", "annotations.geojson", "areas.csv", "pieces.csv", "manifest.json")
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,11 @@ class Segmenter:
         from lpd.export.areas import write_areas_csv
         from lpd.export.geojson import write_geojson
         from lpd.export.ome_tiff import write_ome_tiff
+        from lpd.export.pieces import write_pieces_csv
         from lpd.inference.manifest import write_manifest
         from lpd.inference.store import ResultStore
+        from lpd.slide.pieces import find_pieces
+        from lpd.slide.tissue import tissue_mask
 
         store = ResultStore.open(folder)
         run.say("writing mask.ome.tif")
@@ -156,6 +159,9 @@ class Segmenter:
         run.say("writing annotations.geojson")
         write_geojson(store, folder / "annotations.geojson")
         areas = write_areas_csv(store, folder / "areas.csv")
+        if any(row.pixels for row in areas):
+            tissue = tissue_mask(slide, everything=self._settings.tissue == "all")
+            write_pieces_csv(store, find_pieces(tissue), folder / "pieces.csv")
         write_manifest(folder, slide, store.meta, summary, _plain(vars(self._args)))
         run.say("")
         return {row.code: row.area_mm2 for row in areas}

@@ -40,7 +40,7 @@ class CellGrid:
 
     store: MaskSource
     step: int = 1
-    block_cells: int = 1024
+    block_cells: int = 2048
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -74,7 +74,7 @@ class CellGrid:
         x, y, step = block.x * self.step, block.y * self.step, self.step
         size = min(block.width * step, width - x), min(block.height * step, height - y)
         pixels = self.store.read_mask_px(x, y, size)
-        return pixels[np.ix_(_middle(size[1], step), _middle(size[0], step))]
+        return pixels if step == 1 else pixels[np.ix_(_middle(size[1], step), _middle(size[0], step))]
 
 
 def _middle(length: int, step: int) -> Indices:

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lpd.export.cells import CellGrid
+from lpd.export.junctions import Junctions
 from lpd.export.regions import Regions, find_regions
 from lpd.export.rings import Chain, Points, border_chains, doubled_area, simple_rings, without_straight_corners
+from lpd.export.scores import RegionScores
 
 _BYTES = 8  # of a corner in the file: two int32
 
@@ -28,15 +30,19 @@ class Outline:
         exterior: (N, 2) corners (x, y) in cell edges, clockwise on the screen, the first one the uppermost of the
             leftmost and repeated at the end.
         holes: the same, counter-clockwise.
+        score: mean score of its class over the region, 0–1; None if unknown.
     """
 
     value: int
     cells: int
     exterior: Points
     holes: tuple[Points, ...]
+    score: float | None = None
 
 
-def outlines(grid: CellGrid, class_count: int, min_cells: float, folder: Path) -> Iterator[Outline]:
+def outlines(
+    grid: CellGrid, class_count: int, min_cells: float, folder: Path, junctions: Junctions | None = None
+) -> Iterator[Outline]:
     """Outline every 4-connected region of at least ``min_cells``, class by class.
 
     Polygons have exactly the area of their cells. Rings are simple: where one would touch itself at a corner it is
@@ -46,21 +52,24 @@ def outlines(grid: CellGrid, class_count: int, min_cells: float, folder: Path) -
     Args:
         class_count: mask values from here on are no region.
         folder: for a temporary file, deleted in the end.
+        junctions: to be filled with the points where borders meet, before the first outline comes.
 
     Raises:
         OSError: the temporary file cannot be written.
     """
     regions = find_regions(grid, class_count)
-    keep = regions.cells >= min_cells
+    keep, scores = regions.cells >= min_cells, RegionScores(len(regions.cells))
     with _Pieces(folder) as pieces:
         for block in grid.blocks():
             if not regions.holds_any(block):
                 continue
             framed = grid.read(block.grown(1))
-            numbers = regions.numbers(block, framed[1:-1, 1:-1])
-            numbers = np.where(keep[numbers] & (numbers >= 0), numbers, np.int32(-1))
+            numbers = regions.numbers(block, framed[1:-1, 1:-1], keep)
             pieces.add(border_chains(framed, numbers, block.x, block.y))
-        yield from _assembled(pieces, regions)
+            scores.add(grid, block, framed[1:-1, 1:-1], numbers)
+            if junctions is not None:
+                junctions.add(framed, block.x, block.y)
+        yield from _assembled(pieces, regions, scores)
 
 
 class _Pieces:
@@ -121,12 +130,13 @@ def _cycles(group: npt.NDArray[np.int64], following: list[int]) -> Iterator[list
             yield walk
 
 
-def _assembled(pieces: _Pieces, regions: Regions) -> Iterator[Outline]:
+def _assembled(pieces: _Pieces, regions: Regions, scores: RegionScores) -> Iterator[Outline]:
     for region, walks in pieces.rings_by_region():
         rings = [ring for walk in walks for ring in simple_rings(walk)]
         exterior = max(rings, key=doubled_area)
         holes = tuple(_from_first(ring) for ring in rings if ring is not exterior)
-        yield Outline(int(regions.value[region]), int(regions.cells[region]), _from_first(exterior), holes)
+        value, cells = int(regions.value[region]), int(regions.cells[region])
+        yield Outline(value, cells, _from_first(exterior), holes, scores.mean(region))
 
 
 def _from_first(ring: Points) -> Points:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.sparse import csgraph
 
 from lpd.export.cells import Block, CellGrid
 from lpd.export.source import Mask
 
-Labels = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.int32]
 Edge = npt.NDArray[np.int64]
 
@@ -36,17 +36,20 @@ class Regions:
         """True if a region reaches into ``block``."""
         return block in self._first
 
-    def numbers(self, block: Block, values: Mask) -> Numbers:
+    def numbers(self, block: Block, values: Mask, keep: npt.NDArray[np.bool_]) -> Numbers:
         """Region of every cell of a block of the grid, −1 for none: (height, width).
 
         Args:
             values: the block's mask values.
+            keep: (R,), which regions count.
         """
-        labels, _ = _label(values, self._class_count)
+        found = _label(values, self._class_count)
         first = self._first[block]
-        of_label = np.full(int(labels.max(initial=0)) + 1, -1, np.int32)
-        of_label[1:] = self._region[first : first + len(of_label) - 1]
-        return of_label[labels]
+        of_label = np.full(len(found.value) + 1, -1, np.int32)
+        of_label[1:] = self._region[first : first + len(found.value)]
+        of_label[1:][~keep[of_label[1:]]] = -1
+        numbers: Numbers = found.spread(of_label)
+        return numbers
 
 
 def find_regions(grid: CellGrid, class_count: int) -> Regions:
@@ -62,13 +65,15 @@ def find_regions(grid: CellGrid, class_count: int) -> Regions:
     values, sizes, total = [np.empty(0, np.uint8)], [np.empty(0, np.int64)], 0
     for block in grid.blocks():
         picture = grid.read(block)
-        labels, value = _label(picture, class_count)
-        seams.join(block, picture, np.where(labels > 0, labels + np.int64(total - 1), -1))
-        if len(value):
+        found = _label(picture, class_count)
+        count = len(found.value)
+        # No label is −1, the first one of the block goes on counting from the blocks before.
+        seams.join(block, picture, found, np.append(np.int64(-1), np.arange(total, total + count)))
+        if count:
             first[block] = total
-            values.append(value)
-            sizes.append(np.bincount(labels.ravel(), minlength=len(value) + 1)[1:])
-            total += len(value)
+            values.append(found.value)
+            sizes.append(found.cells)
+            total += count
     count, region = seams.regions(total)
     value_of = np.empty(count, np.uint8)
     value_of[region] = np.concatenate(values)
@@ -76,16 +81,51 @@ def find_regions(grid: CellGrid, class_count: int) -> Regions:
     return Regions(value_of, cells, class_count, first, region)
 
 
-def _label(values: Mask, class_count: int) -> tuple[Labels, npt.NDArray[np.uint8]]:
-    """4-connected regions within one block: labels from 1 on, 0 for no class, and the class of each label."""
-    labels = np.zeros(values.shape, np.int32)
-    of: list[int] = []
-    for value in np.flatnonzero(np.bincount(values.ravel(), minlength=class_count)[:class_count]):
-        where = values == value
-        own, count = ndimage.label(where)
-        labels[where] = own[where] + len(of)
-        of += [int(value)] * count
-    return labels, np.array(of, np.uint8)
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """4-connected regions within one block, labelled from 1 on, class by class; 0 is no class.
+
+    Attributes:
+        value: (L,) class of each label, from label 1 on.
+        cells: (L,) how many cells it has.
+    """
+
+    value: npt.NDArray[np.uint8]
+    cells: npt.NDArray[np.int64]
+    _run: Numbers  # (h, w), which run of equal cells along its row a cell is in
+    _label: Numbers  # of each run
+
+    def spread(self, of_label: npt.NDArray[Any], where: Any = np.s_[:]) -> Any:
+        """What ``of_label`` (L + 1,) says of the label of each cell, (h, w), or of those ``where``."""
+        return of_label[self._label][self._run[where]]
+
+
+def _label(values: Mask, class_count: int) -> _Labels:
+    begins = np.ones(values.shape, np.bool_)
+    begins[:, 1:] = values[:, 1:] != values[:, :-1]
+    first = np.flatnonzero(begins)
+    run = np.cumsum(begins.ravel(), dtype=np.int32) - np.int32(1)
+    # Of two runs that touch, one begins where they first do.
+    touch = (values[1:] == values[:-1]) & (begins[1:] | begins[:-1]) & (values[1:] < class_count)
+    above = np.flatnonzero(touch)
+    part, value = _parts(run[above], run[above + values.shape[1]], values.ravel()[first])
+    order = np.argsort(value, kind="stable")
+    count = int(np.count_nonzero(value < class_count))
+    label_of = np.zeros(len(value), np.int32)
+    label_of[order[:count]] = np.arange(1, count + 1)
+    lengths = np.diff(first, append=values.size)
+    cells = np.bincount(label_of[part], weights=lengths, minlength=count + 1)[1:].astype(np.int64)
+    return _Labels(value[order[:count]], cells, run.reshape(values.shape), label_of[part])
+
+
+def _parts(one: Numbers, other: Numbers, value: Mask) -> tuple[Numbers, Mask]:
+    """Which connected part each run belongs to, and each part's value, given the pairs of runs that touch."""
+    shape = len(value), len(value)
+    graph = sparse.coo_matrix((np.ones(len(one), np.bool_), (one, other)), shape=shape)
+    count, part = csgraph.connected_components(graph, directed=False)
+    value_of = np.empty(count, np.uint8)
+    value_of[part] = value
+    return part, value_of
 
 
 class _Seams:
@@ -98,14 +138,14 @@ class _Seams:
         self._left_value = np.empty(0, np.uint8)
         self._pairs = [np.empty((0, 2), np.int64)]
 
-    def join(self, block: Block, values: Mask, labels: npt.NDArray[np.int64]) -> None:
-        """Note which of a block's labels (−1 for none) go on from the blocks above it and to its left."""
+    def join(self, block: Block, values: Mask, found: _Labels, of_label: Edge) -> None:
+        """Note which of a block's labels, counted as ``of_label`` says, go on from the blocks above and to its left."""
         across = slice(block.x, block.x + block.width)
-        self._touch(self._above[across], self._above_value[across], labels[0], values[0])
+        self._touch(self._above[across], self._above_value[across], found.spread(of_label, np.s_[0]), values[0])
         if block.x > 0:
-            self._touch(self._left, self._left_value, labels[:, 0], values[:, 0])
-        self._above[across], self._above_value[across] = labels[-1], values[-1]
-        self._left, self._left_value = labels[:, -1].copy(), values[:, -1].copy()
+            self._touch(self._left, self._left_value, found.spread(of_label, np.s_[:, 0]), values[:, 0])
+        self._above[across], self._above_value[across] = found.spread(of_label, np.s_[-1]), values[-1]
+        self._left, self._left_value = found.spread(of_label, np.s_[:, -1]), values[:, -1].copy()
 
     def _touch(self, one: Edge, one_value: Mask, other: Edge, other_value: Mask) -> None:
         same = (one >= 0) & (other >= 0) & (one_value == other_value)

@@ -78,6 +78,7 @@ def describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> R
         region=settings.region,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         settings=settings.to_dict(),
+        origin_l0=slide.origin_l0,
     )
 
 

@@ -40,6 +40,7 @@ class ResultMeta:
         settings: the segmentation settings as plain JSON values.
         backend: how the network was run, see :mod:`lpd.inference.runners`.
         made_by: version of lpd.
+        origin_l0: ``Slide.origin_l0``: (x, y) of level-0 (0, 0) in the file's own frame.
     """
 
     slide_name: str
@@ -57,6 +58,7 @@ class ResultMeta:
     settings: Mapping[str, Any] = field(default_factory=dict)
     backend: str = ""
     made_by: str = lpd.__version__
+    origin_l0: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if self.width_l0 < 1 or self.height_l0 < 1:
@@ -100,6 +102,7 @@ class ResultMeta:
         plain["classes"] = self.classes.to_dict()
         plain["region"] = dataclasses.asdict(self.region) if self.region else None
         plain["settings"] = dict(self.settings)
+        plain["origin_l0"] = list(self.origin_l0)
         return {"version": FORMAT_VERSION, "scale": self.scale, **plain}
 
     @classmethod
@@ -114,6 +117,8 @@ class ResultMeta:
         known = {"made_by": "", **{k: v for k, v in data.items() if k not in ("version", "scale")}}
         try:
             region = Region(**known["region"]) if known["region"] else None
-            return cls(**{**known, "classes": ClassScheme.from_dict(known["classes"]), "region": region})
-        except (KeyError, TypeError, LpdError) as error:
+            x, y = map(int, known.get("origin_l0", (0, 0)))
+            classes = ClassScheme.from_dict(known["classes"])
+            return cls(**{**known, "classes": classes, "region": region, "origin_l0": (x, y)})
+        except (KeyError, TypeError, ValueError, LpdError) as error:
             raise ResultError(f"result description is malformed ({error!r}): segment the slide again") from error

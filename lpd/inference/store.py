@@ -144,6 +144,17 @@ class ResultStore:
         with self._reading():
             return self._scores.sample(ys, xs, step, lead=(class_index,))
 
+    def read_scores_px(self, class_index: int, x_px: int, y_px: int, size: tuple[int, int], step: int = 1) -> Bytes:
+        """One class's score at every ``step``-th of the mask's own pixels, from column ``x_px`` and row ``y_px`` on.
+
+        Returns:
+            uint8 (h, w) for ``size`` = (w, h): 0–254 for 0–1, 255 where not computed or outside.
+        """
+        width, height = size
+        ys, xs = (y_px + step * np.arange(height)) // CELL_PX, (x_px + step * np.arange(width)) // CELL_PX
+        with self._reading():
+            return self._scores.sample(ys, xs, 1.0, lead=(class_index,))
+
     def changes(self, since: int = 0, run: str = "") -> Changes:
         """What has been finished after revision ``since`` of ``run``; everything if this is another run's result."""
         with self._reading():

@@ -33,6 +33,7 @@ class Slide:
         path, name: the file, and its name without the ending.
         vendor: OpenSlide's format name, or ``plain image``.
         width_l0, height_l0: size of the bounds-cropped slide at full resolution.
+        origin_l0: (x, y) of its upper left corner in the file's own frame, which other tools count from.
         mpp: µm per level-0 pixel with its origin, None if nobody knows.
         fingerprint: 16 hexadecimal digits from the file's size and 16 parts of 16 KB, evenly spread from its first byte
             to its last: of files up to 256 KB, every byte. A copy under another name or of another time has the same;
@@ -49,6 +50,7 @@ class Slide:
         self.vendor = source.vendor
         self.width_l0 = source.bounds.width_l0
         self.height_l0 = source.bounds.height_l0
+        self.origin_l0 = source.bounds.x_l0, source.bounds.y_l0
         self.mpp = mpp
         self.fingerprint = fingerprint
         self.properties = dict(source.properties)

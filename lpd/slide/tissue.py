@@ -121,8 +121,8 @@ class TissueMask:
     def read(self, region: Region, size: tuple[int, int]) -> Mask:
         """The mask over ``region`` at ``size`` (width, height): bool (h, w), nearest to each centre; False where
         a pixel lies outside the slide altogether."""
-        cols, inside_x = _nearest(region.x_l0, region.width_l0, size[0], self.width_l0, self.mask.shape[1])
-        rows, inside_y = _nearest(region.y_l0, region.height_l0, size[1], self.height_l0, self.mask.shape[0])
+        cols, inside_x = nearest_cells(region.x_l0, region.width_l0, size[0], self.width_l0, self.mask.shape[1])
+        rows, inside_y = nearest_cells(region.y_l0, region.height_l0, size[1], self.height_l0, self.mask.shape[0])
         cells = self.mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
         part: Mask = cells.take(rows - rows[0], axis=0).take(cols - cols[0], axis=1)
         if not (inside_x.all() and inside_y.all()):
@@ -197,7 +197,7 @@ def _without_small_parts(mask: Mask, smallest_px: float) -> Mask:
     return kept
 
 
-def _nearest(
+def nearest_cells(
     start: int, length: int, count: int, limit: int, cells: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Cell index under the centre of each of ``count`` pixels, and whether the pixel touches the slide."""

@@ -19,9 +19,8 @@ import numpy as np
 import pytest
 
 from lpd.cli import main
-from lpd.cli import resident as resident_room
-from lpd.cli.resident import _Server
 from lpd.cli.resident_place import Card, Line, code_stamp, read_card, resident_folder, write_card
+from lpd.cli.resident_server import Models, Server
 from lpd.errors import RunError
 from lpd.inference.store import ResultStore
 from lpd.runs import Run, is_alive, read_state, request_stop
@@ -40,9 +39,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def worker(place: Path) -> Iterator[_Server]:
+def worker(place: Path) -> Iterator[Server]:
     """A worker in this process, in threads of its own."""
-    with Run(place, "resident") as run, _Server() as server:
+    with Run(place, "resident") as run, Server() as server:
         write_card(place, Card(server.server_address[1], server.token, os.getpid(), server.stamp))
         stop = threading.Event()
         thread = threading.Thread(target=server.serve, args=(600.0, stop.is_set))
@@ -68,8 +67,8 @@ def wait_until(true: Callable[[], bool], seconds: float = 90) -> None:
 def test_slides_are_handed_over_and_come_out_the_same(worker, checkpoint, tmp_path, capsys, monkeypatch):
     slides = [paint(tmp_path / f"{name}.png", number) for number, name in enumerate("ab")]
     loaded = []
-    real = resident_room._Models.loaded
-    monkeypatch.setattr(resident_room._Models, "loaded", lambda *a: loaded.append(real(*a)) or loaded[-1])
+    real = Models.loaded
+    monkeypatch.setattr(Models, "loaded", lambda *a: loaded.append(real(*a)) or loaded[-1])
     assert segment(tmp_path / "out", checkpoint, *slides) == 0
     assert segment(tmp_path / "again", checkpoint, slides[0]) == 0
     assert loaded[0] is loaded[1]  # the second command found the model there
@@ -144,7 +143,7 @@ def test_a_folder_that_others_may_look_into_is_refused(place):
 
 def test_a_worker_of_other_code_is_not_used(worker, checkpoint, tmp_path, monkeypatch):
     worker.stamp = "older"
-    monkeypatch.setattr("lpd.cli.resident.attempt", lambda *_: pytest.fail("used"))
+    monkeypatch.setattr("lpd.cli.resident_server.attempt", lambda *_: pytest.fail("used"))
     assert segment(tmp_path / "out", checkpoint, paint(tmp_path / "a.png")) == 0
     assert read_state(tmp_path / "out" / "a").state == "done"
 
@@ -163,14 +162,14 @@ def test_the_stamp_tells_code_and_gpus_apart(tmp_path, monkeypatch):
 
 
 def test_it_ends_when_nobody_comes(place):
-    with _Server() as server:
+    with Server() as server:
         started = time.monotonic()
         server.serve(0.5, lambda: False)
         assert 0.5 <= time.monotonic() - started < 10
 
 
 def test_a_model_that_was_written_anew_is_loaded_anew(checkpoint, tmp_path):
-    models, path = resident_room._Models(), tmp_path / "m.safetensors"
+    models, path = Models(), tmp_path / "m.safetensors"
     path.write_bytes(checkpoint.read_bytes())
     first = models.loaded(path, "cpu")
     assert models.loaded(path, "cpu") is first

@@ -34,6 +34,7 @@ FILES = {
     "areas.csv",
     "manifest.json",
     "mask.ome.tif",
+    "pieces.csv",
     "result.zarr",
     "changes.jsonl",
     "state.json",
@@ -84,7 +85,11 @@ def test_a_slide_gets_a_folder_with_every_file(tmp_path: Path, checkpoint: Path,
     assert (mask[:, 140:] == 4).all()
     np.testing.assert_array_equal(tifffile.imread(folder / "mask.ome.tif"), mask)
     assert json.loads((folder / "annotations.geojson").read_text())
-    assert len(list(csv.reader((folder / "areas.csv").read_text().splitlines()))) > 1
+    areas = list(csv.DictReader((folder / "areas.csv").read_text().splitlines()))
+    pieces = list(csv.DictReader((folder / "pieces.csv").read_text().splitlines()))
+    assert [(r["piece"], r["code"]) for r in pieces] == [("1", code) for code in BCSS.codes]  # it is all one piece
+    assert [r["area_mm2"] for r in pieces] == [r["area_mm2"] for r in areas[:-1]]
+    assert {"pieces.csv", "areas.csv"} <= set(json.loads((folder / "manifest.json").read_text())["files"])
     heard = capsys.readouterr()
     assert "one.png: " in heard.out
     assert "tiles/s" in heard.out
@@ -224,7 +229,7 @@ def test_a_stopped_run_exports_what_it_has(
     one, two = paint(tmp_path / "one.png"), paint(tmp_path / "two.png")
     assert segment(tmp_path / "out", checkpoint, one, two, more=("--mpp", "0.5", "--batch-size", "1")) == 130
     folder = tmp_path / "out" / "one"
-    assert visible(folder) == FILES | {"stop"}
+    assert visible(folder) == FILES - {"pieces.csv"} | {"stop"}  # nothing but glass so far
     assert read_state(folder).state == "cancelled"
     assert json.loads((folder / "manifest.json").read_text())["state"] == "cancelled"
     assert not (tmp_path / "out" / "two").exists()

@@ -26,6 +26,8 @@ class HandMadeMeta:
     notice: str = "for tests only"
     classes: ClassScheme = BCSS
     region: Region | None = None
+    slide_mpp: float = 0.5
+    origin_l0: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -34,6 +36,7 @@ class HandMade:
 
     mask: np.ndarray
     meta: Any = None
+    scores: np.ndarray | None = None  # (C, H, W) at the mask's own pixels
     largest: int = field(default=0)
 
     def __post_init__(self) -> None:
@@ -51,6 +54,15 @@ class HandMade:
         out = np.full((height, width), 255, np.uint8)
         part = self.mask[y_px : y_px + height * step : step, x_px : x_px + width * step : step]
         out[: part.shape[0], : part.shape[1]] = part
+        return out
+
+    def read_scores_px(
+        self, class_index: int, x_px: int, y_px: int, size: tuple[int, int], step: int = 1
+    ) -> np.ndarray:
+        out = np.full((size[1], size[0]), 255, np.uint8)
+        if self.scores is not None:
+            part = self.scores[class_index, y_px : y_px + size[1] * step : step, x_px : x_px + size[0] * step : step]
+            out[: part.shape[0], : part.shape[1]] = part
         return out
 
     def read_mask(self, region: Region, size: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,9 @@ from shapely.geometry.base import BaseGeometry
 
 from lpd.classes import BCSS, ClassScheme, TissueClass
 from lpd.errors import ConfigError, ResultError
+from lpd.export.cells import CellGrid
 from lpd.export.geojson import write_geojson
+from lpd.export.outlines import outlines
 
 from .conftest import HandMade, HandMadeMeta, blobs
 
@@ -47,7 +49,8 @@ def test_one_square(tmp_path: Path) -> None:
     assert feature["properties"] == {
         "objectType": "annotation",
         "classification": {"name": "Immune cells", "color": [0, 0, 255]},
-        "measurements": {"Area mm^2": 12e-6},
+        # 14 edges with 4 bends: (10 + 4 √½) · 0.94806.
+        "measurements": {"Area mm^2": 12e-6, "Perimeter um": 12.162, "Holes": 0},
     }
     assert uuid.UUID(feature["id"]).version == 5
 
@@ -81,8 +84,72 @@ def test_hole_and_island(tmp_path: Path) -> None:
     mask[4, 4] = 1
     large, island = written(HandMade(mask), tmp_path, min_area_um2=0)["features"]
     assert shape(large["geometry"]).area == 4 * (81 - 25)
+    # 36 and 20 edges with 4 bends each: (48 + 8 √½) · 0.94806.
+    assert large["properties"]["measurements"]["Perimeter um"] == pytest.approx(50.870)
+    assert [f["properties"]["measurements"]["Holes"] for f in (large, island)] == [1, 0]
     assert len(large["geometry"]["coordinates"]) == 2
     assert shape(island["geometry"]).area == 4
+
+
+@pytest.mark.parametrize("radius", [15, 60])
+def test_the_perimeter_of_a_disc_is_that_of_a_circle(tmp_path: Path, radius: int) -> None:
+    y, x = np.mgrid[:130, :130] - 64.5
+    mask = np.where(x**2 + y**2 <= radius**2, 0, 4).astype(np.uint8)
+    (feature,) = written(HandMade(mask), tmp_path)["features"]
+    measured = feature["properties"]["measurements"]
+    assert measured["Perimeter um"] == pytest.approx(2 * np.pi * radius, rel=0.02)
+    edges = shape(feature["geometry"]).length / 2
+    assert edges == pytest.approx(8 * radius, rel=0.04)  # what following the pixels' edges gives
+
+
+@pytest.mark.parametrize("degrees", range(0, 46, 5))
+def test_the_perimeter_is_nearly_the_same_however_a_region_lies(tmp_path: Path, degrees: int) -> None:
+    turn = np.exp(1j * np.radians(degrees))
+    y, x = np.mgrid[:200, :200] - 99.5
+    turned = (x + 1j * y) * turn
+    mask = np.where((abs(turned.real) < 60) & (abs(turned.imag) < 40), 1, 4).astype(np.uint8)
+    (feature,) = written(HandMade(mask), tmp_path)["features"]
+    share = feature["properties"]["measurements"]["Perimeter um"] / 400
+    assert 0.94 < share < 1.03
+
+
+def test_the_mean_score_is_that_of_the_regions_own_class(tmp_path: Path) -> None:
+    mask = np.full((40, 48), 4, np.uint8)
+    mask[:20, :24], mask[20:, 24:], mask[30:34, 4:8] = 0, 1, 1
+    scores = np.zeros((4, 40, 48), np.uint8)
+    scores[0, :, :12], scores[0, :, 12:] = 127, 254  # half of the region each
+    scores[1] = 51
+    scores[1, :, :24] = 255  # nothing known
+    store = HandMade(mask, scores=scores)
+    features = written(store, tmp_path, min_area_um2=0)["features"]
+    means = [f["properties"]["measurements"].get("Mean score") for f in features]
+    assert sorted(means, key=str) == [pytest.approx(0.2008, abs=1e-4), 0.75, None]
+    blocks = CellGrid(store, 1, 7)
+    assert sorted((o.score for o in outlines(blocks, 4, 0, tmp_path)), key=str) == [
+        pytest.approx(51 / 254),
+        pytest.approx(0.75),
+        None,
+    ]
+    (one,) = written(HandMade(np.zeros_like(mask), scores=scores), tmp_path, simplify_um=2)["features"]
+    assert one["properties"]["measurements"]["Mean score"] == pytest.approx((12 * 127 + 36 * 254) / 48 / 254, abs=1e-4)
+
+
+@pytest.mark.parametrize("simplify_um", [0.0, 4.0])
+def test_smooth_regions_tile_the_plane_as_the_pixels_do(tmp_path: Path, simplify_um: float) -> None:
+    y, x = np.mgrid[:120, :150]
+    mask = ((np.hypot(x - 60, y - 50) / 17).astype(int) % 4).astype(np.uint8)
+    mask[:, 110:] = 4
+    exact = written(HandMade(mask), tmp_path, min_area_um2=0, simplify_um=simplify_um)
+    smooth = written(HandMade(mask), tmp_path, min_area_um2=0, simplify_um=simplify_um, smooth=True)
+    assert (exact["lpd"]["smooth"], smooth["lpd"]["smooth"]) == (False, True)
+    assert {f["id"] for f in smooth["features"]}.isdisjoint(f["id"] for f in exact["features"])
+    shapes = [shape(f["geometry"]) for f in smooth["features"]]
+    assert all(s.is_valid for s in shapes)
+    assert sum(s.area for s in shapes) == pytest.approx(unary_union(shapes).area, rel=1e-5)
+    measured = [[f["properties"]["measurements"] for f in document["features"]] for document in (exact, smooth)]
+    assert measured[0] == measured[1]  # of the cells, not of the lines
+    corners = [len(json.dumps([f["geometry"] for f in document["features"]])) for document in (exact, smooth)]
+    assert corners[1] < 0.6 * corners[0]
 
 
 @pytest.mark.parametrize("value", [4, 255])
@@ -170,8 +237,9 @@ def test_failure_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_bad_requests_are_named(tmp_path: Path) -> None:
     store = HandMade(np.zeros((3, 3), np.uint8))
-    with pytest.raises(ConfigError, match="-1"):
-        write_geojson(store, tmp_path / "a.geojson", min_area_um2=-1)
+    for options in ({"min_area_um2": -1}, {"simplify_um": -1}, {"simplify_um": float("inf")}):
+        with pytest.raises(ConfigError, match=str(*options.values())):
+            write_geojson(store, tmp_path / "a.geojson", **options)
     (tmp_path / "file").touch()
     with pytest.raises(ResultError, match=r"a\.geojson"):
         write_geojson(store, tmp_path / "file" / "a.geojson")

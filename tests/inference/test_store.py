@@ -40,6 +40,7 @@ def make_meta(**changes: object) -> ResultMeta:
         "notice": "not for patients",
         "region": Region(1, 2, 3, 4),
         "settings": {"stride_px": 112},
+        "origin_l0": (70, 9),
     }
     return ResultMeta(**{**values, **changes})  # type: ignore[arg-type]  # a table of fields
 
@@ -56,6 +57,8 @@ def random_mask(store: ResultStore) -> np.ndarray:
 def test_meta_survives_the_disk(store: ResultStore):
     assert ResultStore.open(store.folder).meta == store.meta == make_meta()
     assert make_meta(region=None) == ResultMeta.from_dict(json.loads(json.dumps(make_meta(region=None).to_dict())))
+    older = {k: v for k, v in make_meta().to_dict().items() if k != "origin_l0"}
+    assert ResultMeta.from_dict(older) == make_meta(origin_l0=(0, 0))
     assert store.meta.mask_size == (1003, 703)  # 2001 / 1.996 = 1002.5, 1403 / 1.996 = 702.9
     assert store.meta.score_size == (251, 176)
     assert store.mask_shape == (703, 1003)
@@ -159,6 +162,18 @@ def test_scores_of_one_class_at_a_quarter_of_the_resolution(store: ResultStore):
         assert out[j, i] == scores[1, y, x]
     with pytest.raises(ResultError, match="class 3 does not exist"):
         store.read_scores(3, region, (1, 1))
+
+
+def test_scores_at_the_masks_own_pixels(store: ResultStore):
+    scores = np.random.default_rng(7).integers(0, 255, (3, 176, 251), dtype=np.uint8)
+    store.write_scores(0, 0, scores)
+    large = np.kron(scores[2], np.ones((4, 4), np.uint8))
+    for x, y, step in ((0, 0, 1), (2, 3, 1), (41, 30, 4), (900, 600, 7)):
+        part = large[y : y + 20 * step : step, x : x + 30 * step : step]
+        seen = store.read_scores_px(2, x, y, (30, 20), step)
+        np.testing.assert_array_equal(seen[: part.shape[0], : part.shape[1]], part)
+        assert (seen[part.shape[0] :] == 255).all()
+        assert (seen[:, part.shape[1] :] == 255).all()
 
 
 def test_not_computed_is_255_everywhere_at_first(store: ResultStore):

@@ -156,6 +156,7 @@ def test_bounds_shift_the_frame(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr("lpd.slide.openslide_source.openslide.OpenSlide", WithBounds)
     with open_slide(path) as slide:
         assert (slide.width_l0, slide.height_l0) == (300, 200)
+        assert slide.origin_l0 == (101, 51)
         first = slide.read(Region(0, 0, 1, 1), (1, 1))[0, 0]
         assert first[:2].tolist() == ramp(512, 384)[51, 101, :2].tolist()
         halved = slide.read(Region(0, 0, 300, 200), (150, 100))
