@@ -9,12 +9,23 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.engine.backends import backends
+from benchmarks.engine.export import export
+from benchmarks.engine.overhead import memory, overhead
+from benchmarks.engine.page import write_page
+from benchmarks.engine.reading import reading
 from benchmarks.engine.scene import Scene
+from benchmarks.engine.start_up import start_up
 from benchmarks.engine.whole import whole
 from benchmarks.speed.reporting import tables
 from benchmarks.speed.timing import Row
 
-PARTS: Mapping[str, Callable[[Scene], list[Row]]] = {"backends": backends, "whole": whole}
+PARTS: Mapping[str, Callable[[Scene], list[Row]]] = {
+    "reading": reading,
+    "backends": backends,
+    "overhead": overhead,
+    "whole": whole,
+    "start-up": start_up,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,8 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"))
     parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU (default: 1)")
     parser.add_argument("--rounds", type=int, default=7, help="turns of every contestant (default: 7)")
-    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS))
-    parser.add_argument("--json", type=Path, help="file to write the rows to")
+    parser.add_argument(
+        "--parts", nargs="*", choices=tuple(PARTS), default=list(PARTS), help="none: only what else is asked for"
+    )
+    parser.add_argument("--memory", type=Path, nargs="+", metavar="SLIDE", help="also peak memory on these slides")
+    parser.add_argument("--export", type=int, metavar="PX", help="also exports of a mask of so many pixels each way")
+    parser.add_argument("--json", type=Path, help="file of all rows; those of parts that are not measured now stay")
+    parser.add_argument("--page", type=Path, help="Markdown page made from the file of all rows")
     args = parser.parse_args(arguments)
     scene = Scene(args.slide, args.checkpoint, args.mpp, args.device, args.threads, args.rounds)
     rows: list[Row] = []
@@ -35,8 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measured = PARTS[part](scene)
         print(f"{tables(measured)}\n", flush=True)
         rows += measured
+    rows += memory(args.checkpoint, args.memory) if args.memory else []
+    rows += export(args.export) if args.export else []
     if args.json:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False), encoding="utf-8")
+        rows = _joined(args.json, rows)
+    if args.page:
+        write_page(args.page, rows)
+
+
+def _joined(path: Path, rows: list[Row]) -> list[Row]:
+    """Rows of this run, and what the file has of other parts; written back."""
+    measured = {row.part for row in rows}
+    old = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
+    rows = [row for row in old if row.part not in measured] + rows
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,0 +1,87 @@
+"""What a run spends beside the network: time on one slide, memory on slides of all sizes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.engine.scene import Scene, job_of
+from benchmarks.engine.stand_in import StandIn
+from benchmarks.speed.timing import Row, compare
+from lpd.inference.pipeline import segment_slide
+from lpd.model.header import read_info
+from lpd.runs import Run
+
+_PROCESS = """
+import sys
+from pathlib import Path
+from benchmarks.engine.overhead import peak_of
+peak_of(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def overhead(scene: Scene) -> list[Row]:
+    """A whole slide with a network that costs nothing: tiles per CPU second, windows of one tile as peers have them."""
+    info = read_info(scene.checkpoint)
+    tile = info.input.tile_px
+    rows = []
+    with scene.opened() as slide, TemporaryDirectory() as folder:
+        runs = itertools.count()
+        contestants: dict[str, Callable[[], object]] = {}
+        tiles: dict[str, int] = {}
+        for name, choices in (
+            ("windows of three tiles", {}),
+            ("windows of one tile, half of it apart", {"window_px": tile, "stride_px": tile // 2}),
+        ):
+            settings = scene.settings(adapt=False, **choices)
+            backend = StandIn(info)
+
+            def segment(settings=settings, backend=backend) -> None:  # type: ignore[no-untyped-def]
+                out = Path(folder) / str(next(runs))
+                with Run(out, "segment") as run:
+                    segment_slide(slide, backend, out, settings, run)
+
+            contestants[name] = segment
+            job = job_of(slide, backend, settings)
+            tiles[name] = round(job.plan.window_count * job.tiles_per_window)
+        case = f"{slide.width_l0} × {slide.height_l0} px, {slide.name}"
+        rows += compare("overhead", case, contestants, scene.rounds, scene.clock, tiles=tiles)
+    return rows
+
+
+def memory(checkpoint: Path, slides: Sequence[Path]) -> list[Row]:
+    """Peak memory of a run above what imports and an open slide take, a process for each slide."""
+    rows = []
+    for path in slides:
+        with TemporaryDirectory() as folder:
+            command = [sys.executable, "-c", _PROCESS, str(path), str(checkpoint), folder]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(done.stderr)
+            found = json.loads(done.stdout)
+        note = f"peak +{found['mb']:.0f} MB"
+        rows.append(Row("memory", "a network that costs nothing", found["case"], found["ms"], 0, 1.0, 1.0, 1.0, note))
+    return rows
+
+
+def peak_of(path: Path, checkpoint: Path, folder: Path) -> None:
+    """Run in a process of its own; prints what it took as JSON."""
+    scene = Scene(path, checkpoint, mpp=0.5)
+    backend, settings = StandIn(read_info(checkpoint)), scene.settings(adapt=False, reader_threads=2)
+    with scene.opened() as slide:
+        before, start = _peak_mb(), scene.clock.now()
+        with Run(folder / "out", "segment") as run:
+            segment_slide(slide, backend, folder / "out", settings, run)
+        case = f"{slide.width_l0} × {slide.height_l0} px"
+        ms = 1000 * (scene.clock.now() - start)
+    print(json.dumps({"case": case, "ms": ms, "mb": _peak_mb() - before}))
+
+
+def _peak_mb() -> float:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
