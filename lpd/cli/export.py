@@ -103,7 +103,7 @@ def _export(folder: Path, wanted: Sequence[tuple[str, Path | None, Write]]) -> N
     for name, file, write in wanted:
         path = file or folder / name.format(slide=store.meta.slide_name)
         said = write(store, path)
-        print(f"{store.meta.slide_name}: {said}-> {path}", flush=True)
+        print(f"{store.meta.slide_name}{said} -> {path}", flush=True)
 
 
 def _unfinished(store: ResultStore) -> str:
@@ -179,4 +179,4 @@ def _coords(args: argparse.Namespace) -> Write:
     }
     wish = TileWish(**{k: v for k, v in chosen.items() if v is not None})
     form: Form = args.coords_format or "trident"
-    return lambda store, path: f"{write_coordinates(store, path, wish, form)} tiles "
+    return lambda store, path: f": {write_coordinates(store, path, wish, form)} tiles"
