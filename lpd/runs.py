@@ -99,6 +99,11 @@ def request_stop(folder: Path) -> None:
     (folder / _STOP_FILE).touch()
 
 
+def asked_to_stop(folder: Path) -> bool:
+    """Whether somebody asked the run in a folder to stop since it began, by :func:`request_stop`."""
+    return (folder / _STOP_FILE).exists()
+
+
 def clear_temporaries(folder: Path) -> None:
     """Delete what a killed process was writing in a folder, see :func:`replacing`; nobody else may write there."""
     for leftover in folder.glob(f"{_TEMPORARY}*"):
@@ -220,7 +225,7 @@ class Run:
 
     def stop_requested(self) -> bool:
         """True once a person asked to stop, by :func:`request_stop`, SIGTERM or Ctrl-C. Cheap: ask per batch."""
-        if not self._stop.is_set() and (self.folder / _STOP_FILE).exists():
+        if not self._stop.is_set() and asked_to_stop(self.folder):
             self._stop.set()
         return self._stop.is_set()
 

@@ -19,6 +19,14 @@ def positive(text: str) -> int:
     return number
 
 
+def key_and_value(text: str) -> tuple[str, str]:
+    """A word such as ``partition=gpu``."""
+    key, equals, value = text.partition("=")
+    if not key.isidentifier() or not equals or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE; what is no option comes before the flag")
+    return key, value
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the flags that the settings of a training come from; :func:`lpd.training.settings_file.read_config` reads."""
     parser.add_argument("--preset", choices=tuple(PRESETS), default="default", help="where settings start from")

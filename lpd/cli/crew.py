@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Protocol
 
 from lpd.cli.segmenting import Outcome
-from lpd.errors import LpdError
+from lpd.errors import LpdError, RunError
 from lpd.inference.cohort import CohortSlide
 from lpd.runs import request_stop
 
-#: A slide that has ended so many processes is given up.
+#: A slide that has ended so many processes without getting any further is given up.
 MOST_DEATHS = 3
+#: So many processes may die one after the other before they have loaded the model.
+MOST_STILLBORN = 10
 #: How long to wait for news before looking up.
 LOOK_S = 0.3
 
@@ -40,8 +42,8 @@ class Ended:
 class Crew(Protocol):
     """Computes slides: processes of this machine, workers of a Dask cluster, jobs of Slurm."""
 
-    def begin(self, slide: CohortSlide, folder: Path) -> bool:
-        """Take a slide in hand; False while everybody is busy."""
+    def begin(self, slide: CohortSlide, folder: Path, again: bool) -> bool:
+        """Take a slide in hand, maybe again; False while everybody is busy."""
 
     def ended(self, wait_s: float) -> list[Ended]:
         """Slides that are in hand no more; wait for one for so many seconds at most.
@@ -60,8 +62,8 @@ class Crew(Protocol):
 def lead(folders: Mapping[CohortSlide, Path], crew: Crew) -> Iterator[Outcome]:
     """Have all slides computed, each once; outcomes come as slides end.
 
-    A slide whose process dies is gone on with by another one, up to MOST_DEATHS. Ctrl-C and SIGTERM end it early: what
-    slides in hand have come to is saved, and they come out as stopped.
+    A slide whose process dies is gone on with by another one, unless MOST_DEATHS got it no further. Ctrl-C and SIGTERM
+    end it early: what slides in hand have come to is saved, and they come out as stopped.
 
     Args:
         folders: of the results, by slide.
@@ -70,17 +72,26 @@ def lead(folders: Mapping[CohortSlide, Path], crew: Crew) -> Iterator[Outcome]:
     Raises:
         LpdError: nobody is left to compute anything.
     """
-    waiting, in_hand, deaths = deque(folders), set[CohortSlide](), Counter[CohortSlide]()
+    waiting, in_hand = deque(folders), set[CohortSlide]()
+    deaths, saved = Counter[CohortSlide](), dict[CohortSlide, int]()
+    found: dict[CohortSlide, str] = {}
     with listening() as stopping:
         try:
             while in_hand or (waiting and not stopping.is_set()):
                 if stopping.is_set():
                     crew.stop()
-                while waiting and not stopping.is_set() and crew.begin(waiting[0], folders[waiting[0]]):
+                while waiting and not stopping.is_set():
+                    slide, folder = waiting[0], folders[waiting[0]]
+                    again = found.setdefault(slide, _run_in(folder)) != _run_in(folder)
+                    if not crew.begin(slide, folder, again):
+                        break
                     in_hand.add(waiting.popleft())
                 for end in crew.ended(LOOK_S):
                     in_hand.remove(end.slide)
-                    deaths[end.slide] += bool(end.death)
+                    if end.death:
+                        before = saved.get(end.slide)
+                        saved[end.slide] = _saved(folders[end.slide])
+                        deaths[end.slide] = deaths[end.slide] + 1 if saved[end.slide] == before else 1
                     if end.outcome is not None:
                         yield end.outcome
                     elif deaths[end.slide] < MOST_DEATHS:
@@ -89,6 +100,37 @@ def lead(folders: Mapping[CohortSlide, Path], crew: Crew) -> Iterator[Outcome]:
                         yield _given_up(end, folders[end.slide], deaths[end.slide])
         finally:
             crew.close()
+
+
+def stillborn(count: int, why: str) -> None:
+    """Refuse to go on where processes die before they have anything in hand.
+
+    Raises:
+        RunError: ``count`` is MOST_STILLBORN.
+    """
+    if count >= MOST_STILLBORN:
+        raise RunError(f"{count} processes died one after the other as they loaded the model ({why}): free some memory")
+
+
+def _run_in(folder: Path) -> str:
+    """Which run began the result in a folder; empty if none did."""
+    from lpd.inference.changes import ChangeLog
+    from lpd.inference.store import CHANGES_NAME
+
+    try:
+        return ChangeLog(folder / CHANGES_NAME).read().run
+    except (OSError, ValueError, KeyError, TypeError):  # which the slide's own turn will tell of
+        return ""
+
+
+def _saved(folder: Path) -> int:
+    """How much is written of a slide's result, in bytes of its log; it grows with each panel."""
+    from lpd.inference.store import CHANGES_NAME
+
+    try:
+        return (folder / CHANGES_NAME).stat().st_size
+    except OSError:
+        return 0
 
 
 def ask_to_stop(folder: Path) -> None:

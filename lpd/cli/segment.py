@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpd.cli.arguments import positive
+from lpd.cli.arguments import key_and_value, positive
 from lpd.cli.cohort_table import CohortTable
 from lpd.cli.progress import progress_bar
 from lpd.cli.segmenting import Outcome, Segmenter, settings_of
@@ -80,8 +80,23 @@ def add_parser(commands: Any) -> None:
         "--workers",
         type=positive,
         metavar="N",
-        help="processes that segment slides, each with a model of its own; one that dies is replaced "
-        "(default: 1 for folders and lists, none for slides that are named)",
+        help="slides at a time, each in a process with a model of its own; one that dies is replaced (default: 1 for "
+        "folders and lists, none for slides that are named; with --scheduler or --slurm as many as there is room for)",
+    )
+    elsewhere = parser.add_mutually_exclusive_group()
+    elsewhere.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="segment on the workers of a running Dask cluster, a slide at a time on each; slides, FILE and DIR are "
+        "under the same paths on all machines (needs: pip install distributed)",
+    )
+    elsewhere.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE",
+        type=key_and_value,
+        nargs="*",
+        help="segment by Slurm, a job a slide, with such of its options as partition=gpu gpus_per_node=1 "
+        "timeout_min=240; paths as with --scheduler, logs in DIR/slurm (needs: pip install submitit)",
     )
     parser.add_argument(
         "--resident",
@@ -114,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     if info.notice:
         print(f"{info.name}: {info.notice}", file=sys.stderr)
     lists = [path for path in args.slides if path.is_dir() or path.suffix.lower() == LIST_SUFFIX]
-    several = args.workers is not None or bool(lists)
+    several = bool(lists) or any(x is not None for x in (args.workers, args.scheduler, args.slurm))
     outcomes = _by_workers(folders, args) if several else _here(folders, args)
     table = CohortTable(args.out, folders, info.classes.codes) if several else None
     states: set[str] = set()
@@ -157,6 +172,15 @@ def _by_resident_or_here(folders: Mapping[CohortSlide, Path], args: argparse.Nam
 
 
 def _by_workers(folders: Mapping[CohortSlide, Path], args: argparse.Namespace) -> Iterator[Outcome]:
+    """In other processes: of a Dask cluster, of Slurm, or of this machine."""
+    if args.scheduler is not None:
+        from lpd.cli.dask_cluster import segment_on_dask
+
+        return segment_on_dask(folders, args, args.scheduler, args.workers)
+    if args.slurm is not None:
+        from lpd.cli.slurm import segment_by_slurm
+
+        return segment_by_slurm(folders, args, dict(args.slurm), args.workers)
     from lpd.cli.workers import segment_in_processes
 
     count = min(args.workers or 1, len(folders))

@@ -98,28 +98,33 @@ class Segmenter:
         if backend is not None and self._settings.backend != "auto":
             backend.running(self._settings.backend)
 
-    def segment(self, slide: CohortSlide, folder: Path) -> Outcome:
-        """Segment one slide, unless that has been done."""
+    def segment(self, slide: CohortSlide, folder: Path, *, again: bool = False) -> Outcome:
+        """Segment one slide, unless that has been done.
+
+        Args:
+            slide, folder: which slide, and where its result goes.
+            again: this very command has begun it before; then ``--force`` does not begin it anew.
+        """
         started = time.monotonic()
         try:
-            return self._segment(slide, folder, started)
+            return self._segment(slide, folder, started, force=self._args.force and not again)
         except LpdError as error:
             return Outcome(slide.path, folder, "failed", str(error), time.monotonic() - started)
 
-    def _segment(self, wanted: CohortSlide, folder: Path, started: float) -> Outcome:
+    def _segment(self, wanted: CohortSlide, folder: Path, started: float, *, force: bool) -> Outcome:
         from lpd.inference.job import check_request, describe
         from lpd.slide.opening import open_slide
 
         with open_slide(wanted.path, mpp=wanted.mpp if self._args.mpp is None else self._args.mpp) as slide:
             check_request(slide, self.info, self._settings, any_size=self._any_size)
             meta = describe(slide, self.info, self._settings)
-            if not self._args.force and (kept := _done(folder, slide, meta)):
+            if not force and (kept := _done(folder, slide, meta)):
                 return kept
             with self._run(folder, "segment", device_lock=self._args.queue_lock) as run:
-                if not self._args.force and (kept := _done(folder, slide, meta)):  # meanwhile, by another process
+                if not force and (kept := _done(folder, slide, meta)):  # meanwhile, by another process
                     run.complete()
                     return kept
-                summary = self._compute(slide, folder, run)
+                summary = self._compute(slide, folder, run, force=force)
                 areas_mm2 = self._export(slide, folder, summary, run)
                 if not summary.cancelled:
                     run.complete()
@@ -130,7 +135,7 @@ class Segmenter:
             wanted.path, folder, state, said, time.monotonic() - started, asked, summary.to_dict(), areas_mm2
         )
 
-    def _compute(self, slide: Slide, folder: Path, run: Run) -> SegmentSummary:
+    def _compute(self, slide: Slide, folder: Path, run: Run, *, force: bool) -> SegmentSummary:
         from lpd.inference.pipeline import segment_slide
 
         backend = self._backend or self._load(self.info.path, self._settings.device)
@@ -139,7 +144,7 @@ class Segmenter:
         shown = run.bar(slide.name, "tile") if isinstance(run, ReportingRun) else nullcontext()
         with _turn(self._turn, run), shown:
             try:
-                return segment_slide(slide, backend, folder, self._settings, run, resume=not self._args.force)
+                return segment_slide(slide, backend, folder, self._settings, run, resume=not force)
             except SlideError as error:
                 raise SlideError(f"{error}; what was finished before is in {folder}") from error
 

@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from lpd.cli import build_parser
+from lpd.cli import build_parser, workers
+from lpd.cli.crew import Ended, lead
 from lpd.cli.segmenting import Outcome
 from lpd.cli.workers import segment_in_processes
+from lpd.errors import RunError
 from lpd.inference.cohort import CohortSlide, result_folders, slides_of
 from lpd.inference.store import ResultStore
 from lpd.runs import read_state
@@ -122,6 +124,74 @@ def test_a_worker_that_dies_idle_costs_nothing(cohort, checkpoint, tmp_path):
     worker.kill()
     worker.join()
     assert [first.state, *(o.state for o in outcomes)] == ["done", "done"]
+
+
+class Dying:
+    """A crew whose every process dies, after it has written ``written`` bytes of the slide's log."""
+
+    def __init__(self, written: list[int]) -> None:
+        self._written, self._hand = written, None
+
+    def begin(self, slide, folder, again) -> bool:
+        if self._hand is None and self._written:
+            self._hand = slide
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "changes.jsonl").open("ab") as file:
+                file.write(bytes(self._written.pop(0)))
+            return True
+        return False
+
+    def ended(self, wait_s: float) -> list[Ended]:
+        hand, self._hand = self._hand, None
+        return [Ended(hand, death="exit code -9")]
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_slide_that_gets_further_is_not_given_up(tmp_path):
+    folders = {CohortSlide(tmp_path / "a.png"): tmp_path / "a"}
+    crew = Dying([9, 9, 9, 9, 9, 0, 0])  # five times further, then twice not
+    (outcome,) = lead(folders, crew)
+    assert outcome.state == "failed"
+    assert "3 times" in outcome.said
+    assert not crew._written
+
+
+def test_a_slide_that_is_done_by_force_is_begun_anew_once(cohort, checkpoint, tmp_path):
+    slide, folder = CohortSlide(cohort / "a.png"), tmp_path / "out" / "a"
+    args = arguments(tmp_path / "out", checkpoint, slide.path)
+    args.force = True
+    assert [o.state for o in segment_in_processes({slide: folder}, args, 1, 1)] == ["done"]
+    begun = []
+
+    class Forgetful(workers._Processes):
+        """Whose process does the slide to its end, and dies before it can say so."""
+
+        def begin(self, slide, folder, again) -> bool:
+            begun.append(again)
+            return super().begin(slide, folder, again)
+
+        def ended(self, wait_s: float) -> list[Ended]:
+            ends = super().ended(wait_s)
+            first = [end for end in ends if end.outcome and end.outcome.state == "done" and not any(begun)]
+            return [Ended(end.slide, death="exit code -9") for end in first] or ends
+
+    (outcome,) = lead({slide: folder}, Forgetful(args, 1, 1))
+    assert outcome.state == "kept"
+    assert begun[0] is False
+    assert begun[-1] is True
+
+
+def test_workers_that_never_get_to_a_slide_are_not_hired_for_ever(cohort, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_work", os.kill)  # called with a line, which is no process: it dies of that
+    folders = result_folders(slides_of([cohort]), tmp_path / "out")
+    with pytest.raises(RunError, match="10 processes died one after the other as they loaded the model"):
+        list(segment_in_processes(folders, arguments(tmp_path / "out", checkpoint, cohort), 3, 1))
+    assert multiprocessing.active_children() == []
 
 
 def test_a_slide_that_kills_every_worker_is_given_up(cohort, checkpoint, tmp_path):
