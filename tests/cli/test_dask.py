@@ -173,7 +173,7 @@ def test_nobody_at_the_address(cohort, checkpoint, tmp_path, monkeypatch):
 
 def test_no_dask_here(cohort, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ConfigError, match=r"pip install lpd\[dask\]"):
+    with pytest.raises(ConfigError, match=r"pip install distributed"):
         outcomes_of({CohortSlide(cohort / "a.png"): tmp_path / "a"}, tmp_path, checkpoint, "tcp://127.0.0.1:9")
 
 

@@ -145,7 +145,7 @@ def test_no_slurm_here(cohort, checkpoint, tmp_path, monkeypatch, capsys):
 
 def test_no_submitit_here(cohort, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ConfigError, match=r"pip install lpd\[slurm\]"):
+    with pytest.raises(ConfigError, match=r"pip install submitit"):
         list(here({CohortSlide(cohort / "a.png"): tmp_path / "a"}, arguments(tmp_path, checkpoint, cohort)))
 
 
