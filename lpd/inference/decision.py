@@ -61,14 +61,22 @@ def _enlarge_last(values: Tensor) -> Tensor:
     return (near + far).flatten(-2)
 
 
-def _decide_stripe(scores: Tensor, known: Tensor) -> Tensor:
+def enlarge_known(scores: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of pixels from those of the known cells around them alone: the others, being 0, would pull towards a tie.
+
+    Returns:
+        (C, 4 m, 4 n) scores, 0 where no cell around is known; (4 m, 4 n) bool, where one is.
+    """
     share = enlarge(known.to(torch.float32))
-    # Cells that no window saw, being 0, would pull towards a tie of all classes.
-    best = _first_highest(enlarge(scores) / share.clamp_min(1e-6))
-    return best.masked_fill_(share == 0, len(scores))
+    return enlarge(scores) / share.clamp_min(1e-6), share > 0
 
 
-def _first_highest(scores: Tensor) -> Tensor:
+def _decide_stripe(scores: Tensor, known: Tensor) -> Tensor:
+    enlarged, seen = enlarge_known(scores, known)
+    return first_highest(enlarged).masked_fill_(~seen, len(scores))
+
+
+def first_highest(scores: Tensor) -> Tensor:
     """Index of the highest of (C, h, w) along C, the first of equals, as uint8; faster than ``argmax`` on a CPU."""
     index = torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
     highest = scores[0]
