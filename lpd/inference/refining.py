@@ -36,8 +36,8 @@ class Refinement:
     Attributes:
         refine: images (1, 3, H, W) RGB in [0, 1] and probabilities (1, C, H, W) to probabilities of that shape, with
             the settings that evaluation scores it with.
-        block_px: side of the squares that are refined at a time, a multiple of 4.
-        halo_px: what is refined with them on each side and thrown away, a multiple of 4.
+        block_px: side of the squares that are refined at a time.
+        halo_px: what is refined with them on each side and thrown away.
     """
 
     refine: Callable[[Tensor, Tensor], Tensor]
@@ -62,10 +62,11 @@ class Refinement:
         return self.seen(Box(first.x0, first.y0, last.x1, last.y1), bounds)
 
 
-#: PAMR cannot see beyond its halo. A CRF can; docs/decisions/0009 has how little that matters.
+#: PAMR cannot see beyond its halo. A CRF can; docs/decisions/0009 has how little that matters. Its lengths are whole
+#: standard deviations of 50 px, so that its bilateral grid, which begins with the picture, falls alike in all blocks.
 _REFINEMENTS = {
     "pamr": Refinement(refine_pamr, 512, PamrSettings().reach_px),
-    "crf": Refinement(refine_crf, 512, 128),
+    "crf": Refinement(refine_crf, 400, 200),
 }
 
 

@@ -26,7 +26,7 @@ from .test_going_on import begin, levels_of
 
 BACKGROUND = 3
 SMALL_PAMR = PamrSettings(iterations=4, dilations=(1, 3, 6))
-SMALL_CRF = CrfSettings(iterations=3, bilateral_sigma_xy=10)
+SMALL_CRF = CrfSettings(iterations=2, bilateral_sigma_xy=30, bilateral_sigma_rgb=60)
 
 
 def small_pamr(images: Tensor, probabilities: Tensor) -> Tensor:
@@ -219,6 +219,24 @@ def test_slides_of_any_size_are_covered(segment: Segment, foggy, width, height):
     assert whole_mask(store).shape == (height, width)
     assert (whole_mask(store) < BACKGROUND).all()
     assert not summary.cancelled
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_a_tall_slide_only_the_rows_around_a_block_are_kept(segment: Segment, foggy, monkeypatch):
+    monkeypatch.setitem(refining._REFINEMENTS, "crf", Refinement(lambda _images, given: given, 128, 32))
+    kept: list[int] = []
+    write = refining.RefiningWriter.write
+
+    def watching(self, blended):
+        write(self, blended)
+        boxes = [box for box, _ in self._kept]
+        kept.append(max(b.y1 for b in boxes) - min(b.y0 for b in boxes))
+
+    monkeypatch.setattr(refining.RefiningWriter, "write", watching)
+    pixels = two_colours(60, 128, 2000)
+    segment(using=foggy, pixels=pixels, mpp=1.0, tissue="all", refinement="crf", panel_px=64, window_px=64)
+    # A block and its halos, a row of blocks that waits for its own, and a row of panels at either end.
+    assert max(kept) <= 2 * 128 + 2 * 32 + 3 * 64
 
 
 @pytest.mark.usefixtures("quick")
