@@ -45,8 +45,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--refine",
         nargs="+",
-        choices=("adapt", "pamr", "crf", "tta", "none"),
-        help="also score maps bettered in these ways; tta averages up to six views a tile, crf takes seconds a tile "
+        choices=("adapt", "pamr", "crf", "tta", "turned", "none"),
+        help="also score maps bettered in these ways; tta averages up to six views a tile (mirror image, sizes), "
+        "turned the eight of segment --tta, crf takes seconds a tile "
         f"(default: adapt, pamr, tta and, for up to {MOST_CRF_TILES} tiles, crf)",
     )
     parser.add_argument("--against", type=Path, metavar="FILE", help=f"{TILES} of another model on the same tiles")

@@ -14,7 +14,7 @@ from lpd.cli.arguments import key_and_value, positive
 from lpd.cli.cohort_table import CohortTable
 from lpd.cli.progress import progress_bar
 from lpd.cli.segmenting import Outcome, Segmenter, settings_of
-from lpd.inference.settings import BACKENDS, DEVICES, TISSUE_CHOICES
+from lpd.inference.settings import BACKENDS, DEVICES, REFINEMENTS, TISSUE_CHOICES
 
 if TYPE_CHECKING:  # these bring in torch and OpenSlide, which `lpd --help` does without
     from lpd.inference.cohort import CohortSlide
@@ -75,6 +75,19 @@ def add_parser(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="let prototypes of the slide's own correct the map (default: yes)",
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="show the network each window in the eight symmetries of the square and take the mean (eight times the "
+        "work)",
+    )
+    parser.add_argument(
+        "--refine",
+        choices=REFINEMENTS,
+        default="none",
+        help="move the mask's borders to edges of colour: pamr takes two to three times as long, crf about ten times; "
+        "both may do harm, which lpd evaluate measures (default: none)",
     )
     parser.add_argument(
         "--workers",

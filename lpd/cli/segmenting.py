@@ -197,6 +197,8 @@ def settings_of(args: argparse.Namespace, threads: int | None) -> SegmentSetting
         stride_px=args.stride,
         tissue=args.tissue,
         adapt=args.adapt,
+        tta=args.tta,
+        refinement=args.refine,
         device=args.device,
         backend=args.backend,
         batch_size=args.batch_size,

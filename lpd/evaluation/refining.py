@@ -19,12 +19,14 @@ from lpd.refinement.pamr import refine_pamr
 REFINEMENTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"pamr": refine_pamr, "crf": refine_crf}
 #: Test-time augmentation: the mean over several views of each tile, see :func:`lpd.evaluation.tiles.tta_sides`.
 TTA = "tta"
+#: Test-time augmentation as on slides: the mean over the eight symmetries of the square.
+SYMMETRIC = "turned"
 #: Prototypes adapted to the picture, see :mod:`lpd.model.adaptation`.
 ADAPT = "adapt"
 #: The map as the network gives it.
 PLAIN = "none"
 #: All that can be asked for.
-NAMES = (ADAPT, *REFINEMENTS, TTA)
+NAMES = (ADAPT, *REFINEMENTS, TTA, SYMMETRIC)
 
 # A CRF needs about 150 MB a tile of 224 px.
 _MOST_THREADS = 4
@@ -39,6 +41,7 @@ def refinement_notes(sides: Sequence[int]) -> dict[str, str]:
         "pamr": "pixel-adaptive refinement: probabilities flow between nearby pixels of like colour",
         "crf": "fully connected CRF: borders move to edges of colour",
         TTA: f"test-time augmentation: mean logits of the tile and its mirror image at {sizes} px",
+        SYMMETRIC: "mean logits of the tile turned and mirrored in all eight ways, as on slides with --tta",
     }
 
 

@@ -17,7 +17,7 @@ from lpd.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap_miou
 from lpd.evaluation.gate import GATE_CALIBRATION_NOTE
 from lpd.evaluation.paper import PAPER_NOTES
 from lpd.evaluation.protocols import BACKGROUNDS, GATE_NOTES, IGNORED, number
-from lpd.evaluation.refining import ADAPT, PLAIN, REFINEMENTS, TTA, check_refinements, refinement_notes
+from lpd.evaluation.refining import ADAPT, PLAIN, REFINEMENTS, SYMMETRIC, TTA, check_refinements, refinement_notes
 from lpd.evaluation.tally import Tally
 from lpd.evaluation.tile_scores import TileScore
 from lpd.evaluation.tiles import TileLogits, tile_logits, tta_refusal, tta_sides
@@ -77,8 +77,8 @@ def measure(
         scheme: the network's classes.
         calibration: of the checkpoint.
         flip: average each tile with its mirror image.
-        refinements: ``adapt``, ``pamr``, ``crf``, ``tta``; each is scored beside the plain map; a CRF takes seconds a
-            tile.
+        refinements: ``adapt``, ``pamr``, ``crf``, ``tta``, ``turned``; each is scored beside the plain map; a CRF
+            takes seconds a tile.
         paper: also score the map of the paper's released code.
         progress: told how many tiles of how many are done; ``adapt`` looks at some first, and tells of those first.
 
@@ -109,11 +109,13 @@ def measure(
     per_class = network.config.prototypes_per_class
     tally = Tally(tiles, calibration, per_class, names, prototypes=prototypes, paper=paper)
     plain = tile_logits(network, tiles, spec, calibration, flip=flip)
-    averaged: Iterator[TileLogits] | None = None
+    averaged: dict[str, Iterator[TileLogits]] = {}
     if TTA in names:
-        averaged = tile_logits(network, tiles, spec, calibration, flip=True, sides=tta_sides(tiles.tile_px))
+        averaged[TTA] = tile_logits(network, tiles, spec, calibration, flip=True, sides=tta_sides(tiles.tile_px))
+    if SYMMETRIC in names:
+        averaged[SYMMETRIC] = tile_logits(network, tiles, spec, calibration, symmetries=True)
     for logits in plain:
-        tally.add(logits, None if averaged is None else next(averaged))
+        tally.add(logits, {name: next(views) for name, views in averaged.items()})
         if progress is not None:
             progress(logits.indices.stop, len(tiles))
     report = {

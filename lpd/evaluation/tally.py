@@ -20,7 +20,7 @@ from lpd.evaluation.confusion import Counts, confusion_matrix
 from lpd.evaluation.gate import gate_calibration, gate_scores
 from lpd.evaluation.paper import PaperTally
 from lpd.evaluation.protocols import BACKGROUNDS, IGNORED, Mask, background_counts, glass_mask, score_table
-from lpd.evaluation.refining import ADAPT, PLAIN, TTA, refine
+from lpd.evaluation.refining import ADAPT, PLAIN, REFINEMENTS, refine
 from lpd.evaluation.tile_scores import TileScore, group_of
 from lpd.evaluation.tiles import GATES, Gate, TileLogits, class_map, gated_scores
 from lpd.losses.diversity import prototype_similarity
@@ -66,8 +66,8 @@ class Tally:
         #: Of every tile so far.
         self.tile_scores: list[TileScore] = []
 
-    def add(self, logits: TileLogits, averaged: TileLogits | None = None) -> None:
-        """Count a batch; ``averaged`` are the same tiles' logits under test-time augmentation, if that is counted."""
+    def add(self, logits: TileLogits, averaged: Mapping[str, TileLogits]) -> None:
+        """Count a batch; ``averaged`` are the same tiles' logits under each test-time augmentation that is counted."""
         indices = list(logits.indices)
         truth = _Truth(
             self._tiles.labels[indices],
@@ -95,11 +95,10 @@ class Tally:
         truth: _Truth,
         scores: Tensor,
         logits: TileLogits,
-        averaged: TileLogits | None,
+        averaged: Mapping[str, TileLogits],
     ) -> Mask:
-        if refinement in (ADAPT, TTA):
-            other = adapted(logits, self._tiles, self._prototypes) if refinement == ADAPT else averaged
-            assert other is not None
+        if refinement not in REFINEMENTS:
+            other = adapted(logits, self._tiles, self._prototypes) if refinement == ADAPT else averaged[refinement]
             return class_map(gated_scores(other, truth.labels, self._calibration, gate))
         pictures = torch.from_numpy(self._tiles.images(logits.indices)).permute(0, 3, 1, 2) / 255
         return class_map(refine(refinement, pictures.to(scores.device), scores.softmax(1)))

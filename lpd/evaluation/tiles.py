@@ -15,6 +15,7 @@ from torch.nn import functional
 from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
 from lpd.errors import CheckpointError
+from lpd.inference.symmetries import SYMMETRIES, Symmetry
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, LPDOutput, sees_any_size
 from lpd.model.scoring import dense_logits, log_scores
@@ -57,6 +58,7 @@ def tile_logits(
     *,
     flip: bool = False,
     sides: Sequence[int] = (),
+    symmetries: bool = False,
 ) -> Iterator[TileLogits]:
     """Raw logits of all tiles in order, batch by batch, each the mean over its views.
 
@@ -67,6 +69,7 @@ def tile_logits(
         calibration: its fusion weights are used.
         flip: also view each tile's mirror image, at every size.
         sides: in px; also view each tile resized to these, see :func:`tta_sides`.
+        symmetries: view each tile in all eight symmetries of the square, as ``lpd segment --tta`` views windows.
 
     Raises:
         CheckpointError: an answer is no number.
@@ -77,10 +80,12 @@ def tile_logits(
         images = to_network_input(tiles.images(indices), spec).to(network.device)
         output = network(images)
         pixel, gate = dense_logits(output, calibration, size)
-        views = [view for side in (tiles.tile_px, *sides) for view in _views(images, side, flip)][1:]
-        for view, mirrored in views:
-            more_pixel, more_gate = dense_logits(network(view), calibration, size)
-            pixel, gate = pixel + (more_pixel.flip(3) if mirrored else more_pixel), gate + more_gate
+        moves = SYMMETRIES if symmetries else SYMMETRIES[:1] + (Symmetry(mirrored=True, quarters=0),) * flip
+        views = [(side, move) for side in (tiles.tile_px, *sides) for move in moves][1:]
+        for side, move in views:
+            output_of_view = network(move.moved(_resized(images, side)))
+            more_pixel, more_gate = dense_logits(output_of_view, calibration, size)
+            pixel, gate = pixel + move.back(more_pixel), gate + more_gate
         if not bool(torch.isfinite(pixel).all()):
             raise CheckpointError(
                 f"the network answers {tiles.files[start].image.name} and its neighbours with values that are no "
@@ -136,9 +141,7 @@ def class_map(scores: Tensor) -> npt.NDArray[np.uint8]:
     return np.asarray(scores.max(1).indices.to(torch.uint8).cpu().numpy())
 
 
-def _views(images: Tensor, side: int, flip: bool) -> list[tuple[Tensor, bool]]:
-    """The images at ``side`` px, and their mirror images; each with whether it is one."""
-    resized = images
-    if images.shape[3] != side:
-        resized = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
-    return [(resized, False), (resized.flip(3), True)] if flip else [(resized, False)]
+def _resized(images: Tensor, side: int) -> Tensor:
+    if images.shape[3] == side:
+        return images
+    return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)

@@ -23,12 +23,12 @@ BLOCK_PX = 512
 _MOST_BLOCKS = 256  # 200 MB of RGB; a slide too wide for it has some pixels read twice
 
 
-def blocks_to_keep(width_px: int) -> int:
+def blocks_to_keep(width_px: int, rows: int = 3) -> int:
     """How many blocks to keep while panels ``width_px`` mask pixels wide in all are read row by row.
 
     Three rows of blocks: so many does a row of windows touch, and the next one begins with pixels that it has read.
     """
-    return min(_MOST_BLOCKS, 3 * (width_px // BLOCK_PX) + 16)
+    return min(_MOST_BLOCKS, rows * (width_px // BLOCK_PX) + 16)
 
 
 class BlockReader:

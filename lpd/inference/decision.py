@@ -63,7 +63,7 @@ def enlarge(values: Tensor) -> Tensor:
 
 def _decide_stripe(scores: Tensor, known: Tensor) -> Tensor:
     # Cells that no window saw are 0 for all classes, and so they pull towards none.
-    best = _first_highest(enlarge(_in_steps(scores)))
+    best = first_highest(enlarge(_in_steps(scores)))
     if bool(known.all()):
         return best
     return best.masked_fill_(enlarge(known[None].to(torch.float32))[0] == 0, len(scores))
@@ -74,7 +74,17 @@ def _in_steps(scores: Tensor) -> Tensor:
     return ((scores - scores.amax(0)).clamp_min(-_FARTHEST) * _STEPS).round() / _STEPS
 
 
-def _first_highest(scores: Tensor) -> Tensor:
+def enlarge_known(scores: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of pixels from those of the known cells around them alone: the others, being 0, would pull towards a tie.
+
+    Returns:
+        (C, 4 m, 4 n) scores, 0 where no cell around is known; (4 m, 4 n) bool, where one is.
+    """
+    share = enlarge(known[None].to(torch.float32))[0]
+    return enlarge(scores) / share.clamp_min(1e-6), share > 0
+
+
+def first_highest(scores: Tensor) -> Tensor:
     """Index of the highest of (C, h, w) along C, the first of equals, as uint8; faster than ``argmax`` on a CPU."""
     index = torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
     highest = scores[0]

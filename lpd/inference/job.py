@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -17,9 +17,11 @@ from lpd.inference.backend import Backend
 from lpd.inference.blocks import BlockReader, blocks_to_keep
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.meta import ResultMeta
+from lpd.inference.refining import refinement_of
 from lpd.inference.settings import BackendName, SegmentSettings
 from lpd.inference.store import ResultStore
-from lpd.inference.windows import Plan, plan_windows
+from lpd.inference.symmetries import SymmetricBackend
+from lpd.inference.windows import Plan, WindowGrid, plan_windows
 from lpd.model.header import CheckpointInfo, file_digest
 from lpd.runs import Run
 from lpd.slide.fine_tissue import FineTissue
@@ -132,7 +134,9 @@ class SegmentJob:
     def reader(self) -> BlockReader:
         # Beyond the slide comes the colour that is zero to the network, as beyond the border of a tile in training.
         nothing = np.rint(255 * np.array(self.backend.info.input.mean)).astype(np.uint8)
-        return BlockReader(self.slide.read, self.frame, nothing, blocks_to_keep(self.plan.wanted.width))
+        # A refinement looks at pixels again when the panels around them are done, about three rows of blocks later.
+        rows = 3 if self.settings.refinement == "none" else 6
+        return BlockReader(self.slide.read, self.frame, nothing, blocks_to_keep(self.plan.wanted.width, rows))
 
 
 def prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> SegmentJob:
@@ -141,11 +145,21 @@ def prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> Segmen
     has_tissue = partial(_has_tissue, frame, tissue)
     panel_px = settings.panel_px or (_CPU_PANEL_PX if backend.device.type == "cpu" else _GPU_PANEL_PX)
     grid = settings.grid(frame.bounds, backend.info.input, panel_px, any_size=backend.any_size)
-    plan = plan_windows(grid, settings.wanted(frame, slide.path.name), has_tissue)
+    plan = _planned(grid, settings.wanted(frame, slide.path.name), has_tissue, frame, settings)
     sample = sample_windows(grid, has_tissue) if plan.window_count else []
     if settings.backend != "auto":
         backend = backend.running(settings.backend)
+    if settings.tta:
+        backend = SymmetricBackend(backend)
     return SegmentJob(slide, backend, settings, frame, tissue, plan, sample, plan.window_count)
+
+
+def _planned(
+    grid: WindowGrid, wanted: Box, has_tissue: Callable[[Box], bool], frame: MaskFrame, settings: SegmentSettings
+) -> Plan:
+    refinement = refinement_of(settings.refinement)
+    depends_on = refinement.depends_on(wanted, frame.bounds) if refinement else wanted
+    return plan_windows(grid, wanted, has_tissue, depends_on)
 
 
 def _has_tissue(frame: MaskFrame, tissue: TissueMask, box: Box) -> bool:
@@ -167,7 +181,8 @@ def rest_of(folder: Path, meta: ResultMeta, job: SegmentJob) -> tuple[SegmentJob
     wanted = job.plan.wanted
     rest = Box(wanted.x0, wanted.y0 + rows, wanted.x1, wanted.y1)
     if rest:
-        plan = plan_windows(job.plan.grid, rest, partial(_has_tissue, job.frame, job.tissue))
+        has_tissue = partial(_has_tissue, job.frame, job.tissue)
+        plan = _planned(job.plan.grid, rest, has_tissue, job.frame, job.settings)
     else:
         plan = replace(job.plan, wanted=rest, chosen=np.zeros_like(job.plan.chosen))
     return replace(job, plan=plan, backend=backend), store, rows

@@ -16,13 +16,14 @@ from lpd.config import Settings
 from lpd.inference.adapting import Window
 from lpd.inference.backend import Backend
 from lpd.inference.blend import BlendedPanel, Blender
-from lpd.inference.blocks import BLOCK_PX
+from lpd.inference.blocks import BLOCK_PX, BlockReader
 from lpd.inference.choosing import Batch, Trial, choose
 from lpd.inference.devices import cpu_threads
 from lpd.inference.frame import Box
 from lpd.inference.job import SegmentJob, describe, prepare, rest_of
 from lpd.inference.meta import CELL_PX
 from lpd.inference.reader import PanelPixels, read_panels
+from lpd.inference.refining import RefiningWriter, refinement_of
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
 from lpd.inference.writer import PanelWriter
@@ -111,10 +112,10 @@ def segment_slide(
         adapted = _adapted(job, tissue, run) if job.plan.window_count else None
         ready = time.monotonic()
         try:
-            seen = _predict(job, adapted or job.backend, writer.write, run) if job.plan.wanted else 0
+            seen = _predict(job, adapted or job.backend, writer, run) if job.plan.wanted else 0
         finally:
             store.flush()
-    cancelled = seen < job.plan.window_count
+    cancelled = writer.missing_px > 0
     if not cancelled:
         store.finish()
     seconds = time.monotonic() - ready
@@ -184,14 +185,16 @@ def _looked_at(windows: Iterable[Window], job: SegmentJob, run: Run) -> Iterator
         yield window
 
 
-def _predict(job: SegmentJob, backend: Backend, finished: Callable[[BlendedPanel], None], run: Run) -> int:
+def _predict(job: SegmentJob, backend: Backend, writer: PanelWriter, run: Run) -> int:
     """Run all windows through network and blender; returns how many have been seen."""
+    reader = job.reader()
+    finished = _finishing(job, writer, reader, run)
     blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0
     job.report(job.to_adapt, run)
     margin_px = job.plan.grid.margin_px
     cells = slice(margin_px // CELL_PX, -margin_px // CELL_PX or None)
-    with closing(read_panels(job.plan.panels(), job.reader(), job.settings.reader_threads, margin_px)) as pictures:
+    with closing(read_panels(job.plan.panels(), reader, job.settings.reader_threads, margin_px)) as pictures:
         for batch in _batches(pictures, job.batch_size):
             if run.stop_requested():
                 return seen
@@ -202,6 +205,14 @@ def _predict(job: SegmentJob, backend: Backend, finished: Callable[[BlendedPanel
             job.report(job.to_adapt + seen, run)
     blender.finish()
     return seen
+
+
+def _finishing(job: SegmentJob, writer: PanelWriter, reader: BlockReader, run: Run) -> Callable[[BlendedPanel], None]:
+    """What is done with a blended panel: it is stored, or refined before."""
+    refinement = refinement_of(job.settings.refinement)
+    if refinement is None:
+        return writer.write
+    return RefiningWriter(writer, refinement, job.plan.wanted, job.frame.bounds, reader, run.stop_requested).write
 
 
 def _batches(pictures: Iterable[PanelPixels], size: int) -> Iterator[list[tuple[PanelPixels, Box]]]:

@@ -20,6 +20,8 @@ BACKENDS: tuple[BackendName, ...] = (
     *("auto", "torch", "torch-frozen", "torch-bf16", "torch-fp16"),
     *("openvino", "openvino-bf16"),
 )
+RefinementName = Literal["none", "crf", "pamr"]
+REFINEMENTS: tuple[RefinementName, ...] = ("none", "crf", "pamr")
 TissueChoice = Literal["auto", "all"]
 TISSUE_CHOICES: tuple[TissueChoice, ...] = ("auto", "all")
 #: docs/decisions/0004 has the figures.
@@ -52,6 +54,10 @@ class SegmentSettings(Settings):
         tissue: ``auto`` leaves out glass and marks it background, ``all`` shows every pixel to the network.
         adapt: let prototypes of the slide's own correct the map, see :mod:`lpd.model.adaptation`; they are taken from
             windows all over the slide, about a quarter of them at most, also if only a region is asked for.
+        tta: test-time augmentation: the network sees each window in the eight symmetries of the square, and the mean
+            counts, see :mod:`lpd.inference.symmetries`; eight times the work.
+        refinement: move the mask's borders to edges of colour, see :mod:`lpd.inference.refining`; the stored class
+            scores stay as they are.
         device: where the network runs; ``auto`` takes a GPU if there is one.
         backend: how the encoder is run there; ``auto`` takes what is quickest among those that agree with the reference
             on windows of this slide, see :mod:`lpd.inference.choosing`.
@@ -72,6 +78,8 @@ class SegmentSettings(Settings):
     stride_px: int | None = None
     tissue: TissueChoice = "auto"
     adapt: bool = True
+    tta: bool = False
+    refinement: RefinementName = "none"
     device: DeviceName = "auto"
     backend: BackendName = "auto"
     batch_size: int | None = None

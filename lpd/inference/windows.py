@@ -186,7 +186,9 @@ class Plan:
         return range(max(indices.start, panel * side), min(indices.stop, (panel + 1) * side))
 
 
-def plan_windows(grid: WindowGrid, wanted: Box, has_tissue: Callable[[Box], bool]) -> Plan:
+def plan_windows(
+    grid: WindowGrid, wanted: Box, has_tissue: Callable[[Box], bool], depends_on: Box | None = None
+) -> Plan:
     """Choose the windows that ``wanted`` depends on and that tissue depends on.
 
     Those are the ones that touch it, those that begin left of it and above it, and those within reach of its gates.
@@ -194,10 +196,11 @@ def plan_windows(grid: WindowGrid, wanted: Box, has_tissue: Callable[[Box], bool
     Args:
         wanted: mask pixels to store, not empty.
         has_tissue: tells whether there is tissue inside a box.
+        depends_on: blended pixels that the wanted ones are made of; None for these themselves.
     """
     # Pixels are interpolated between cells of 4 px, so the cell beyond counts too.
     reach = (grid.gate_reach + 1) * CELL_PX
-    needed = wanted.grown(reach)
+    needed = (depends_on or wanted).grown(reach)
     columns = grid.touching(needed.x0, needed.x1, grid.columns)
     rows = grid.touching(needed.y0, needed.y1, grid.rows)
     chosen = [[has_tissue(grid.window_box(column, row).grown(reach)) for column in columns] for row in rows]

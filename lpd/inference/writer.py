@@ -23,10 +23,11 @@ class PanelWriter:
 
     Attributes:
         tissue_px: mask pixels stored so far that are a class, not background.
+        missing_px: mask pixels of ``wanted`` that are not stored yet.
     """
 
     def __init__(self, store: ResultStore, wanted: Box, tissue: FineTissue, calibration: Calibration) -> None:
-        self.tissue_px = 0
+        self.tissue_px, self.missing_px = 0, wanted.width * wanted.height
         self._store = store
         self._frame = store.meta.frame
         self._wanted = wanted
@@ -39,38 +40,58 @@ class PanelWriter:
         Raises:
             ResultError: the disk is full or cannot be written.
         """
-        scores = panel_scores(blended, self._calibration)
-        self._write_scores(blended, scores)
-        self._write_mask(blended, scores)
-
-    def _write_mask(self, blended: BlendedPanel, scores: Tensor) -> None:
+        scores = self.write_scores(blended)
         box = blended.pixel_box.intersection(self._wanted)
-        if not box:
-            return
+        if box:
+            seen = bool(blended.known.any())
+            self.write_mask(box, decide(scores, blended.known)[within(box, blended.pixel_box)] if seen else None)
+
+    def has_tissue(self, box: Box) -> bool:
+        """Whether any pixel of ``box`` is tissue."""
+        return bool(self._tissue.read(box).any())
+
+    def write_mask(self, box: Box, classes: Bytes | None) -> None:
+        """Store a part of the mask, glass as background, and announce it.
+
+        Args:
+            box: wanted mask pixels, not empty.
+            classes: (h, w) of the box; None where all is background.
+
+        Raises:
+            ResultError: the disk is full or cannot be written.
+        """
         background = self._store.meta.classes.background
-        if bool(blended.known.any()):
-            part = _within(box, blended.pixel_box)
-            mask = np.where(self._tissue.read(box), decide(scores, blended.known)[part], background)
-        else:
-            mask = np.full((box.height, box.width), background)
+        mask = np.full((box.height, box.width), background)
+        if classes is not None:
+            mask = np.where(self._tissue.read(box), classes, background)
         self._store.write_mask(box.x0, box.y0, mask.astype(np.uint8))
         self.tissue_px += int(np.count_nonzero(mask != background))
+        self.missing_px -= mask.size
         region = self._frame.to_l0(box)
         if region is not None:
             self._store.commit(region)
 
-    def _write_scores(self, blended: BlendedPanel, scores: Tensor) -> None:
-        """Scores of the cells that the wanted pixels touch; 0 where there is glass only."""
+    def write_scores(self, blended: BlendedPanel) -> Tensor:
+        """Store scores of the cells that the wanted pixels touch, 0 where there is glass only.
+
+        Returns:
+            The panel's log scores, see :func:`~lpd.inference.decision.panel_scores`.
+
+        Raises:
+            ResultError: the disk is full or cannot be written.
+        """
+        scores = panel_scores(blended, self._calibration)
         box = blended.box.intersection(_whole_cells(self._wanted))
         if not box:
-            return
-        part = tuple(slice(s.start // CELL_PX, s.stop // CELL_PX) for s in _within(box, blended.box))
+            return scores
+        part = tuple(slice(s.start // CELL_PX, s.stop // CELL_PX) for s in within(box, blended.box))
         stored = cell_scores(scores, blended.known)[:, part[0], part[1]]
         tissue = self._tissue.read(box).reshape(box.height // CELL_PX, CELL_PX, -1, CELL_PX).any(axis=(1, 3))
         self._store.write_scores(box.x0 // CELL_PX, box.y0 // CELL_PX, np.where(tissue, stored, 0).astype(np.uint8))
+        return scores
 
 
-def _within(box: Box, whole: Box) -> tuple[slice, slice]:
+def within(box: Box, whole: Box) -> tuple[slice, slice]:
     """Rows and columns of ``box`` in an array of ``whole``."""
     y, x = box.y0 - whole.y0, box.x0 - whole.x0
     return slice(y, y + box.height), slice(x, x + box.width)

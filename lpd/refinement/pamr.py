@@ -40,6 +40,12 @@ class PamrSettings(Settings):
         if not self.dilations or not all(1 <= d <= _MAX_DILATION for d in self.dilations):
             raise ConfigError(f"PAMR dilations {self.dilations} must be one or more, each from 1 to {_MAX_DILATION} px")
 
+    @property
+    def reach_px(self) -> int:
+        """How far away a pixel can be that has a say: probabilities take a step of the largest dilation in each
+        iteration, and the weights of the last step look at colours one dilation around, no further."""
+        return self.iterations * max(self.dilations)
+
 
 @torch.no_grad()
 def refine_pamr(images: Tensor, probabilities: Tensor, settings: PamrSettings | None = None) -> Tensor:

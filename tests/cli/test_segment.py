@@ -119,6 +119,24 @@ def test_a_slide_is_adapted_to_unless_that_is_declined(tmp_path: Path, checkpoin
     assert manifest["settings"]["adapt"] == adapt
 
 
+def test_refinement_and_augmentation_are_asked_for_by_flags_and_stand_in_the_manifest(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    slide, out = paint(tmp_path / "one.png"), tmp_path / "out"
+    assert segment(out, checkpoint, slide) == 0
+    settings = json.loads((out / "one" / "manifest.json").read_text())["settings"]
+    assert (settings["refinement"], settings["tta"]) == ("none", False)
+    more = ("--mpp", "0.5", "--refine", "pamr", "--tta")
+    assert segment(out, checkpoint, slide, more=more) == 1
+    assert "made with another model or settings" in capsys.readouterr().err
+    assert segment(out, checkpoint, slide, more=(*more, "--force")) == 0
+    settings = json.loads((out / "one" / "manifest.json").read_text())["settings"]
+    assert (settings["refinement"], settings["tta"]) == ("pamr", True)
+    with pytest.raises(SystemExit):
+        segment(out, checkpoint, slide, more=("--refine", "crff"))
+    assert "choose from" in capsys.readouterr().err
+
+
 def test_a_bad_slide_is_reported_and_the_others_go_on(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ):

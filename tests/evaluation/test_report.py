@@ -290,7 +290,7 @@ def test_a_network_of_one_size_has_no_augmented_maps(write_tiles, tmp_path):
 
 
 def test_an_unknown_refinement_is_refused(network, tiles):
-    with pytest.raises(ConfigError, match="'sharpen' is unknown: choose among adapt, pamr, crf, tta"):
+    with pytest.raises(ConfigError, match="'sharpen' is unknown: choose among adapt, pamr, crf, tta, turned"):
         evaluate(network, tiles, SPEC, tiles.info.scheme, default_calibration(network.config), refinements=("sharpen",))
 
 

@@ -50,6 +50,26 @@ def test_views_count_alike(network, write_tiles, spec, tmp_path):
     assert found.output.class_logits[3].shape[0] == 2
 
 
+def test_turned_tiles_are_turned_back_before_the_mean(network, write_tiles, spec, tmp_path):
+    tiles = write_tiles(tmp_path, 2, 96)
+    calibration = default_calibration(network.config)
+    (found,) = tile_logits(network, tiles, spec, calibration, symmetries=True)
+    images = torch.from_numpy(tiles.images([0, 1]).astype(np.float32)).permute(0, 3, 1, 2) / 255
+    images = (images - torch.tensor(spec.mean)[:, None, None]) / torch.tensor(spec.std)[:, None, None]
+    # The symmetries of the square, as what becomes of the axes: exchanged or not, each reversed or not.
+    total, gates = torch.zeros_like(found.pixel), torch.zeros_like(found.gate)
+    with torch.inference_mode():
+        for exchanged in (False, True):
+            for reversed_axes in ((), (2,), (3,), (2, 3)):
+                moved = (images.transpose(2, 3) if exchanged else images).flip(reversed_axes)
+                pixel, gate = dense_logits(network(moved), calibration, (96, 96))
+                back = pixel.flip(reversed_axes)
+                total += back.transpose(2, 3) if exchanged else back
+                gates += gate
+    torch.testing.assert_close(found.pixel, total / 8, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.gate, gates / 8, rtol=1e-4, atol=1e-4)
+
+
 def test_without_views_the_tile_alone_counts(network, tiles, spec):
     calibration = default_calibration(network.config)
     plain = next(tile_logits(network, tiles, spec, calibration))

@@ -25,6 +25,8 @@ from lpd.slide.region import Region
         {"panel_px": 10**6},
         {"stride_px": 10**6},
         {"window_px": 2080},
+        {"refinement": "crff"},
+        {"tta": "yes"},
     ],
 )
 def test_settings_out_of_range_are_named(change):
