@@ -36,7 +36,7 @@ def overhead(scene: Scene) -> list[Row]:
         tiles: dict[str, int] = {}
         for name, choices in (
             ("windows of three tiles", {}),
-            ("windows of one tile, half of it apart", {"window_px": tile, "stride_px": tile // 2}),
+            ("windows of one tile, 3/7 of it apart", {"window_px": tile, "stride_px": tile * 3 // 7}),
         ):
             settings = scene.settings(adapt=False, **choices)
             backend = StandIn(info)

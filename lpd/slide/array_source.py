@@ -33,6 +33,9 @@ class ArraySource:
         assert level == 0
         return Image.fromarray(self._pixels[y : y + height, x : x + width])
 
+    def pixels(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8] | None:
+        return self._pixels[y : y + height, x : x + width].copy()
+
     def associated(self) -> dict[str, Image.Image]:
         return {}
 

@@ -48,8 +48,9 @@ class DirectReader:
         self._cache: OrderedDict[_Key, Pixels] = OrderedDict()
         self._cached_bytes = 0
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image | None:
-        """RGB pixels of a rectangle inside ``level``, in its own pixels; None if they are to be had of OpenSlide only.
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels | None:
+        """A rectangle inside ``level``, in its own pixels, as a fresh uint8 (height, width, 3) RGB; None if OpenSlide
+        alone can show it.
 
         Raises:
             SlideError: the reader was closed.
@@ -90,7 +91,7 @@ class DirectReader:
             if expected is None:
                 continue
             found = self._composed(level, tiles, *box)
-            if found is None or not np.array_equal(np.asarray(found), np.asarray(expected)):
+            if found is None or not np.array_equal(found, np.asarray(expected)):
                 return False
             compared += 1
             if compared == _COMPARED:
@@ -104,7 +105,7 @@ class DirectReader:
         some = np.unique(np.linspace(0, tiles.columns * tiles.rows - 1, _LOOKED_AT).round().astype(int)).tolist()
         return sorted(some, key=lambda number: -tiles.counts[number])
 
-    def _composed(self, level: int, tiles: JpegTiles, x: int, y: int, width: int, height: int) -> Image.Image | None:
+    def _composed(self, level: int, tiles: JpegTiles, x: int, y: int, width: int, height: int) -> Pixels | None:
         out = np.empty((height, width, 3), dtype=np.uint8)
         for column, row in tiles.touching(x, y, width, height):
             left, top = column * tiles.tile_width, row * tiles.tile_height
@@ -115,7 +116,7 @@ class DirectReader:
             if pixels is None:
                 return None
             out[y0 - y : y1 - y, x0 - x : x1 - x] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
-        return Image.fromarray(out)
+        return out
 
     def _tile(self, key: _Key, tiles: JpegTiles, *, keep: bool) -> Pixels | None:
         with self._lock:

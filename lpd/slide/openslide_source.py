@@ -15,6 +15,7 @@ from lpd.errors import SlideError
 from lpd.slide.color import on_white
 from lpd.slide.direct_reader import DirectReader
 from lpd.slide.handles import HandlePool
+from lpd.slide.jpeg_tiles import Pixels
 from lpd.slide.levels import make_levels
 from lpd.slide.region import Region
 
@@ -53,8 +54,11 @@ class OpenSlideSource:
         self._direct = DirectReader(path, self.levels, self._shown) if self.vendor in _OF_PLAIN_TILES else None
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
-        picture = self._direct.read(level, x, y, width, height) if self._direct else None
-        return picture or self._composed(level, x, y, width, height)
+        found = self.pixels(level, x, y, width, height)
+        return self._composed(level, x, y, width, height) if found is None else Image.fromarray(found)
+
+    def pixels(self, level: int, x: int, y: int, width: int, height: int) -> Pixels | None:
+        return self._direct.read(level, x, y, width, height) if self._direct else None
 
     def _shown(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image | None:
         """What OpenSlide shows of a level's rectangle, if it can be asked for just that one."""

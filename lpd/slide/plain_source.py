@@ -74,6 +74,9 @@ class PlainSource:
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
         return Image.fromarray(self._decoded()[level][y : y + height, x : x + width])
 
+    def pixels(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8] | None:
+        return self._decoded()[level][y : y + height, x : x + width].copy()
+
     def associated(self) -> dict[str, Image.Image]:
         return {}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from lpd.slide.levels import Level
@@ -42,6 +43,10 @@ class Axis:
         inside = -_EPSILON < self.start < self.length - _EPSILON  # beyond its end, averaging repeats the edge
         return whole and inside and 1 <= round(self.step) <= PIECE_PX
 
+    def is_own(self) -> bool:
+        """True if the output's pixels are the level's, and all inside it."""
+        return self.is_plain() and round(self.step) == 1 and round(self.start) + self.count <= self.length
+
 
 def read_level(
     source: Source, index: int, box: tuple[float, float, float, float], size: tuple[int, int]
@@ -68,6 +73,20 @@ def read_level(
             block = across.part(x, min(side_x, size[0] - x)), down.part(y, min(side_y, size[1] - y))
             result.paste(_read_block(source, index, *block), (x, y))
     return result
+
+
+def read_exact(
+    source: Source, index: int, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> npt.NDArray[np.uint8] | None:
+    """What :func:`read_level` makes of a rectangle whose pixels are the level's own, uint8 (height, width, 3).
+
+    Returns:
+        A fresh array; None if there is something to resample, or the source has no array.
+    """
+    across, down = _axes(source.levels[index], box, size)
+    if not (across.is_own() and down.is_own()):
+        return None
+    return source.pixels(index, round(across.start), round(down.start), *size)
 
 
 def _axes(level: Level, box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[Axis, Axis]:

@@ -8,13 +8,12 @@ from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from lpd.errors import ConfigError, MissingMppError, SlideError
 from lpd.slide.color import srgb_transform
 from lpd.slide.levels import best_level
 from lpd.slide.region import Region
-from lpd.slide.resampling import read_level
+from lpd.slide.resampling import read_exact, read_level
 from lpd.slide.resolution import Resolution
 from lpd.slide.source import Source
 
@@ -131,8 +130,10 @@ class Slide:
             corner = bounds.x_l0 + region.x_l0 + x0 * step_x, bounds.y_l0 + region.y_l0 + y0 * step_y
             extent = (x1 - x0) * step_x, (y1 - y0) * step_y
             level = best_level(self._source.levels, max(step_x, step_y))
-            image = read_level(self._source, level, (*corner, *extent), (x1 - x0, y1 - y0))
-            result[y0:y1, x0:x1] = np.asarray(self._in_srgb(image))
+            shown = self._pixels(level, (*corner, *extent), (x1 - x0, y1 - y0))
+            if shown.shape == result.shape and shown.flags.writeable:
+                return shown
+            result[y0:y1, x0:x1] = shown
         return result
 
     def thumbnail(self, max_px: int) -> Pixels:
@@ -160,8 +161,11 @@ class Slide:
     def __repr__(self) -> str:
         return f"Slide({os.fspath(self.path)!r}, {self.width_l0} × {self.height_l0}, {self.vendor})"
 
-    def _in_srgb(self, image: Image.Image) -> Image.Image:
-        return self._to_srgb(image) if self._to_srgb else image
+    def _pixels(self, level: int, box: tuple[float, float, float, float], size: tuple[int, int]) -> Pixels:
+        if self._to_srgb is None:
+            found = read_exact(self._source, level, box, size)
+            return np.asarray(read_level(self._source, level, box, size)) if found is None else found
+        return np.asarray(self._to_srgb(read_level(self._source, level, box, size)))
 
 
 def _inside(start: int, length: int, count: int, limit: int) -> tuple[int, int]:

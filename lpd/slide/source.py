@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 from PIL.Image import Image
 
 from lpd.slide.levels import Level
@@ -32,6 +34,13 @@ class Source(Protocol):
 
         Raises:
             SlideError: the file is damaged there, or closed.
+        """
+
+    def pixels(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8] | None:
+        """What :meth:`read` shows as a fresh array (height, width, 3), where that is the sooner had; else None.
+
+        Raises:
+            SlideError: the file is closed.
         """
 
     def associated(self) -> dict[str, Image]:
