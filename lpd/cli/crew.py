@@ -73,7 +73,7 @@ def lead(folders: Mapping[CohortSlide, Path], crew: Crew) -> Iterator[Outcome]:
         LpdError: nobody is left to compute anything.
     """
     waiting, in_hand = deque(folders), set[CohortSlide]()
-    deaths, saved = Counter[CohortSlide](), dict[CohortSlide, int]()
+    deaths, saved = Counter[CohortSlide](), dict[CohortSlide, tuple[str, int]]()
     found: dict[CohortSlide, str] = {}
     with listening() as stopping:
         try:
@@ -82,7 +82,7 @@ def lead(folders: Mapping[CohortSlide, Path], crew: Crew) -> Iterator[Outcome]:
                     crew.stop()
                 while waiting and not stopping.is_set():
                     slide, folder = waiting[0], folders[waiting[0]]
-                    again = found.setdefault(slide, _run_in(folder)) != _run_in(folder)
+                    again = found.setdefault(slide, _result_in(folder)[0]) != _result_in(folder)[0]
                     if not crew.begin(slide, folder, again):
                         break
                     in_hand.add(waiting.popleft())
@@ -90,7 +90,7 @@ def lead(folders: Mapping[CohortSlide, Path], crew: Crew) -> Iterator[Outcome]:
                     in_hand.remove(end.slide)
                     if end.death:
                         before = saved.get(end.slide)
-                        saved[end.slide] = _saved(folders[end.slide])
+                        saved[end.slide] = _result_in(folders[end.slide])
                         deaths[end.slide] = deaths[end.slide] + 1 if saved[end.slide] == before else 1
                     if end.outcome is not None:
                         yield end.outcome
@@ -112,25 +112,19 @@ def stillborn(count: int, why: str) -> None:
         raise RunError(f"{count} processes died one after the other as they loaded the model ({why}): free some memory")
 
 
-def _run_in(folder: Path) -> str:
-    """Which run began the result in a folder; empty if none did."""
+def _result_in(folder: Path) -> tuple[str, int]:
+    """Which run began the result in a folder, and how many panels of it there are; nothing if none did.
+
+    A run that goes on does some panels again: those count once, or a slide that ends every process would seem to grow.
+    """
     from lpd.inference.changes import ChangeLog
     from lpd.inference.store import CHANGES_NAME
 
     try:
-        return ChangeLog(folder / CHANGES_NAME).read().run
+        changes = ChangeLog(folder / CHANGES_NAME).read()
     except (OSError, ValueError, KeyError, TypeError):  # which the slide's own turn will tell of
-        return ""
-
-
-def _saved(folder: Path) -> int:
-    """How much is written of a slide's result, in bytes of its log; it grows with each panel."""
-    from lpd.inference.store import CHANGES_NAME
-
-    try:
-        return (folder / CHANGES_NAME).stat().st_size
-    except OSError:
-        return 0
+        return "", 0
+    return changes.run, len(set(changes.rects))
 
 
 def ask_to_stop(folder: Path) -> None:

@@ -23,9 +23,11 @@ from lpd.cli.crew import Ended, lead
 from lpd.cli.segmenting import Outcome
 from lpd.cli.workers import segment_in_processes
 from lpd.errors import RunError
+from lpd.inference.changes import ChangeLog
 from lpd.inference.cohort import CohortSlide, result_folders, slides_of
 from lpd.inference.store import ResultStore
 from lpd.runs import read_state
+from lpd.slide.region import Region
 
 from .test_segment import checkpoint, paint, segment
 
@@ -81,6 +83,12 @@ def test_a_folder_is_segmented_and_told_of_in_a_table(cohort, checkpoint, tmp_pa
     assert {name: (out / name / "manifest.json").read_bytes() for name in "abc"} == before
 
 
+def ended_once(folder: Path) -> bool:
+    """Whether a result is whole, and nobody computed any of it after that."""
+    lines = [json.loads(line) for line in (folder / "changes.jsonl").read_text().splitlines()]
+    return ["complete" in line for line in lines].index(True) == len(lines) - 1
+
+
 def kill_at_work(out: Path, deaths: int) -> threading.Thread:
     """Kill whatever process is at work in some slide's folder, so many times."""
 
@@ -90,7 +98,7 @@ def kill_at_work(out: Path, deaths: int) -> threading.Thread:
         while len(killed) < deaths and time.monotonic() < end:
             for path in out.glob("*/state.json"):
                 state = read_state(path.parent)
-                if state.state == "running" and state.pid not in killed:
+                if state.state in ("queued", "running") and state.pid not in killed:
                     killed.add(state.pid)
                     os.kill(state.pid, signal.SIGKILL)
             time.sleep(0.01)
@@ -112,7 +120,7 @@ def test_a_killed_worker_is_replaced_and_its_slide_is_done(cohort, checkpoint, t
         ("bad.svs", "failed"),
         ("c.png", "done"),
     ]
-    assert all(ResultStore.open(out / name).changes().complete for name in "abc")
+    assert all(ended_once(out / name) for name in "abc")
     assert multiprocessing.active_children() == []
 
 
@@ -127,17 +135,18 @@ def test_a_worker_that_dies_idle_costs_nothing(cohort, checkpoint, tmp_path):
 
 
 class Dying:
-    """A crew whose every process dies, after it has written ``written`` bytes of the slide's log."""
+    """A crew whose every process dies, after it has finished panels in these places."""
 
-    def __init__(self, written: list[int]) -> None:
-        self._written, self._hand = written, None
+    def __init__(self, finished: list[list[int]]) -> None:
+        self._finished, self._hand = finished, None
 
     def begin(self, slide, folder, again) -> bool:
-        if self._hand is None and self._written:
-            self._hand = slide
+        if self._hand is None and self._finished:
+            self._hand, log = slide, ChangeLog(folder / "changes.jsonl")
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "changes.jsonl").open("ab") as file:
-                file.write(bytes(self._written.pop(0)))
+            log.go_on() if again else log.start()
+            for x_l0 in self._finished.pop(0):
+                log.append(Region(x_l0, 0, 1, 1))
             return True
         return False
 
@@ -154,11 +163,11 @@ class Dying:
 
 def test_a_slide_that_gets_further_is_not_given_up(tmp_path):
     folders = {CohortSlide(tmp_path / "a.png"): tmp_path / "a"}
-    crew = Dying([9, 9, 9, 9, 9, 0, 0])  # five times further, then twice not
+    crew = Dying([[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1], [0, 1, 2, 3, 4]])  # the last two: no
     (outcome,) = lead(folders, crew)
     assert outcome.state == "failed"
     assert "3 times" in outcome.said
-    assert not crew._written
+    assert not crew._finished
 
 
 def test_a_slide_that_is_done_by_force_is_begun_anew_once(cohort, checkpoint, tmp_path):
@@ -197,9 +206,12 @@ def test_workers_that_never_get_to_a_slide_are_not_hired_for_ever(cohort, checkp
 def test_a_slide_that_kills_every_worker_is_given_up(cohort, checkpoint, tmp_path):
     out = tmp_path / "out"
     folders = {CohortSlide(cohort / "a.png"): out / "a"}
-    killer = kill_at_work(out, 3)
-    (outcome,) = segment_in_processes(folders, arguments(out, checkpoint, cohort), 1, 1)
-    killer.join()
+    args = arguments(out, checkpoint, cohort)
+    args.queue_lock = tmp_path / "lock"  # so that none of them gets any further
+    with FileLock(args.queue_lock):
+        killer = kill_at_work(out, 3)
+        (outcome,) = segment_in_processes(folders, args, 1, 1)
+        killer.join()
     assert outcome.state == "failed"
     assert "a.png ended its process 3 times (exit code -9)" in outcome.said
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from filelock import FileLock
 
 import lpd
 from lpd.cli import build_parser, dask_cluster
@@ -23,10 +24,9 @@ from lpd.cli.dask_cluster import segment_on_dask
 from lpd.cli.elsewhere import SIGN, Work, order_of, unfit_for
 from lpd.errors import ConfigError, RunError
 from lpd.inference.cohort import CohortSlide, result_folders, slides_of
-from lpd.inference.store import ResultStore
 from lpd.runs import read_state
 
-from .test_cohort import arguments, cohort, kill_at_work, table
+from .test_cohort import arguments, cohort, ended_once, kill_at_work, table
 from .test_segment import checkpoint, paint, segment
 
 distributed = pytest.importorskip("distributed")
@@ -84,18 +84,18 @@ def test_a_killed_worker_loses_no_slide_and_doubles_none(cohort, checkpoint, tmp
         ("bad.svs", "failed"),
         ("c.png", "done"),
     ]
-    for name in "abc":
-        changes = ResultStore.open(out / name).changes()
-        assert changes.complete
-        assert len(set(changes.rects)) == len(changes.rects)
+    assert all(ended_once(out / name) for name in "abc")
 
 
 @pytest.mark.slow
 def test_a_slide_that_kills_every_worker_is_given_up(cohort, checkpoint, tmp_path, scheduler):
     out = tmp_path / "out"
-    killer = kill_at_work(out, 3)
-    (outcome,) = outcomes_of({CohortSlide(cohort / "a.png"): out / "a"}, out, checkpoint, scheduler, 1)
-    killer.join()
+    args = arguments(out, checkpoint, cohort)
+    args.queue_lock = tmp_path / "lock"  # so that none of them gets any further
+    with FileLock(args.queue_lock):
+        killer = kill_at_work(out, 3)
+        (outcome,) = segment_on_dask({CohortSlide(cohort / "a.png"): out / "a"}, args, scheduler, 1)
+        killer.join()
     assert outcome.state == "failed"
     assert "a.png ended its process 3 times" in outcome.said
 

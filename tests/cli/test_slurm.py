@@ -17,10 +17,9 @@ from lpd.cli.slurm import segment_by_slurm
 from lpd.cli.slurm_queue import SlurmQueue
 from lpd.errors import ConfigError
 from lpd.inference.cohort import CohortSlide, result_folders, slides_of
-from lpd.inference.store import ResultStore
 from lpd.runs import read_state, request_stop
 
-from .test_cohort import arguments, cohort, kill_at_work
+from .test_cohort import arguments, cohort, ended_once, kill_at_work
 from .test_segment import checkpoint, segment, visible
 
 pytest.importorskip("submitit")
@@ -62,9 +61,7 @@ def test_a_killed_job_is_followed_by_another_one(cohort, checkpoint, tmp_path, m
     (outcome,) = here({CohortSlide(cohort / "a.png"): out / "a"}, slowly(out, checkpoint, cohort))
     killer.join()
     assert outcome.state == "done"
-    changes = ResultStore.open(out / "a").changes()
-    assert changes.complete
-    assert len(set(changes.rects)) == len(changes.rects)
+    assert ended_once(out / "a")
 
 
 def when_at_work(folder: Path, do) -> threading.Thread:
