@@ -82,7 +82,7 @@ def lead(folders: Mapping[CohortSlide, Path], crew: Crew) -> Iterator[Outcome]:
                     crew.stop()
                 while waiting and not stopping.is_set():
                     slide, folder = waiting[0], folders[waiting[0]]
-                    again = found.setdefault(slide, _result_in(folder)[0]) != _result_in(folder)[0]
+                    again = found.setdefault(slide, result_in(folder)[0]) != result_in(folder)[0]
                     if not crew.begin(slide, folder, again):
                         break
                     in_hand.add(waiting.popleft())
@@ -90,7 +90,7 @@ def lead(folders: Mapping[CohortSlide, Path], crew: Crew) -> Iterator[Outcome]:
                     in_hand.remove(end.slide)
                     if end.death:
                         before = saved.get(end.slide)
-                        saved[end.slide] = _result_in(folders[end.slide])
+                        saved[end.slide] = result_in(folders[end.slide])
                         deaths[end.slide] = deaths[end.slide] + 1 if saved[end.slide] == before else 1
                     if end.outcome is not None:
                         yield end.outcome
@@ -112,7 +112,7 @@ def stillborn(count: int, why: str) -> None:
         raise RunError(f"{count} processes died one after the other as they loaded the model ({why}): free some memory")
 
 
-def _result_in(folder: Path) -> tuple[str, int]:
+def result_in(folder: Path) -> tuple[str, int]:
     """Which run began the result in a folder, and how many panels of it there are; nothing if none did.
 
     A run that goes on does some panels again: those count once, or a slide that ends every process would seem to grow.

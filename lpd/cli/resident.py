@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lpd.cli.arguments import positive
-from lpd.cli.resident_place import Card, read_card, remove_card, resident_folder, write_card
-from lpd.runs import Run, request_stop
+from lpd.cli.resident_place import Card, remove_card, resident_folder, write_card
+from lpd.runs import Run, is_alive, request_stop
 
 _LOOK_S = 0.3
 
@@ -61,10 +61,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _end(folder: Path) -> bool:
     """Ask the worker to end and wait until it has; False if none runs."""
-    card = read_card(folder)
-    if card is None:
+    if not is_alive(folder):
         return False
-    while read_card(folder) == card:
+    while is_alive(folder):
         request_stop(folder)
         time.sleep(_LOOK_S)
     return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import lpd
 from lpd.errors import RunError
@@ -55,7 +54,7 @@ def resident_folder() -> Path:
     folder = _usual_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = folder.stat()
+        facts = folder.lstat()
     except OSError as error:
         raise RunError(
             f"cannot make {folder} ({error.strerror or error}): name another folder in {FOLDER_VARIABLE}"
@@ -70,7 +69,8 @@ def _usual_folder() -> Path:
         return Path(named)
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "lpd"
-    return Path(tempfile.gettempdir()) / f"lpd-{getpass.getuser()}"
+    who = os.environ.get("USERNAME", "user") if os.name == "nt" else os.getuid()
+    return Path(tempfile.gettempdir()) / f"lpd-{who}"
 
 
 def code_stamp() -> str:
@@ -108,7 +108,8 @@ class Line:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._reading: BinaryIO = connection.makefile("rb")
+        # Unbuffered: what has been read ahead would be there while the socket says that nothing is.
+        self._reading = connection.makefile("rb", buffering=0)
 
     @classmethod
     def to(cls, card: Card) -> Line:
@@ -121,6 +122,10 @@ class Line:
         line._connection.settimeout(None)
         line.send({"token": card.token})
         return line
+
+    def hurry(self, seconds: float | None) -> None:
+        """Wait no longer than that for a message; for ever if None."""
+        self._connection.settimeout(seconds)
 
     def send(self, message: dict[str, Any]) -> None:
         """Say something.

@@ -7,23 +7,26 @@ import secrets
 import socketserver
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lpd.cli.crew import LOOK_S, ask_to_stop, attempt
 from lpd.cli.resident_job import Job, to_message
 from lpd.cli.resident_place import Line, code_stamp
-from lpd.cli.segmenting import Segmenter
+from lpd.cli.segmenting import Outcome, Segmenter
 from lpd.errors import LpdError
 from lpd.inference.backend import Backend, load_backend
+from lpd.inference.cohort import CohortSlide
 from lpd.inference.settings import DeviceName
 
 #: Models kept loaded, those used last: two can be compared in turn.
 _MODELS = 2
+#: A caller says at once what it wants.
+_PATIENCE_S = 5.0
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -42,28 +45,37 @@ class Server(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Caller)
         self.token, self.stamp = secrets.token_hex(16), code_stamp()
         self.models, self.turn = Models(), threading.Lock()
+        self._connected: set[Any] = set()
         self._callers: set[_Caller] = set()
         self._used = time.monotonic()
         self.timeout = LOOK_S
 
     def serve(self, idle_s: float, stop_requested: Callable[[], bool]) -> None:
         """Take callers until nobody has come for so long, or somebody asks to stop; then slides in hand save."""
-        while not stop_requested() and (self._callers or time.monotonic() - self._used < idle_s):
+        while not stop_requested() and (self._connected or time.monotonic() - self._used < idle_s):
             self.handle_request()
-        while self._callers:
+        while self._connected:
             for caller in tuple(self._callers):
                 caller.stop()
             time.sleep(LOOK_S)
 
     @contextmanager
     def serving(self, caller: _Caller) -> Iterator[None]:
-        """Not idle, inside the block."""
+        """To be stopped, inside the block."""
         self._callers.add(caller)
         try:
             yield
         finally:
-            self._used = time.monotonic()
             self._callers.discard(caller)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connected.add(request)  # here, not in its thread: from now on this is not idle
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._used = time.monotonic()
+        self._connected.discard(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # the caller is gone; what became of its slides is in their folders
@@ -76,6 +88,7 @@ class _Caller(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         line = Line(self.request)
+        line.hurry(_PATIENCE_S)  # whoever says nothing is nobody
         greeting = line.receive(greeting=True)
         if not greeting or not hmac.compare_digest(str(greeting.get("token")), self.server.token):
             return
@@ -85,6 +98,7 @@ class _Caller(socketserver.BaseRequestHandler):
         if message.get("stamp") != self.server.stamp:
             line.send({"refused": "it runs other code"})
             return
+        line.hurry(None)
         with self.server.serving(self):
             threading.Thread(target=self._listen, args=(line,), daemon=True).start()
             self._work(line, Job.from_message(message["job"]))
@@ -115,8 +129,8 @@ class _Caller(socketserver.BaseRequestHandler):
                 return
             self._folder = folder
             line.send({"begins": str(folder)})
-            outcome = attempt(slide, folder, partial(segmenter.segment, slide, folder))
-            line.send({"outcome": to_message(outcome)})
+            outcome, trace = _outcome_of(segmenter, slide, folder)
+            line.send({"outcome": to_message(outcome), "trace": trace})
             if outcome.asked_to_stop or outcome.state == "stopped":
                 return
 
@@ -125,6 +139,20 @@ class _Caller(socketserver.BaseRequestHandler):
         line.receive()
         while not self._ended.wait(LOOK_S):
             self.stop()
+
+
+def _outcome_of(segmenter: Segmenter, slide: CohortSlide, folder: Path) -> tuple[Outcome, str]:
+    """What became of a slide, and where an error arose that is not one of ours."""
+    trace: list[str] = []
+
+    def segment() -> Outcome:
+        try:
+            return segmenter.segment(slide, folder)
+        except Exception:
+            trace.append(traceback.format_exc())
+            raise
+
+    return attempt(slide, folder, segment), "".join(trace)
 
 
 class Models:

@@ -172,7 +172,10 @@ def _here(folders: Mapping[CohortSlide, Path], args: argparse.Namespace) -> Iter
 
 
 def _by_resident_or_here(folders: Mapping[CohortSlide, Path], args: argparse.Namespace) -> Iterator[Outcome]:
+    from lpd.cli.crew import result_in
+
     left = list(folders.items())
+    before = {folder: result_in(folder)[0] for folder in folders.values()}
     if args.resident != "no":
         from lpd.cli.resident_client import segment_by_resident
 
@@ -181,7 +184,8 @@ def _by_resident_or_here(folders: Mapping[CohortSlide, Path], args: argparse.Nam
             yield outcome
     if left:
         segmenter = Segmenter(args)
-        yield from (segmenter.segment(slide, folder) for slide, folder in left)
+        for slide, folder in left:  # the first of which a worker that is gone may have begun
+            yield segmenter.segment(slide, folder, again=result_in(folder)[0] != before[folder])
 
 
 def _by_workers(folders: Mapping[CohortSlide, Path], args: argparse.Namespace) -> Iterator[Outcome]:

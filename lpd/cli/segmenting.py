@@ -140,9 +140,9 @@ class Segmenter:
 
         backend = self._backend or self._load(self.info.path, self._settings.device)
         self._check_backend(backend)
-        _delete_exports(folder)
         shown = run.bar(slide.name, "tile") if isinstance(run, ReportingRun) else nullcontext()
         with _turn(self._turn, run), shown:
+            _delete_exports(folder)
             try:
                 return segment_slide(slide, backend, folder, self._settings, run, resume=not force)
             except SlideError as error:

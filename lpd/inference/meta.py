@@ -69,7 +69,12 @@ class ResultMeta:
     def same_work(self, other: ResultMeta) -> bool:
         """Whether a run for this result would make the pixels of the other: all but date, backend and speed agree."""
         mine, its = (
-            {**r.to_dict(), "created": "", "backend": "", "settings": {**r.settings, **dict.fromkeys(_SPEED)}}
+            {
+                **r.to_dict(),
+                "created": "",
+                "backend": "",
+                "settings": {**_complete(r.settings), **dict.fromkeys(_SPEED)},
+            }
             for r in (self, other)
         )
         return mine == its
@@ -122,3 +127,13 @@ class ResultMeta:
             return cls(**{**known, "classes": classes, "region": region, "origin_l0": (x, y)})
         except (KeyError, TypeError, ValueError, LpdError) as error:
             raise ResultError(f"result description is malformed ({error!r}): segment the slide again") from error
+
+
+def _complete(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings with those that did not exist when they were written, as they are by default."""
+    from lpd.inference.settings import SegmentSettings
+
+    try:
+        return SegmentSettings.from_dict(settings).to_dict()
+    except LpdError:  # of another version altogether
+        return settings

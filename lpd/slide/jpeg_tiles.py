@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import struct
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,10 @@ import tifffile
 from lpd.slide.levels import Level
 
 Pixels = npt.NDArray[np.uint8]
+
+#: What tifffile raises on odd files; what it would say of them is OpenSlide's to say.
+_ODD = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _JPEG, _RGB, _YCBCR = 7, 2, 6  # TIFF's numbers for compression and photometric interpretation
 _START = b"\xff\xd8"
@@ -49,6 +56,10 @@ class JpegTiles:
     def rows(self) -> int:
         return -(-self.height_px // self.tile_height)
 
+    def is_whole(self) -> bool:
+        """True if the file names a place for each tile."""
+        return len(self.offsets) == len(self.counts) == self.columns * self.rows
+
     def stream(self, file: BinaryIO, column: int, row: int) -> bytes:
         """One tile as a JPEG file of its own; empty if the slide leaves it out."""
         number = row * self.columns + column
@@ -74,18 +85,23 @@ def decoded(stream: bytes, tiles: JpegTiles) -> Pixels | None:
 
 def find_jpeg_tiles(path: Path, levels: Sequence[Level]) -> dict[int, JpegTiles]:
     """The tiles of those levels that a TIFF file holds as pages of plain 8-bit JPEG tiles, by level; maybe none."""
-    found: dict[int, JpegTiles] = {}
+    found: list[JpegTiles] = []
     try:
         with tifffile.TiffFile(path) as tiff:
             for page in tiff.pages:
                 if not isinstance(page, tifffile.TiffPage) or not _is_plain(page):
                     continue
-                for number, level in enumerate(levels):
-                    if (page.imagewidth, page.imagelength) == (level.width_px, level.height_px):
-                        found.setdefault(number, _tiles_of(page))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):  # as OpenSlide finds it, then
+                found.append(_tiles_of(page))
+    except _ODD:  # OpenSlide will find it so, too, or not
         return {}
-    return {number: tiles for number, tiles in found.items() if len(tiles.offsets) == tiles.columns * tiles.rows}
+    sizes = Counter((level.width_px, level.height_px) for level in levels)
+    pages = Counter((tiles.width_px, tiles.height_px) for tiles in found)
+    by_size = {(tiles.width_px, tiles.height_px): tiles for tiles in found if tiles.is_whole()}
+    return {
+        number: by_size[size]
+        for number, size in enumerate((level.width_px, level.height_px) for level in levels)
+        if size in by_size and sizes[size] == pages[size] == 1  # planes of one size could be taken for one another
+    }
 
 
 def _is_plain(page: tifffile.TiffPage) -> bool:

@@ -82,6 +82,13 @@ def test_slides_are_handed_over_and_come_out_the_same(worker, checkpoint, tmp_pa
     assert capsys.readouterr().out.count("a.png: ") == 3
 
 
+def test_what_is_done_is_left_alone_by_the_worker_too(worker, checkpoint, tmp_path, capsys):
+    slides = [paint(tmp_path / f"{name}.png", number) for number, name in enumerate("abc")]
+    for _ in range(2):
+        assert segment(tmp_path / "out", checkpoint, *slides) == 0
+    assert capsys.readouterr().out.count("done before, nothing to do") == 3
+
+
 def test_a_bad_slide_is_told_and_the_others_go_on(worker, checkpoint, tmp_path, capsys):
     (tmp_path / "bad.svs").write_bytes(b"II*\0" + bytes(500))
     assert segment(tmp_path / "out", checkpoint, tmp_path / "bad.svs", paint(tmp_path / "good.png")) == 1
@@ -100,7 +107,9 @@ def test_what_holds_for_no_slide_is_said_once(worker, checkpoint, tmp_path, caps
 def test_a_fault_of_the_worker_s_fails_that_slide_alone(worker, checkpoint, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("lpd.cli.segmenting.Segmenter.segment", lambda *_: 1 / 0)
     assert segment(tmp_path / "out", checkpoint, paint(tmp_path / "a.png")) == 1
-    assert "a.png: ZeroDivisionError" in capsys.readouterr().err
+    heard = capsys.readouterr().err
+    assert "a.png: ZeroDivisionError" in heard
+    assert "Traceback" in heard  # which the app keeps in the job's log
 
 
 def test_two_commands_take_turns(worker, checkpoint, tmp_path):
@@ -168,6 +177,38 @@ def test_it_ends_when_nobody_comes(place):
         assert 0.5 <= time.monotonic() - started < 10
 
 
+def test_whoever_says_nothing_keeps_nobody_waiting(place, monkeypatch):
+    monkeypatch.setattr("lpd.cli.resident_server._PATIENCE_S", 0.5)
+    with Server() as server, socket.create_connection(server.server_address[:2]):
+        server.handle_request()
+        started = time.monotonic()
+        server.serve(0.1, lambda: False)
+    assert time.monotonic() - started < 10
+
+
+def test_a_stop_is_heard_before_the_worker_answers(place, checkpoint, tmp_path, monkeypatch):
+    with Run(place, "resident"), socket.create_server(("127.0.0.1", 0)) as deaf:
+        write_card(place, Card(deaf.getsockname()[1], "0", os.getpid(), code_stamp()))
+        process = command(tmp_path / "out", checkpoint, str(paint(tmp_path / "a.png")))
+        connection, _ = deaf.accept()
+        with connection:
+            connection.recv(10)
+            time.sleep(1)
+            os.kill(process.pid, signal.SIGINT)
+            assert process.wait(20) == 130
+        assert process.stderr is not None
+        process.stderr.close()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX rights")
+def test_a_user_without_a_name_has_a_folder_too(monkeypatch):
+    for name in ("LPD_RESIDENT", "XDG_RUNTIME_DIR", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such uid"])
+    assert str(os.getuid()) in str(resident_folder())
+
+
 def test_a_model_that_was_written_anew_is_loaded_anew(checkpoint, tmp_path):
     models, path = Models(), tmp_path / "m.safetensors"
     path.write_bytes(checkpoint.read_bytes())
@@ -218,13 +259,15 @@ def test_a_worker_starts_serves_and_dies_and_no_slide_is_lost(place, checkpoint,
     wait_until(lambda: read_state(folder).state == "cancelled")
     assert read_card(place) == card
 
-    third = command(tmp_path / "third", checkpoint, *more)
-    folder = tmp_path / "third" / "a"
-    wait_until(lambda: read_state(folder).state == "running" and read_state(folder).progress.done > 0)
+    third = command(tmp_path / "third", checkpoint, *more, "--force")
+    folder, log = tmp_path / "third" / "a", tmp_path / "third" / "a" / "changes.jsonl"
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) > 2)
+    begun = log.read_text().splitlines()[0]
     os.kill(card.pid, signal.SIGKILL)
     assert third.wait(120) == 0, third.stderr
     assert read_state(folder).state == "done"
     assert read_state(folder).pid == third.pid
+    assert log.read_text().splitlines()[0] == begun  # gone on with, --force or not
     assert not is_alive(place)
     for process in (first, second, third):
         assert process.stderr is not None

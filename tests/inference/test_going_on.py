@@ -20,7 +20,15 @@ SMALL = {"window_px": 64, "stride_px": 32, "panel_px": 96, "adapt": False}
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing of the run's own is done any more."""
+    """Stands for a kill: nothing of the run's own is done any more, nor is anything written."""
+
+
+@pytest.fixture(autouse=True)
+def flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panels are written as they come, unless a test says otherwise; what a killed run does to flushing ends here."""
+    monkeypatch.setattr("lpd.inference.store._WAITS", 0)
+    monkeypatch.setattr("lpd.inference.store._LEAST_WAIT_S", 0)
+    monkeypatch.setattr(ResultStore, "flush", ResultStore.flush)
 
 
 def dying_after(batches: int) -> type[ColourBackend]:
@@ -29,6 +37,7 @@ def dying_after(batches: int) -> type[ColourBackend]:
     class Dying(ColourBackend):
         def logits(self, windows):
             if len(self.batches) >= batches:
+                ResultStore.flush = lambda _: None
                 raise Killed
             return super().logits(windows)
 
@@ -36,8 +45,10 @@ def dying_after(batches: int) -> type[ColourBackend]:
 
 
 def begin(segment: Segment, backend: ColourBackend, folder: Path, batches: int, **choices: object) -> None:
+    real = ResultStore.flush
     with pytest.raises(Killed):
         segment(using=dying_after(batches)(backend.info.path), into=folder, **{**SMALL, "batch_size": 1, **choices})
+    ResultStore.flush = real
 
 
 def levels_of(store: ResultStore) -> list[np.ndarray]:
@@ -127,6 +138,28 @@ def test_of_a_finished_result_nothing_is_computed_again(segment, whole):
     assert summary.tissue_mm2 == pytest.approx(tissue_mm2)
     assert (all_scores(again) == scores).all()
     assert again.changes().complete
+
+
+def test_panels_that_were_still_in_memory_are_computed_again(segment, backend, tmp_path, whole, monkeypatch):
+    store, windows, _ = whole
+    monkeypatch.setattr("lpd.inference.store._LEAST_WAIT_S", 600)  # only the first panel gets to the disk
+    begin(segment, backend, tmp_path / "r", windows - 6)
+    assert len(ResultStore.open(tmp_path / "r").changes().rects) == 1
+    again, _ = segment(into=tmp_path / "r", resume=True, **SMALL)
+    for ours, theirs in zip(levels_of(again), levels_of(store), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_settings_that_did_not_exist_then_are_no_other_settings(segment, backend, tmp_path, whole):
+    store, windows, _ = whole
+    begin(segment, backend, tmp_path / "r", windows - 6)
+    path = tmp_path / "r" / "result.zarr" / ".zattrs"
+    document = json.loads(path.read_text())
+    del document["lpd"]["settings"]["tta"], document["lpd"]["settings"]["refinement"]
+    path.write_text(json.dumps(document))
+    again, summary = segment(into=tmp_path / "r", resume=True, **SMALL)
+    assert 0 < summary.kept < 1
+    assert (whole_mask(again) == whole_mask(store)).all()
 
 
 def test_a_line_that_a_kill_cut_is_written_again(tmp_path):

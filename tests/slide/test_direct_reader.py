@@ -160,6 +160,14 @@ def test_a_damaged_tile_is_never_shown_as_if_it_were_sound(opened, slide: Path, 
     assert "refused" in outcomes
 
 
+def test_planes_of_one_size_are_not_taken_for_one_another(opened, tmp_path: Path):
+    first = texture(700, 500, 1)
+    second = first.copy()
+    second[300:304, 200:260] = 255 - second[300:304, 200:260]
+    source = opened(write_jpeg_slide(tmp_path / "z.tif", [first, second]))
+    assert find_jpeg_tiles(tmp_path / "z.tif", source.levels) == {}
+
+
 def test_deflate_tiles_and_other_makers_are_left_to_openslide(opened, position_slide: Path):
     try:
         source = opened(position_slide)
