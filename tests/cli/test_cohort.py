@@ -146,7 +146,7 @@ class Dying:
             folder.mkdir(parents=True, exist_ok=True)
             log.go_on() if again else log.start()
             for x_l0 in self._finished.pop(0):
-                log.append(Region(x_l0, 0, 1, 1))
+                log.append([Region(x_l0, 0, 1, 1)])
             return True
         return False
 
