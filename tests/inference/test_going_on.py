@@ -23,14 +23,6 @@ class Killed(BaseException):
     """Stands for a kill: nothing of the run's own is done any more, nor is anything written."""
 
 
-@pytest.fixture(autouse=True)
-def flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Panels are written as they come, unless a test says otherwise; what a killed run does to flushing ends here."""
-    monkeypatch.setattr("lpd.inference.store._WAITS", 0)
-    monkeypatch.setattr("lpd.inference.store._LEAST_WAIT_S", 0)
-    monkeypatch.setattr(ResultStore, "flush", ResultStore.flush)
-
-
 def dying_after(batches: int) -> type[ColourBackend]:
     """A backend whose process ends after so many batches."""
 
@@ -44,11 +36,17 @@ def dying_after(batches: int) -> type[ColourBackend]:
     return Dying
 
 
-def begin(segment: Segment, backend: ColourBackend, folder: Path, batches: int, **choices: object) -> None:
-    real = ResultStore.flush
-    with pytest.raises(Killed):
-        segment(using=dying_after(batches)(backend.info.path), into=folder, **{**SMALL, "batch_size": 1, **choices})
-    ResultStore.flush = real
+def begin(
+    segment: Segment, backend: ColourBackend, folder: Path, batches: int, *, wait_s: float = 0.0, **choices: object
+) -> None:
+    """Run until it is killed; panels are written as they come, or so many seconds apart."""
+    using = dying_after(batches)(backend.info.path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lpd.inference.store._WAITS", 0)
+        patch.setattr("lpd.inference.store._LEAST_WAIT_S", wait_s)
+        patch.setattr(ResultStore, "flush", ResultStore.flush)  # which the kill ends, and this brings back
+        with pytest.raises(Killed):
+            segment(using=using, into=folder, **{**SMALL, "batch_size": 1, **choices})
 
 
 def levels_of(store: ResultStore) -> list[np.ndarray]:
@@ -140,10 +138,9 @@ def test_of_a_finished_result_nothing_is_computed_again(segment, whole):
     assert again.changes().complete
 
 
-def test_panels_that_were_still_in_memory_are_computed_again(segment, backend, tmp_path, whole, monkeypatch):
+def test_panels_that_were_still_in_memory_are_computed_again(segment, backend, tmp_path, whole):
     store, windows, _ = whole
-    monkeypatch.setattr("lpd.inference.store._LEAST_WAIT_S", 600)  # only the first panel gets to the disk
-    begin(segment, backend, tmp_path / "r", windows - 6)
+    begin(segment, backend, tmp_path / "r", windows - 6, wait_s=600)  # only the first panel gets to the disk
     assert len(ResultStore.open(tmp_path / "r").changes().rects) == 1
     again, _ = segment(into=tmp_path / "r", resume=True, **SMALL)
     for ours, theirs in zip(levels_of(again), levels_of(store), strict=True):
