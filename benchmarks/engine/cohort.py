@@ -95,13 +95,19 @@ def dask_workers(count: int) -> Iterator[tuple[list[str], Callable[[], list[int]
 
     Those that are still starting are left out: Dask gives a worker up that dies before the scheduler has heard of it.
     """
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(count, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60) as cluster:
+    # A cluster of this kind, unlike workers that were started one by one, drops those that are missing at a moment.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
+    with LocalCluster(
+        n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
+    ) as cluster:
         nannies, known = cluster.workers, cluster.scheduler.workers
 
         def started() -> list[int]:
-            return [nanny.pid for nanny in list(nannies.values()) if nanny.worker_address in known]
+            ours = [n for n in list(nannies.values()) if n.worker_address in known and n.status.name == "running"]
+            return [nanny.pid for nanny in ours]
 
         yield ["--scheduler", cluster.scheduler_address], started
 

@@ -138,7 +138,8 @@ def test_a_scheduler_that_dies_is_named(cohort, checkpoint, tmp_path):
     start = (
         "import distributed, time\n"
         "if __name__ == '__main__':\n"
-        f"    distributed.LocalCluster(1, dashboard_address='127.0.0.1:0', scheduler_port={port}, silence_logs=60)\n"
+        "    local = dict(n_workers=1, dashboard_address='127.0.0.1:0', silence_logs=60)\n"
+        f"    distributed.LocalCluster(scheduler_port={port}, **local)\n"
         "    time.sleep(300)\n"
     )
     (tmp_path / "cluster.py").write_text(start)

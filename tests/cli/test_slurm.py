@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lpd.cli import build_parser, slurm
 from lpd.cli.slurm import segment_by_slurm
@@ -32,6 +33,14 @@ def slowly(out: Path, checkpoint: Path, *slides: Path):
     args = arguments(out, checkpoint, *slides)
     args.batch_size, args.stride = 1, 32
     return args
+
+
+@pytest.fixture
+def large(cohort: Path) -> Path:
+    """A slide that takes long enough to be interrupted."""
+    with Image.open(cohort / "a.png") as image:
+        image.resize((1500, 1300)).save(cohort / "a.png")
+    return cohort / "a.png"
 
 
 def here(folders, args, count: int = 2, **options: str):
@@ -79,7 +88,7 @@ def when_at_work(folder: Path, do) -> threading.Thread:
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_job_whose_time_is_up_saves_and_is_gone_on_with(cohort, checkpoint, tmp_path, monkeypatch, number):
+def test_a_job_whose_time_is_up_saves_and_is_gone_on_with(large, checkpoint, tmp_path, monkeypatch, number):
     monkeypatch.setattr(slurm, "_ARRIVAL_S", 0.5)
     out = tmp_path / "out"
     pids = []
@@ -89,7 +98,7 @@ def test_a_job_whose_time_is_up_saves_and_is_gone_on_with(cohort, checkpoint, tm
         os.kill(pids[0], number)
 
     watcher = when_at_work(out / "a", interrupt)
-    (outcome,) = here({CohortSlide(cohort / "a.png"): out / "a"}, slowly(out, checkpoint, cohort))
+    (outcome,) = here({CohortSlide(large): out / "a"}, slowly(out, checkpoint, large))
     watcher.join()
     assert outcome.state == "done"
     assert not outcome.asked_to_stop
@@ -97,16 +106,16 @@ def test_a_job_whose_time_is_up_saves_and_is_gone_on_with(cohort, checkpoint, tm
 
 
 @pytest.mark.slow
-def test_a_person_who_stops_a_slide_is_obeyed(cohort, checkpoint, tmp_path):
+def test_a_person_who_stops_a_slide_is_obeyed(large, checkpoint, tmp_path):
     out = tmp_path / "out"
     watcher = when_at_work(out / "a", lambda: request_stop(out / "a"))
-    (outcome,) = here({CohortSlide(cohort / "a.png"): out / "a"}, slowly(out, checkpoint, cohort))
+    (outcome,) = here({CohortSlide(large): out / "a"}, slowly(out, checkpoint, large))
     watcher.join()
     assert outcome.state == "stopped"
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_what_is_in_hand_and_begins_nothing_more(cohort, checkpoint, tmp_path):
+def test_ctrl_c_saves_what_is_in_hand_and_begins_nothing_more(cohort, large, checkpoint, tmp_path):
     out = tmp_path / "out"
     folders = result_folders(slides_of([cohort]), out)
     watcher = when_at_work(out / "a", lambda: os.kill(os.getpid(), signal.SIGINT))
