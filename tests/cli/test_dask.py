@@ -131,6 +131,8 @@ def test_sigterm_saves_and_stops(cohort, checkpoint, tmp_path, scheduler):
 
 @pytest.mark.slow
 def test_a_scheduler_that_dies_is_named(cohort, checkpoint, tmp_path):
+    for number in range(40):  # so many that no machine is done before the scheduler is dead
+        paint(cohort / f"{number}.png", number)
     out = tmp_path / "out"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
