@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,8 +15,10 @@ from benchmarks.engine.scene import Scene, job_of
 from benchmarks.engine.stand_in import StandIn
 from benchmarks.speed.timing import Row, compare
 from lpd.inference.pipeline import segment_slide
+from lpd.inference.settings import SegmentSettings
 from lpd.model.header import read_info
 from lpd.runs import Run
+from lpd.slide.slide import Slide
 
 _PROCESS = """
 import sys
@@ -38,20 +41,19 @@ def overhead(scene: Scene) -> list[Row]:
             ("windows of three tiles", {}),
             ("windows of one tile, 3/7 of it apart", {"window_px": tile, "stride_px": tile * 3 // 7}),
         ):
-            settings = scene.settings(adapt=False, **choices)
-            backend = StandIn(info)
-
-            def segment(settings=settings, backend=backend) -> None:  # type: ignore[no-untyped-def]
-                out = Path(folder) / str(next(runs))
-                with Run(out, "segment") as run:
-                    segment_slide(slide, backend, out, settings, run)
-
-            contestants[name] = segment
+            settings, backend = scene.settings(adapt=False, **choices), StandIn(info)
+            contestants[name] = partial(_segment, slide, backend, Path(folder), runs, settings)
             job = job_of(slide, backend, settings)
             tiles[name] = round(job.plan.window_count * job.tiles_per_window)
         case = f"{slide.width_l0} × {slide.height_l0} px, {slide.name}"
         rows += compare("overhead", case, contestants, scene.rounds, scene.clock, tiles=tiles)
     return rows
+
+
+def _segment(slide: Slide, backend: StandIn, folder: Path, runs: itertools.count[int], settings: SegmentSettings) -> None:
+    out = folder / str(next(runs))
+    with Run(out, "segment") as run:
+        segment_slide(slide, backend, out, settings, run)
 
 
 def memory(checkpoint: Path, slides: Sequence[Path]) -> list[Row]:

@@ -190,3 +190,33 @@ def test_missing_python_is_said_so_and_leaves_no_job(services: Services, tmp_pat
 def test_the_default_command_is_this_python() -> None:
     assert Jobs.__init__.__defaults__ is not None
     assert Jobs.__init__.__defaults__[0] == (sys.executable, "-m", "lpd")
+
+
+def test_a_job_whose_worker_died_goes_on_as_long_as_its_command_lives(
+    wait_for: Wait, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = running(wait_for, services, "slow")
+    with monkeypatch.context() as patch:
+        patch.setattr("viewers.jobs.read_state", lambda _: replace(job.run, state="crashed"))
+        found = services.jobs.get(job.id).run
+        assert (found.state, found.message) == ("queued", "Going on …")
+        services.jobs._children.pop(job.id).kill()  # now nobody is there to go on with it
+        assert services.jobs.get(job.id).run.state == "crashed"
+
+
+def test_a_worker_is_ended_only_with_a_command_that_does_not_end(
+    wait_for: Wait, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command hands the slide to a worker, whose process is the one that the run names."""
+    job = running(wait_for, services, "slow")
+    command, worker = services.jobs._children[job.id].pid, job.run.pid + 1_000_000
+    by_worker = replace(job, run=replace(job.run, pid=worker))
+    asked: list[tuple[int, bool]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("viewers.jobs.signal_group", lambda pid, force: asked.append((pid, force)))
+        services.jobs._signal(by_worker, force=False)
+        assert asked == [(command, False)]
+        services.jobs._signal(by_worker, force=True)
+        assert asked[1:] == [(command, True), (worker, True)]
+        services.jobs._signal(replace(job, run=replace(job.run, pid=0)), force=True)
+        assert asked[3:] == [(command, True)]  # of a run that names nobody, least of all this app's own group
