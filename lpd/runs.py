@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -102,6 +102,15 @@ def request_stop(folder: Path) -> None:
 def asked_to_stop(folder: Path) -> bool:
     """Whether somebody asked the run in a folder to stop since it began, by :func:`request_stop`."""
     return (folder / _STOP_FILE).exists()
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether the run in a folder says itself that it has ended; of one that died without a word nothing is known.
+
+    Raises:
+        RunError: the state file exists but is not ours.
+    """
+    return _said(folder / _STATE_FILE).ended
 
 
 def clear_temporaries(folder: Path) -> None:
@@ -213,6 +222,9 @@ class Run:
             self._state = replace(self._state, state="failed", message=message)
         try:
             self._write()
+            if self._state.state == "done":  # a stop request that came too late is of no use to anybody
+                with suppress(OSError):
+                    (self.folder / _STOP_FILE).unlink(missing_ok=True)
         except RunError:
             if error is None:  # else the first error is the one to hear of
                 raise

@@ -14,7 +14,7 @@ from typing import Protocol
 from lpd.cli.segmenting import Outcome
 from lpd.errors import LpdError, RunError
 from lpd.inference.cohort import CohortSlide
-from lpd.runs import request_stop
+from lpd.runs import has_ended, request_stop
 
 #: A slide that has ended so many processes without getting any further is given up.
 MOST_DEATHS = 3
@@ -128,9 +128,9 @@ def result_in(folder: Path) -> tuple[str, int]:
 
 
 def ask_to_stop(folder: Path) -> None:
-    """Ask the run in a folder to save and stop; one that has not begun makes its folder, and is asked, later."""
-    with suppress(OSError):
-        if folder.is_dir():
+    """Ask the run in a folder to save and stop; one that has not begun is asked later, one that has ended never."""
+    with suppress(OSError, RunError):
+        if folder.is_dir() and not has_ended(folder):
             request_stop(folder)
 
 

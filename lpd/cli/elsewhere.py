@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import time
 import uuid
@@ -15,7 +14,7 @@ import lpd
 from lpd.cli.crew import attempt
 from lpd.cli.segmenting import Outcome
 from lpd.errors import RunError
-from lpd.inference.cohort import CohortSlide
+from lpd.inference.cohort import CohortSlide, plain_path
 from lpd.runs import is_alive, replacing
 
 #: In the folder of the results, so that another machine can tell it from one of its own that has the same path.
@@ -94,8 +93,8 @@ def order_of(args: argparse.Namespace) -> Order:
 
 
 def absolute(path: Path) -> Path:
-    """The path as all machines are to see it; links stay, as they may be what makes paths the same everywhere."""
-    return Path(os.path.normpath(path.absolute()))
+    """The path as all machines are to see it."""
+    return plain_path(path)
 
 
 def answer_to(order: Order, work: Work, segment: Callable[[], Outcome]) -> Answer:

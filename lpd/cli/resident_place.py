@@ -74,12 +74,21 @@ def _usual_folder() -> Path:
 
 
 def code_stamp() -> str:
-    """Differs where a worker would not compute as this process does: other code, Python, or choice of GPUs."""
+    """Differs where a worker would not do as this process does: other code, Python, choice of GPUs or threads, rights of
+    new files, or a lower priority."""
     package = Path(lpd.__file__).parent
     files = sorted(package.rglob("*.py"))
     facts = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return hashlib.sha256(repr((lpd.__version__, sys.executable, gpus, facts)).encode()).hexdigest()[:16]
+    own: list[object] = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")]
+    own += [_umask(), os.nice(0) if hasattr(os, "nice") else 0]
+    return hashlib.sha256(repr((lpd.__version__, sys.executable, own, facts)).encode()).hexdigest()[:16]
+
+
+def _umask() -> int:
+    """Which rights new files do not get; Python tells it only to who sets it, so others' files are kept closed then."""
+    before = os.umask(0o077)
+    os.umask(before)
+    return before
 
 
 def write_card(folder: Path, card: Card) -> None:

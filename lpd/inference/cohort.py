@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,11 +40,21 @@ def slides_of(paths: Sequence[Path]) -> tuple[CohortSlide, ...]:
     found: dict[Path, CohortSlide] = {}
     for path in paths:
         for slide in _listed(path) if path.suffix.lower() == LIST_SUFFIX else _in_folder(path):
-            normal = Path(os.path.normpath(slide.path.absolute()))
+            normal = plain_path(slide.path)
             first = found.setdefault(normal, CohortSlide(normal, slide.mpp))
             if slide.mpp not in (None, first.mpp):
                 raise ConfigError(f"{normal.name} is listed with mpp {first.mpp} and {slide.mpp}: keep one of them")
     return tuple(found.values())
+
+
+def plain_path(path: Path) -> Path:
+    """The absolute path without ``..``; links stay where they may, as they may be what makes paths the same everywhere.
+
+    What stands before a ``..`` is followed: behind a link, the folder above is not the one that the path names.
+    """
+    parts = path.absolute().parts
+    last = max((i for i, part in enumerate(parts) if part == ".."), default=-1)
+    return Path(*parts[: last + 1]).resolve().joinpath(*parts[last + 1 :]) if last > 0 else Path(*parts)
 
 
 def result_folders(slides: Sequence[CohortSlide], out: Path) -> dict[CohortSlide, Path]:

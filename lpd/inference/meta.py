@@ -41,6 +41,7 @@ class ResultMeta:
         backend: how the network was run, see :mod:`lpd.inference.runners`.
         made_by: version of lpd.
         origin_l0: ``Slide.origin_l0``: (x, y) of level-0 (0, 0) in the file's own frame.
+        trials: what the choice of backend rests on, as plain JSON values, see :mod:`lpd.inference.choosing`.
     """
 
     slide_name: str
@@ -59,6 +60,7 @@ class ResultMeta:
     backend: str = ""
     made_by: str = lpd.__version__
     origin_l0: tuple[int, int] = (0, 0)
+    trials: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if self.width_l0 < 1 or self.height_l0 < 1:
@@ -73,6 +75,7 @@ class ResultMeta:
                 **r.to_dict(),
                 "created": "",
                 "backend": "",
+                "trials": [],
                 "settings": {**_complete(r.settings), **dict.fromkeys(_SPEED)},
             }
             for r in (self, other)
@@ -108,6 +111,7 @@ class ResultMeta:
         plain["region"] = dataclasses.asdict(self.region) if self.region else None
         plain["settings"] = dict(self.settings)
         plain["origin_l0"] = list(self.origin_l0)
+        plain["trials"] = [dict(trial) for trial in self.trials]
         return {"version": FORMAT_VERSION, "scale": self.scale, **plain}
 
     @classmethod
@@ -124,7 +128,8 @@ class ResultMeta:
             region = Region(**known["region"]) if known["region"] else None
             x, y = map(int, known.get("origin_l0", (0, 0)))
             classes = ClassScheme.from_dict(known["classes"])
-            return cls(**{**known, "classes": classes, "region": region, "origin_l0": (x, y)})
+            trials = tuple(map(dict, known.get("trials", ())))
+            return cls(**{**known, "classes": classes, "region": region, "origin_l0": (x, y), "trials": trials})
         except (KeyError, TypeError, ValueError, LpdError) as error:
             raise ResultError(f"result description is malformed ({error!r}): segment the slide again") from error
 

@@ -104,10 +104,12 @@ def segment_slide(
         begun = rest_of(folder, meta, job) if resume else None
         if begun is not None:
             job, store, kept_rows = begun
+            trials = tuple(map(Trial.from_dict, store.meta.trials))  # of the run that chose
         else:
             chosen, trials = _chosen(job, tissue, run)
             job, kept_rows = replace(job, backend=chosen), 0
-            store = ResultStore.create(folder, replace(meta, backend=chosen.name))
+            evidence = tuple(trial.to_dict() for trial in trials)
+            store = ResultStore.create(folder, replace(meta, backend=chosen.name, trials=evidence))
         writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
         adapted = _adapted(job, tissue, run) if job.plan.window_count else None
         ready = time.monotonic()
@@ -203,7 +205,10 @@ def _predict(job: SegmentJob, backend: Backend, writer: PanelWriter, run: Run) -
                 blender.add(picture.panel, window, pixel[i, :, cells, cells], presence[i, :, cells, cells])
             seen += len(batch)
             job.report(job.to_adapt + seen, run)
+    if job.settings.refinement != "none":  # all windows are seen, and yet there is work left
+        run.say("refining the last part")
     blender.finish()
+    run.say("")
     return seen
 
 

@@ -66,8 +66,8 @@ class Pyramid:
         self._levels: list[Any] = []
         while str(len(self._levels)) in group:
             self._levels.append(group[str(len(self._levels))])
-        if not self._levels:
-            raise KeyError("0")
+        if len(self._levels) < (level_count(*self.shape[-2:]) if self._levels else 1):
+            raise KeyError(f"level {len(self._levels)} is missing")
         self._buffer = ChunkBuffer(self._levels, _BUFFER_BYTES)
 
     @property

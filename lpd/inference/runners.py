@@ -12,7 +12,7 @@ from lpd.errors import ConfigError
 from lpd.inference.devices import computes_bf16
 from lpd.inference.openvino_runner import OpenVinoRunner, openvino_precisions
 from lpd.inference.recording import recorded
-from lpd.inference.settings import BackendName
+from lpd.inference.settings import BACKENDS, BackendName
 
 #: (B, 3, H, W) fp32 images, normalised, to the encoder's maps, fine to deep, (B, D_s, h_s, w_s) fp32.
 Runner: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
@@ -37,7 +37,7 @@ def make_runner(name: BackendName, encoder: nn.Module, device: torch.device) -> 
     """A way to run an encoder that lies on ``device``, in evaluation mode.
 
     Raises:
-        ConfigError: this machine or this device cannot.
+        ConfigError: this machine or this device cannot, or there is no such way.
     """
     if name in _OPENVINO:
         return OpenVinoRunner(encoder, device, _OPENVINO[name])
@@ -47,6 +47,8 @@ def make_runner(name: BackendName, encoder: nn.Module, device: torch.device) -> 
         if device.type == "cpu" and name == "torch-fp16":
             raise ConfigError("backend torch-fp16 is for GPUs: choose --backend torch-bf16, or auto")
         return _Torch(encoder, device, _HALF[name])
+    if name != REFERENCE:  # a result may name one that another version had
+        raise ConfigError(f"backend {name!r} is unknown here: choose one of {', '.join(BACKENDS)}")
     return _Torch(encoder, device, None)
 
 

@@ -162,6 +162,17 @@ def test_the_stamp_tells_code_and_gpus_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert code_stamp() != before
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert code_stamp() != before
+    monkeypatch.undo()
+    mask = os.umask(0o027)
+    try:
+        os.umask(0o007)
+        other_rights = code_stamp()
+        assert os.umask(0o007) == 0o007  # looked at, not changed
+    finally:
+        os.umask(mask)
+    assert other_rights != before
     (tmp_path / "lpd").mkdir()
     (tmp_path / "lpd" / "__init__.py").write_text("")
     monkeypatch.setattr("lpd.cli.resident_place.lpd.__file__", str(tmp_path / "lpd" / "__init__.py"))

@@ -259,3 +259,23 @@ def test_temporaries_of_a_killed_process_are_cleared(tmp_path):
         (tmp_path / (temporary.name + "-killed")).write_text("half")
     clear_temporaries(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_stop_that_came_too_late_leaves_nothing(tmp_path):
+    with Run(tmp_path, "segment") as run:
+        request_stop(tmp_path)
+        run.complete()
+    assert read_state(tmp_path).state == "done"
+    assert not (tmp_path / "stop").exists()
+
+
+def test_a_run_that_has_ended_is_not_asked_to_stop(tmp_path):
+    from lpd.cli.crew import ask_to_stop
+
+    with Run(tmp_path, "segment"):
+        pass
+    ask_to_stop(tmp_path)
+    assert not (tmp_path / "stop").exists()
+    with Run(tmp_path, "segment") as run:
+        ask_to_stop(tmp_path)
+        assert run.stop_requested()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,14 @@ def test_folders_are_named_after_slides(tmp_path):
         other: tmp_path / "out" / "a.tif",
         third: tmp_path / "out" / "b",
     }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_above_a_link_is_above_what_it_leads_to(tmp_path):
+    (tmp_path / "disk" / "scans").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "disk" / "scans")
+    (tmp_path / "disk" / "a.svs").touch()
+    meant = tmp_path / "here" / "link" / ".." / "a.svs"
+    assert slides_of([meant])[0].path == (tmp_path / "disk" / "a.svs").resolve()
+    assert slides_of([tmp_path / "here" / "link" / "b.svs"])[0].path == tmp_path / "here" / "link" / "b.svs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,26 @@ def test_large_batches_stay_as_large_when_it_goes_on(segment, backend, tmp_path,
     later = ColourBackend(backend.info.path)
     segment(into=folder, resume=True, using=later, **{**SMALL, "batch_size": 1000})
     assert set(later.batches) == {whole[1]}
+
+
+def test_what_the_choice_of_backend_rests_on_is_kept(segment, backend, tmp_path, whole):
+    folder = tmp_path / "killed"
+    begin(segment, backend, folder, whole[1] - 6)
+    path = folder / "result.zarr" / ".zattrs"
+    document = json.loads(path.read_text())
+    document["lpd"]["trials"] = [{"backend": "openvino", "speed": 0.5, "agreement": 1.0, "failure": ""}]
+    path.write_text(json.dumps(document))
+    _, summary = segment(into=folder, resume=True, **SMALL)
+    assert summary.kept > 0
+    assert [(t.backend, t.speed, t.agreement) for t in summary.trials] == [("openvino", 0.5, 1.0)]
+
+
+def test_a_result_that_lacks_an_overview_begins_anew(segment, backend, tmp_path, whole):
+    folder = tmp_path / "killed"
+    begin(segment, backend, folder, whole[1] - 6)
+    missing = folder / "result.zarr" / "labels" / "mask" / "1"
+    shutil.rmtree(missing)
+    store, summary = segment(into=folder, resume=True, **SMALL)
+    assert summary.kept == 0
+    assert missing.exists()
+    assert (whole_mask(store) == whole_mask(whole[0])).all()

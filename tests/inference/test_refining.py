@@ -316,3 +316,19 @@ def test_a_slide_that_breaks_while_it_is_refined_is_one_error(segment: Segment, 
     )
     with pytest.raises(SlideError):
         segment(using=foggy, refinement="pamr")
+
+
+@pytest.mark.usefixtures("quick")
+def test_that_windows_are_all_seen_and_blocks_are_not_is_said(segment: Segment, foggy):
+    said: list[tuple[str, bool]] = []
+
+    class Listening(Run):
+        def say(self, message: str) -> None:
+            said.append((message, self._state.progress.done == self._state.progress.total > 0))
+            super().say(message)
+
+    segment(using=foggy, refinement="pamr", run_kind=Listening)
+    assert said[-2:] == [("refining the last part", True), ("", True)]
+    said.clear()
+    segment(using=foggy, run_kind=Listening)
+    assert "refining the last part" not in [message for message, _ in said]

@@ -182,3 +182,8 @@ def test_a_way_that_overflows_is_helped_out_by_the_reference(loaded):
     loaded._runners["torch"] = other._runner
     with pytest.raises(CheckpointError, match="no numbers"):
         other.logits(windows)
+
+
+def test_a_way_that_does_not_exist_is_named():
+    with pytest.raises(ConfigError, match="backend 'onnx' is unknown here: choose one of auto, torch"):
+        make_runner("onnx", torch.nn.Identity(), torch.device("cpu"))  # type: ignore[arg-type]
