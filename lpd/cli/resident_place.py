@@ -74,8 +74,8 @@ def _usual_folder() -> Path:
 
 
 def code_stamp() -> str:
-    """Differs where a worker would not do as this process does: other code, Python, GPUs or threads, other rights of new
-    files, or another priority."""
+    """Differs where a worker would not do as this process does: other code, Python, GPUs or threads, other rights of
+    new files, or another priority."""
     package = Path(lpd.__file__).parent
     files = sorted(package.rglob("*.py"))
     facts = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
