@@ -67,7 +67,8 @@ class AnnotationFiles:
             return Annotations(0, ())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LpdError(
-                f"the annotations of this slide cannot be read ({error}): mend or move away {path.parent.name}/{path.name}"
+                f"the annotations of this slide cannot be read ({error}): "
+                f"mend or move away {path.parent.name}/{path.name}"
             ) from error
 
     def save(self, fingerprint: str, slide_name: str, features: Sequence[Mapping[str, Any]], revision: int) -> int:
@@ -115,7 +116,9 @@ def check_features(features: object) -> None:
         try:
             points += _points_of(feature)
         except (ValueError, KeyError, TypeError) as error:
-            raise LpdError(f"annotation {number} is not a GeoJSON feature ({error}): leave it out or mend it") from error
+            raise LpdError(
+                f"annotation {number} is not a GeoJSON feature ({error}): leave it out or mend it"
+            ) from error
     if points > _LARGEST_POINTS:
         raise LpdError(f"annotations have {points} points, more than {_LARGEST_POINTS}: simplify their outlines")
 

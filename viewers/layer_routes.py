@@ -1,4 +1,4 @@
-"""Routes of layers: 8-bit grey tiles at the slide's own tile addresses, which the browser colours; values at a point."""
+"""Routes of layers: grey tiles at the slide tiles' addresses, which the browser colours; values at a point."""
 
 from __future__ import annotations
 

@@ -72,7 +72,9 @@ def make_api(services: Services, host: str) -> FastAPI:
 
 
 def _answer_lpd_error(_request: Request, error: Exception) -> JSONResponse:
-    status = 404 if isinstance(error, NotFoundError | NotReadyError) else 409 if isinstance(error, ConflictError) else 400
+    status = (
+        404 if isinstance(error, NotFoundError | NotReadyError) else 409 if isinstance(error, ConflictError) else 400
+    )
     return JSONResponse({"error": str(error)}, status_code=status, headers={"Cache-Control": "no-store"})
 
 

@@ -1,7 +1,8 @@
-"""LabelImage: a picture of class indices in a slide's frame, such as a ground truth, read in parts; never interpolated."""
+"""LabelImage: class indices in a slide's frame, such as a ground truth; read in parts, never interpolated."""
 
 from __future__ import annotations
 
+import struct
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,8 @@ _ENDINGS = (".mask.tif", ".mask.tiff", ".mask.png")
 #: A picture without tiles is decoded as a whole.
 _LARGEST_WHOLE_PX = 100_000_000
 _KEPT_TILES = 64
+#: What the libraries raise at a file that is damaged or of another kind.
+_DAMAGE = (OSError, ValueError, KeyError, IndexError, RuntimeError, struct.error, Image.DecompressionBombError)
 #: How far a picture's shape may be from the slide's: sizes are rounded.
 _UNEVEN_PX = 2
 
@@ -57,9 +60,11 @@ class LabelImage:
         self._guard = threading.Lock()
         try:
             self._open()
-        except (OSError, ValueError, KeyError, IndexError, Image.DecompressionBombError) as error:
+        except _DAMAGE as error:
             self.close()
-            raise SlideError(f"{path.name} cannot be read as a mask ({error}): write it again as a tiled TIFF") from error
+            raise SlideError(
+                f"{path.name} cannot be read as a mask ({error}): write it again as a tiled TIFF"
+            ) from error
         if abs(self.width_px / width_l0 * height_l0 - self.height_px) > _UNEVEN_PX:
             self.close()
             raise SlideError(
@@ -83,7 +88,7 @@ class LabelImage:
             try:
                 with self._guard:
                     out[np.ix_(rows, columns)] = self._pick(ys[rows], xs[columns])
-            except (OSError, ValueError, RuntimeError) as error:
+            except _DAMAGE as error:
                 raise SlideError(f"{self._path.name} is damaged ({error}): write it again") from error
         return out
 
@@ -151,4 +156,3 @@ class LabelImage:
                 self._tiles.pop(next(iter(self._tiles)))
             self._tiles[index] = tile
         return self._tiles[index]
-
