@@ -11,9 +11,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from lpd.errors import LpdError
-from viewers.errors import NotFoundError, NotReadyError
 from viewers.annotation_routes import annotation_router
 from viewers.annotations import ConflictError
+from viewers.errors import NotFoundError, NotReadyError
 from viewers.guard import RequestGuard
 from viewers.layer_routes import layer_router
 from viewers.page import build_page, page_style
