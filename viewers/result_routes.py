@@ -1,4 +1,4 @@
-"""Routes of jobs and their results: start, watch, cancel, live masks, areas, downloads."""
+"""Routes of jobs and their results: start, watch, cancel, what is new, areas, downloads."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import csv
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lpd.errors import LpdError, ResultError
 from lpd.inference.meta import ResultMeta
 from lpd.slide.region import Region
-from viewers import checkpoints, images, jobs
+from viewers import checkpoints, jobs
 from viewers.errors import NotFoundError, NotReadyError
 from viewers.jobs import Job, JobRequest
 from viewers.services import Services
-from viewers.slide_routes import tile_address
 
-_FOREVER = "private, max-age=31536000, immutable"
 _AREAS = "areas.csv"
 #: Download kind -> file in the result folder, ending of the name it is saved under, media type.
 _DOWNLOADS: dict[str, tuple[str, str, str]] = {
@@ -78,15 +76,6 @@ def result_router(services: Services) -> APIRouter:
             rects = [[r.x_l0, r.y_l0, r.width_l0, r.height_l0] for r in new.rects]
             answer |= {"run": new.run, "revision": new.revision, "rects": rects}
         return answer
-
-    @router.get("/results/{job_id}/mask_files/{level}/{col}_{row}.png")
-    def mask_tile(job_id: str, level: int, col: int, row: int) -> Response:
-        found = services.jobs.get(job_id)
-        region, size = tile_address(services.catalogue.info(found.slide_id), level, col, row)
-        with services.result(found) as store:
-            mask = store.read_mask(region, size)
-        caching = _FOREVER if found.run.ended else "no-store"
-        return Response(images.grey_png(mask), media_type="image/png", headers={"Cache-Control": caching})
 
     @router.get("/results/{job_id}/areas")
     def areas(job_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Request, Response
 
 from lpd.errors import ConfigError, LpdError
 from lpd.slide.deepzoom import DeepZoom
+from lpd.slide.label_image import label_image_of
 from viewers import checkpoints, images
 from viewers.catalog import SlideFile, SlideInfo
 from viewers.errors import NotFoundError
@@ -39,7 +40,8 @@ def slide_router(services: Services) -> APIRouter:
         with catalogue.borrow(slide_id) as opened:
             pictures = [name for name in _ASSOCIATED if name in opened.associated()]
         info = catalogue.info(slide_id)
-        return _details(info) | {"properties": info.properties, "pictures": pictures}
+        truth = label_image_of(info.file.path) is not None
+        return _details(info) | {"properties": info.properties, "pictures": pictures, "truth": truth}
 
     @router.put("/api/slides/{slide_id}/mpp")
     def set_mpp(slide_id: str, mpp: Annotated[float | None, Body(embed=True, allow_inf_nan=False)]) -> dict[str, Any]:

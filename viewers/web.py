@@ -11,8 +11,11 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from lpd.errors import LpdError
+from viewers.annotation_routes import annotation_router
+from viewers.annotations import ConflictError
 from viewers.errors import NotFoundError, NotReadyError
 from viewers.guard import RequestGuard
+from viewers.layer_routes import layer_router
 from viewers.page import build_page, page_style
 from viewers.result_routes import result_router
 from viewers.services import Services
@@ -51,8 +54,9 @@ def make_app(services: Services, host: str) -> FastAPI:
 def make_api(services: Services, host: str) -> FastAPI:
     """The application without its Gradio page: slides, jobs, results and the page's own files."""
     app = FastAPI(title="LPD", docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (slide_router(services), result_router(services), static_router(services.openseadragon)):
-        app.include_router(router)
+    for router in (slide_router, result_router, layer_router, annotation_router):
+        app.include_router(router(services))
+    app.include_router(static_router(services.openseadragon))
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -68,7 +72,9 @@ def make_api(services: Services, host: str) -> FastAPI:
 
 
 def _answer_lpd_error(_request: Request, error: Exception) -> JSONResponse:
-    status = 404 if isinstance(error, NotFoundError | NotReadyError) else 400
+    status = (
+        404 if isinstance(error, NotFoundError | NotReadyError) else 409 if isinstance(error, ConflictError) else 400
+    )
     return JSONResponse({"error": str(error)}, status_code=status, headers={"Cache-Control": "no-store"})
 
 

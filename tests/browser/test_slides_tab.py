@@ -148,7 +148,7 @@ def test_finished_result_is_coloured_without_asking_again(page: Page, app: Any, 
     colour = BCSS.palette()[largest].astype(int)
     assert (opaque == colour).all(axis=2).sum() > 0.9 * changed.sum() > 10_000  # its own colour, nothing in between
     assert state()["maskFetches"] == fetches
-    assert [url for url in requests if "mask_files" in url] == []
+    assert [url for url in requests if "/layers/" in url] == []
 
     with page.expect_download() as download:
         page.locator("[data-kind=geojson]").click()

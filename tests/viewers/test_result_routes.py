@@ -94,7 +94,7 @@ def test_finished_mask_lies_at_the_slide_tiles_addresses(wait_for: Wait, client:
     assert [entry["code"] for entry in job["classes"]] == ["TUM", "STR", "LYM", "NEC", "BACK"]
     slide = client.get(f"/api/slides/{ready}").json()
     for level, col, row in ((slide["levels"] - 1, 1, 0), (slide["levels"] - 2, 0, 0), (8, 0, 0)):
-        answer = client.get(f"/results/{job['id']}/mask_files/{level}/{col}_{row}.png")
+        answer = client.get(f"/results/{job['id']}/layers/mask/{level}/{col}_{row}.png")
         mask = values(answer.content)
         tile = Image.open(io.BytesIO(client.get(f"/slides/{ready}_files/{level}/{col}_{row}.jpeg").content))
         assert mask.shape[::-1] == tile.size
@@ -119,13 +119,13 @@ def test_mask_is_there_while_the_job_runs_and_not_kept_by_browsers(
     wait_for: Wait, client: TestClient, ready: str
 ) -> None:
     job = start(client, ready, "slow")["id"]
-    assert client.get(f"/results/{job}/mask_files/8/0_0.png").status_code == 404
+    assert client.get(f"/results/{job}/layers/mask/8/0_0.png").status_code == 404
     wait_for(lambda: client.get(f"/results/{job}/changes").json()["rects"])
     assert not client.get(f"/api/jobs/{job}").json()["ended"]
-    answer = client.get(f"/results/{job}/mask_files/10/0_0.png")
+    answer = client.get(f"/results/{job}/layers/mask/10/0_0.png")
     assert answer.headers["cache-control"] == "no-store"
     assert (values(answer.content) == 0).all()
-    assert (values(client.get(f"/results/{job}/mask_files/10/2_0.png").content) == 255).all()
+    assert (values(client.get(f"/results/{job}/layers/mask/10/2_0.png").content) == 255).all()
 
 
 def test_cancelled_job_keeps_what_it_has(wait_for: Wait, client: TestClient, ready: str) -> None:
@@ -133,7 +133,7 @@ def test_cancelled_job_keeps_what_it_has(wait_for: Wait, client: TestClient, rea
     wait_for(lambda: client.get(f"/results/{job}/changes").json()["rects"])
     assert client.post(f"/api/jobs/{job}/cancel").json()["message"].startswith("Stopping")
     assert finish(wait_for, client, job)["state"] == "cancelled"
-    assert (values(client.get(f"/results/{job}/mask_files/10/0_0.png").content) == 0).all()
+    assert (values(client.get(f"/results/{job}/layers/mask/10/0_0.png").content) == 0).all()
 
 
 def test_failures_are_told_in_the_commands_own_sentence(wait_for: Wait, client: TestClient, ready: str) -> None:
@@ -182,7 +182,7 @@ def test_results_that_do_not_exist_are_404(client: TestClient, job: str) -> None
     for address in (
         f"/api/jobs/{job}",
         f"/results/{job}/changes",
-        f"/results/{job}/mask_files/8/0_0.png",
+        f"/results/{job}/layers/mask/8/0_0.png",
         f"/results/{job}/download/csv",
     ):
         assert client.get(address).status_code == 404

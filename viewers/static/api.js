@@ -43,7 +43,12 @@ export const api = {
   changes: (id, since, run) => ask('GET', `/results/${at(id)}/changes?since=${since}&run=${at(run)}`),
   areas: (id) => ask('GET', `/results/${at(id)}/areas`),
   download: (id, kind) => `/results/${at(id)}/download/${at(kind)}`,
-  maskTile: (id, level, col, row, version) => `/results/${at(id)}/mask_files/${level}/${col}_${row}.png?v=${version}`,
+  resultTile: (id, layer, level, col, row, version) => `/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`,
+  slideTile: (slide, layer, level, col, row) => `/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`,
+  value: (id, x, y) => ask('GET', `/results/${at(id)}/value?x=${x}&y=${y}`),
+  annotations: (slide) => ask('GET', `/api/slides/${at(slide)}/annotations`),
+  saveAnnotations: (slide, revision, features) => ask('PUT', `/api/slides/${at(slide)}/annotations`, { revision, features }),
+  annotationFile: (slide) => `/api/slides/${at(slide)}/annotations.geojson`,
 };
 
 // What this browser remembers between visits; a browser that forbids storage simply forgets.

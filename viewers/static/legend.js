@@ -6,13 +6,10 @@ import { h, hex, rgb } from './dom.js';
 const FINE_BELOW_MM2 = 1; // a biopsy needs a third decimal, a resection does not
 
 export class Legend {
-  constructor({ onColour, onOpacity, opacity }) {
+  constructor({ onColour }) {
     this.onColour = onColour;
     this.rows = h('div', { class: 'lpd-legend-rows' });
-    const slider = h('input', { type: 'range', min: 0, max: 1, step: 0.01, value: opacity, 'aria-label': 'Mask opacity' });
-    slider.addEventListener('input', () => onOpacity(slider.valueAsNumber));
-    this.opacity = h('label', { class: 'lpd-opacity' }, h('span', {}, 'Opacity'), slider);
-    this.element = h('div', { class: 'lpd-legend' }, this.rows, this.opacity);
+    this.element = h('div', { class: 'lpd-legend' }, this.rows);
   }
 
   render(state) {

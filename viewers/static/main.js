@@ -3,14 +3,18 @@
 
 import { api, memory } from './api.js';
 import { h, icon } from './dom.js';
+import { Drawing } from './drawing.js';
 import { JobWatch } from './job_watch.js';
-import { MaskLayer } from './mask_layer.js';
+import { LayerPanel } from './layer_panel.js';
+import { LAYERS, Layers } from './layers.js';
 import { Panel } from './panel.js';
+import { Permalink } from './permalink.js';
 import { SlideList } from './slide_list.js';
 import { SlideView } from './slide_view.js';
 
 const UNREAD_RETRY_MS = 400;
 const OTHERS_MS = 5000;
+const REST_MS = 150; // how long the pointer rests before scores are asked for
 
 export async function mount(root) {
   window.__lpd?.destroy?.();
@@ -27,8 +31,6 @@ class Workspace {
     this.jobs = [];
     this.slide = null;
     this.job = null;
-    this.hidden = new Set();
-    this.maskOn = true;
     const stage = h('main', { class: 'lpd-stage' });
     this.list = new SlideList((id) => this.openSlide(id));
     this.panel = new Panel({
@@ -37,18 +39,26 @@ class Workspace {
       cancel: () => this.attempt(() => this.cancel()),
       chooseJob: (id) => this.showJob(this.jobs.find((job) => job.id === id)),
       colour: () => this.colour(),
-      opacity: (value) => this.mask.setOpacity(value),
     });
     this.toasts = h('div', { class: 'lpd-toasts', 'aria-live': 'polite' });
     root.replaceChildren(this.list.element, stage, this.panel.element, this.toasts);
+    this.link = new Permalink(() => this.shown);
     this.view = new SlideView(stage, {
-      onToggleMask: () => this.toggleMask(),
+      onToggleMask: () => this.layers.toggle('mask'),
       classAt: (x, y) => this.classAt(x, y),
+      onMove: () => this.link.note(),
+      onLink: () => this.attempt(() => this.copyLink()),
     });
-    this.mask = new MaskLayer(this.view);
-    this.mask.setOpacity(this.panel.opacity);
+    this.layers = new Layers(this.view, () => this.onLayers());
+    this.panel.adopt(new LayerPanel(this.layers));
+    this.drawing = new Drawing(this.view, {
+      classes: () => this.shapeClasses,
+      onTrouble: (message) => this.toast(message),
+      onSegment: (feature) => this.attempt(() => this.segment(feature)),
+    });
+    this.panel.adopt(this.drawing.panel);
     this.watch = new JobWatch({
-      onGrow: (rects, revision, run) => this.mask.grow(rects, revision, run),
+      onGrow: (rects, revision, run) => this.layers.grow(rects, revision, run),
       onState: (job) => this.onState(job),
       onLost: (lost) => this.panel.lost(lost),
       onGone: (id) => this.forget(id),
@@ -67,7 +77,8 @@ class Workspace {
       errors: [],
       destroy: () => workspace.destroy(),
       get state() {
-        const { slide, job, mask, view } = workspace;
+        const { slide, job, layers, view, drawing: { shapes } } = workspace;
+        const { mask } = layers;
         return {
           slide: slide?.name ?? null,
           job: job && { id: job.id, state: job.state, ended: job.ended, progress: job.progress },
@@ -77,6 +88,12 @@ class Workspace {
           maskDrawn: mask.drawn,
           maskRevision: mask.revision,
           maskLoading: mask.loading.size,
+          layers: Object.fromEntries(LAYERS.map((name) => [name, { on: layers.on[name], drawn: layers.stack[name].drawn, loading: layers.stack[name].loading.size, fetches: layers.stack[name].fetches }])),
+          heat: layers.heat,
+          turn: view.osd.viewport?.getRotation() ?? 0,
+          shapes: shapes.features.length,
+          saved: !shapes.unsaved,
+          selected: shapes.selected,
         };
       },
     };
@@ -86,7 +103,7 @@ class Workspace {
     await this.attempt(async () => {
       await Promise.all([this.loadSlides(), this.loadModels()]);
       this.followOthers();
-      const asked = new URLSearchParams(location.search).get('slide');
+      const asked = this.link.asked.slide;
       const usable = this.slides.filter((slide) => slide.status !== 'error');
       const known = (id) => usable.some((slide) => slide.id === id) && id;
       if (asked && !known(asked)) this.toast('The slide in the address is not in the slides folder any more.');
@@ -139,27 +156,71 @@ class Workspace {
       this.slide = slide;
       this.list.select(id);
       memory.set('slide', id);
-      const address = new URL(location.href);
-      address.searchParams.set('slide', id);
-      history.replaceState(history.state, '', address);
       this.showJob(null);
       this.panel.model = slide.suggested_checkpoint;
       this.jobs = [];
       this.panel.render(this);
-      const [{ jobs }] = await Promise.all([api.jobs(id), this.view.open(slide)]);
+      const [{ jobs }] = await Promise.all([api.jobs(id), this.view.open(slide), this.attempt(() => this.drawing.open(slide))]);
       if (this.wanted !== id) return;
       this.jobs = jobs;
-      this.showJob(jobs.find((job) => !job.ended) ?? jobs.find((job) => job.has_mask) ?? jobs[0]);
+      this.layers.open(slide);
+      const asked = this.link.take(id);
+      this.showJob(jobs.find((job) => job.id === asked.result) ?? jobs.find((job) => !job.ended) ?? jobs.find((job) => job.has_mask) ?? jobs[0]);
+      this.restore(asked);
       this.probe.slideOpen = true;
     });
+  }
+
+  /** Show what the address asked for. */
+  restore({ x, y, scale, turn, on, heat, hide, opacity }) {
+    const { layers } = this;
+    if (x && y && scale) this.view.show({ x: Number(x), y: Number(y), scale: Number(scale), degrees: Number(turn ?? 0) }, true);
+    if (on !== undefined) for (const name of LAYERS) if (name !== 'difference') layers.on[name] = on.split(',').includes(name);
+    if (heat) layers.heat = heat;
+    if (opacity) layers.set('mask', 'opacity', Number(opacity));
+    const codes = hide?.split(',') ?? [];
+    this.classes.forEach((entry, value) => codes.includes(entry.code) && layers.hidden.add(value));
+    layers.refresh();
+    this.onLayers();
+  }
+
+  /** What the address says of the page. */
+  get shown() {
+    const { slide, job, layers, view } = this;
+    if (!slide || !view.item) return {};
+    const { x, y, scale, degrees } = view.where;
+    return {
+      slide: slide.id,
+      x,
+      y,
+      scale,
+      turn: degrees || null,
+      result: job?.id,
+      on: LAYERS.filter((name) => layers.on[name] && name !== 'difference').join(',') || 'none',
+      heat: layers.on.heat ? layers.heat : null,
+      hide: [...layers.hidden].map((value) => this.classes[value]?.code).join(','),
+      opacity: layers.settings.mask.opacity,
+    };
+  }
+
+  async copyLink() {
+    this.link.write();
+    const address = String(this.link.address);
+    try {
+      await navigator.clipboard.writeText(address);
+      this.toast('The link to this view is in the clipboard.', 'info');
+    } catch {
+      this.toast(`The browser does not let this page copy: the address bar holds the link to this view.`, 'info');
+    }
   }
 
   showJob(job) {
     this.watch.stop();
     this.job = job ?? null;
     this.areas = null;
-    this.hidden.clear();
-    this.mask.clear();
+    this.rested = null;
+    this.layers.hidden.clear();
+    this.layers.clearResult();
     this.colour();
     if (job) {
       this.loadAreas(job);
@@ -172,7 +233,7 @@ class Workspace {
     const before = this.job;
     this.job = job;
     this.jobs = this.jobs.map((known) => (known.id === job.id ? job : known));
-    if (job.has_mask) this.mask.show(job, this.slide);
+    if (job.has_mask) this.layers.showResult(job);
     if (job.classes.length !== before?.classes.length) this.colour();
     if (job.ended && !before?.ended) this.loadAreas(job);
     this.list.badge(job.slide_id, job);
@@ -202,11 +263,12 @@ class Workspace {
   async segment(what) {
     const request = { slide: this.slide.id, checkpoint: this.panel.model, device: this.panel.device };
     if (what === 'view') request.region = this.view.region();
+    if (what.geometry) request.polygons = what.geometry.type === 'Polygon' ? [what.geometry.coordinates] : what.geometry.coordinates;
     const job = await this.startOnce(request);
     this.followOthers();
     if (job?.slide_id !== this.slide.id) return; // another slide was chosen meanwhile
     this.jobs = [job, ...this.jobs];
-    if (!this.maskOn) this.toggleMask();
+    this.layers.on.mask = true;
     this.showJob(job);
   }
 
@@ -235,10 +297,17 @@ class Workspace {
     this.toast('This result was deleted from the results folder.');
   }
 
-  toggleMask() {
-    this.maskOn = !this.maskOn;
-    this.mask.setVisible(this.maskOn);
-    this.view.showMaskState(this.maskOn);
+  /** A layer was switched or looks otherwise. */
+  onLayers() {
+    this.view.showMaskState(this.layers.on.mask);
+    this.panel.render(this);
+    this.link.note();
+  }
+
+  /** Classes to name regions by: of the result that is shown, else of the chosen model. */
+  get shapeClasses() {
+    const found = this.classes.length ? this.classes : this.models.find((model) => model.name === this.panel.model)?.classes ?? [];
+    return found.slice(0, -1).map(({ name, color }) => ({ name, color }));
   }
 
   /** Classes to show: those of the result, or of the chosen model before there is one. */
@@ -247,14 +316,31 @@ class Workspace {
   }
 
   colour() {
-    const own = memory.get('colors', {});
-    const shown = this.classes.slice(0, -1).map((entry) => own[entry.code] ?? entry.color); // background stays clear
-    this.mask.colour(shown, this.hidden);
+    this.layers.colour();
+    this.link.note();
   }
 
+  get hidden() {
+    return this.layers.hidden;
+  }
+
+  /** What the pointer is on: the class at once, its score when the pointer rests. */
   classAt(x, y) {
-    const value = this.maskOn ? this.mask.valueAt(x, y) : null;
-    return value === null ? null : this.classes[value]?.name;
+    const value = this.layers.on.mask ? this.layers.mask.valueAt(x, y) : null;
+    if (value === null) return null;
+    const [column, row] = [Math.floor(x), Math.floor(y)];
+    if (this.rested?.x === column && this.rested.y === row) return `${this.classes[value]?.name}${this.rested.text}`;
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.askScore(column, row), REST_MS);
+    return this.classes[value]?.name;
+  }
+
+  async askScore(x, y) {
+    const { job } = this;
+    const { scores, class: found } = await api.value(job?.id, x, y).catch(() => ({}));
+    if (this.job !== job && this.job?.id !== job?.id) return;
+    this.rested = { x, y, text: scores && found < scores.length ? ` ${scores[found].toFixed(2)}` : '' };
+    this.view.describeReadout();
   }
 
   /** Do something that may fail; people read its sentence. */
@@ -268,8 +354,8 @@ class Workspace {
     }
   }
 
-  toast(message) {
-    const toast = h('div', { class: 'lpd-toast', role: 'alert' }, icon('warning'), h('span', {}, message));
+  toast(message, kind = 'warning') {
+    const toast = h('div', { class: `lpd-toast lpd-${kind}`, role: kind === 'info' ? 'status' : 'alert' }, icon(kind), h('span', {}, message));
     toast.append(h('button', { type: 'button', title: 'Dismiss', onclick: () => toast.remove() }, '×'));
     this.toasts.replaceChildren(...[...this.toasts.children].slice(-2), toast);
     setTimeout(() => toast.remove(), 12000);
@@ -278,8 +364,11 @@ class Workspace {
   destroy() {
     clearTimeout(this.others);
     this.unmount.disconnect();
+    clearTimeout(this.resting);
     this.watch.stop();
-    this.mask.destroy();
+    this.link.destroy();
+    this.drawing.destroy();
+    this.layers.destroy();
     this.view.destroy();
   }
 }

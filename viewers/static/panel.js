@@ -18,14 +18,19 @@ const SCANS = [['20× scan', 0.5], ['40× scan', 0.25]];
 export class Panel {
   constructor(acts) {
     this.acts = acts;
-    this.opacity = memory.get('opacity', 0.5);
     this.facts = h('section', { class: 'lpd-facts' });
     this.question = this.buildQuestion();
     this.run = this.buildRun();
     this.work = h('section', { class: 'lpd-work', hidden: true });
-    this.legend = new Legend({ onColour: acts.colour, onOpacity: (value) => this.setOpacity(value), opacity: this.opacity });
+    this.legend = new Legend({ onColour: acts.colour });
     this.result = this.buildResult();
     this.element = h('aside', { class: 'lpd-panel', 'aria-label': 'Controls' }, this.facts, this.question, this.run, this.work, this.result);
+  }
+
+  /** Take in another part, below the result. */
+  adopt(part) {
+    this.parts = [...(this.parts ?? []), part];
+    this.element.append(part.element);
   }
 
   get model() {
@@ -95,6 +100,7 @@ export class Panel {
     this.renderRun(state);
     this.renderWork(state.job);
     this.renderResult(state);
+    for (const part of this.parts ?? []) part.render(state);
   }
 
   renderFacts(slide) {
@@ -251,11 +257,5 @@ export class Panel {
       h('a', { href: api.download(job.id, kind), title, download: '', class: 'lpd-download', 'data-kind': kind }, name),
     );
     this.downloads.replaceChildren(...(links.length ? [icon('download'), ...links] : []));
-  }
-
-  setOpacity(value) {
-    this.opacity = value;
-    memory.set('opacity', value);
-    this.acts.opacity(value);
   }
 }

@@ -1,21 +1,24 @@
 // The slide itself: OpenSeadragon with our own scale bar, readout, buttons and keys.
 
 import { count, h, icon, length, trim } from './dom.js';
+import { ViewKeys } from './view_keys.js';
 
 const FIRST_LEVEL = 8; // below it a slide is smaller than one tile
 const BAR_PX = 130;
 const STEPS = [1, 2, 5];
+const MAGNIFICATIONS = [1.25, 2.5, 5, 10, 20, 40, 60];
 
 export class SlideView {
-  constructor(stage, { onToggleMask, classAt }) {
+  constructor(stage, { onToggleMask, classAt, onMove, onLink }) {
     this.stage = stage;
     this.slide = null;
     this.classAt = classAt;
     this.host = h('div', { class: 'lpd-osd', tabIndex: 0, 'aria-label': 'Slide' });
     this.bar = h('div', { class: 'lpd-scalebar', hidden: true }, h('span'), h('i'));
     this.readout = h('div', { class: 'lpd-readout', hidden: true });
+    this.zoom = this.buildZoom();
     this.message = h('div', { class: 'lpd-stage-message', hidden: true });
-    stage.append(this.host, this.tools(onToggleMask), this.bar, this.readout, this.message);
+    stage.append(this.host, this.tools(onToggleMask, onLink), this.bar, h('div', { class: 'lpd-corner' }, this.readout, this.zoom), this.message);
     this.osd = window.OpenSeadragon({
       element: this.host,
       showNavigationControl: false,
@@ -40,16 +43,18 @@ export class SlideView {
     this.osd.addHandler('canvas-key', (event) => {
       event.preventDefaultAction = true; // our own keys below also work while the pointer is elsewhere
     });
-    this.osd.addHandler('update-viewport', () => this.describe());
+    this.osd.addHandler('update-viewport', () => {
+      this.describe();
+      if (this.item) onMove();
+    });
     this.osd.addHandler('resize', () => this.describe());
     this.pointer = null;
     this.host.addEventListener('pointermove', (event) => this.track(event));
     this.host.addEventListener('pointerleave', () => this.track(null));
-    this.onKey = (event) => this.key(event, onToggleMask);
-    document.addEventListener('keydown', this.onKey);
+    this.keys = new ViewKeys(this, onToggleMask);
   }
 
-  tools(onToggleMask) {
+  tools(onToggleMask, onLink) {
     const button = (name, title, act) => h('button', { type: 'button', title, 'aria-label': title, onclick: act }, icon(name));
     this.eye = button('eye', 'Show or hide the mask (m)', onToggleMask);
     return h(
@@ -58,7 +63,9 @@ export class SlideView {
       button('plus', 'Zoom in (+)', () => this.zoomBy(1.6)),
       button('minus', 'Zoom out (−)', () => this.zoomBy(1 / 1.6)),
       button('home', 'Whole slide (0)', () => this.osd.viewport?.goHome()),
+      button('turn', 'Turn by 90° (r, R the other way)', () => this.turn(90)),
       button('full', 'Full screen (f)', () => this.toggleFull()),
+      button('link', 'Copy a link to this view', onLink),
       this.eye,
     );
   }
@@ -92,7 +99,7 @@ export class SlideView {
   close(message) {
     this.slide = null;
     this.osd.close();
-    this.bar.hidden = this.readout.hidden = true;
+    this.bar.hidden = this.readout.hidden = this.zoom.hidden = true;
     this.say(message);
   }
 
@@ -133,29 +140,64 @@ export class SlideView {
     else this.stage.requestFullscreen?.().catch(() => undefined);
   }
 
-  key(event, onToggleMask) {
-    const typing = event.target.closest?.('input, select, textarea, [contenteditable]');
-    const elsewhere = !this.stage.offsetParent && !document.fullscreenElement;
-    if (typing || elsewhere || !this.item || event.ctrlKey || event.metaKey || event.altKey) return;
-    const step = 90;
-    const pan = (x, y) => this.osd.viewport.panBy(this.osd.viewport.deltaPointsFromPixels(new window.OpenSeadragon.Point(x, y)));
-    const acts = {
-      ArrowLeft: () => pan(-step, 0),
-      ArrowRight: () => pan(step, 0),
-      ArrowUp: () => pan(0, -step),
-      ArrowDown: () => pan(0, step),
-      '+': () => this.zoomBy(1.6),
-      '=': () => this.zoomBy(1.6),
-      '-': () => this.zoomBy(1 / 1.6),
-      0: () => this.osd.viewport.goHome(),
-      f: () => this.toggleFull(),
-      m: onToggleMask,
-    };
-    const act = acts[event.key] ?? acts[event.key.toLowerCase()];
-    if (!act) return;
-    event.preventDefault();
-    act();
-    this.osd.viewport.applyConstraints();
+  /** Turn the slide clockwise. */
+  turn(degrees) {
+    this.osd.viewport?.setRotation(Math.round((this.osd.viewport.getRotation() + degrees) / 90) * 90);
+  }
+
+  /** Show the slide at a magnification, where 10× is 1 µm per screen pixel. */
+  magnify(power) {
+    if (this.slide?.mpp) this.show({ scale: (this.slide.mpp * power) / 10 });
+  }
+
+  /** Move to a view: centre in level-0 pixels, screen pixels per level-0 pixel, degrees; what is left out stays. */
+  show({ x, y, scale, degrees }, immediately = false) {
+    const { viewport } = this.osd;
+    if (!this.item) return;
+    if (degrees !== undefined) viewport.setRotation(degrees, immediately);
+    if (scale) viewport.zoomTo(this.item.imageToViewportZoom(scale), null, immediately);
+    if (x !== undefined) viewport.panTo(this.item.imageToViewportCoordinates(x, y), immediately);
+    viewport.applyConstraints(immediately);
+  }
+
+  /** Show a box [x, y, width, height] of level-0 pixels with some space around it. */
+  fit([x, y, width, height]) {
+    const side = Math.max(width, height, 64) * 0.25;
+    this.osd.viewport.fitBounds(this.item.imageToViewportRectangle(x - side, y - side, width + 2 * side, height + 2 * side));
+  }
+
+  /** The view as `show` takes it. */
+  get where() {
+    const { x, y } = this.item.viewportToImageCoordinates(this.osd.viewport.getCenter(true));
+    return { x: Math.round(x), y: Math.round(y), scale: Number(this.scale.toPrecision(4)), degrees: this.osd.viewport.getRotation(true) };
+  }
+
+  /** How level-0 pixels lie on a canvas with `ratio` pixels per CSS pixel: an affine matrix, and what is simple of it. */
+  placement(ratio = 1) {
+    const { viewport } = this.osd;
+    const at = (x, y) => viewport.pixelFromPoint(this.item.imageToViewportCoordinates(x, y, true), true);
+    const [origin, right] = [at(0, 0), at(this.slide.width, 0)];
+    const a = ((right.x - origin.x) / this.slide.width) * ratio;
+    const b = ((right.y - origin.y) / this.slide.width) * ratio;
+    const [x, y] = [origin.x * ratio, origin.y * ratio];
+    return { x, y, scale: Math.hypot(a, b), turned: Math.abs(b) > 1e-9 || a < 0, matrix: [a, b, -b, a, x, y] };
+  }
+
+  /** Level-0 point under a point of the stage, in CSS pixels. */
+  pointAt(position) {
+    const { x, y } = this.item.viewerElementToImageCoordinates(position);
+    return [x, y];
+  }
+
+  buildZoom() {
+    const choice = h('select', { 'aria-label': 'Magnification', title: 'Go to a magnification (10× is 1 µm per screen pixel)' });
+    choice.append(h('option', { value: '' }, ''), ...MAGNIFICATIONS.map((power) => h('option', { value: power }, `${power}×`)));
+    choice.addEventListener('change', () => {
+      this.magnify(Number(choice.value));
+      choice.value = '';
+      this.host.focus();
+    });
+    return h('label', { class: 'lpd-zoom', hidden: true }, choice);
   }
 
   track(event) {
@@ -186,21 +228,21 @@ export class SlideView {
   describeReadout() {
     if (!this.item || !this.slide) return;
     const parts = [];
+    const { mpp } = this.slide;
     if (this.pointer) {
-      const { x, y } = this.item.viewerElementToImageCoordinates(this.pointer);
+      const [x, y] = this.pointAt(this.pointer);
       const inside = x >= 0 && y >= 0 && x < this.slide.width && y < this.slide.height;
-      if (inside) parts.push(this.classAt(x, y), `x ${count(Math.floor(x))}  y ${count(Math.floor(y))}`);
+      if (inside) parts.push(this.classAt(x, y), `x ${count(Math.floor(x))}  y ${count(Math.floor(y))}`, mpp && `${count(x * mpp)}, ${count(y * mpp)} µm`);
     }
-    if (this.slide.mpp) {
-      const mpp = this.slide.mpp / this.scale;
-      parts.push(`${trim(mpp)} µm/px`, `${trim(10 / mpp)}×`);
-    }
+    if (mpp) parts.push(`${trim(mpp / this.scale)} µm/px`);
     this.readout.replaceChildren(...parts.filter(Boolean).map((part) => h('span', {}, part)));
     this.readout.hidden = !this.readout.childElementCount;
+    this.zoom.hidden = !mpp;
+    if (mpp) this.zoom.firstChild.firstChild.textContent = `${trim((10 * this.scale) / mpp)}×`;
   }
 
   destroy() {
-    document.removeEventListener('keydown', this.onKey);
+    this.keys.destroy();
     this.osd.destroy();
   }
 }

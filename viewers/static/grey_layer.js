@@ -1,21 +1,20 @@
-// The mask over the slide: 8-bit class tiles at the slide's own tile addresses, coloured here. Recolouring, hiding a
-// class and opacity touch no network; a growing result fetches only the visible tiles that changed.
-
-import { api } from './api.js';
+// One layer over the slide: 8-bit tiles at the slide's own tile addresses, coloured here. Recolouring, thresholds,
+// outlines, hiding a class and opacity touch no network; a growing result fetches only the visible tiles that changed.
 
 const NOT_COMPUTED = 255;
 const KEPT_TILES = 240;
 const PARALLEL = 3; // leaves half of the browser's connections to the slide
 const RETRY_MS = 2000;
 
-export class MaskLayer {
+export class GreyLayer {
   constructor(view) {
     this.view = view;
     this.canvas = document.createElement('canvas');
-    this.canvas.className = 'lpd-mask';
+    this.canvas.className = 'lpd-layer';
     view.osd.canvas.append(this.canvas);
     this.lut = new Uint32Array(256);
     this.lutVersion = 0;
+    this.outline = false;
     this.fetches = 0;
     this.clear();
     this.draw = this.draw.bind(this);
@@ -24,7 +23,7 @@ export class MaskLayer {
   }
 
   clear() {
-    this.job = null;
+    this.source = null;
     this.tiles = new Map(); // "level/col_row" -> {values, width, height, picture, lutVersion, stale}; oldest first
     this.loading = new Map();
     this.failed = new Map();
@@ -36,14 +35,19 @@ export class MaskLayer {
     this.schedule();
   }
 
-  /** Show a job's mask over `slide`; what is computed arrives through `grow`. */
-  show(job, slide) {
-    if (this.job?.id !== job.id) this.clear();
-    this.job = job;
+  /**
+   * Show a source of values: `key` tells it from others, `scale` is the width of a value in level-0 pixels, `tile(level,
+   * col, row, version)` brings {values, width, height}. What is there to show arrives through `grow`.
+   */
+  show(source, slide) {
+    if (this.source?.key === source.key) return;
+    this.clear();
+    this.source = source;
     this.slide = slide;
-    // Deeper levels than the mask's own resolution hold the same pixels, only larger: not worth fetching.
-    const surplus = Math.floor(Math.log2(job.scale) + 1e-6);
+    // Deeper levels than the values' own resolution hold the same values, only larger: not worth fetching.
+    const surplus = Math.floor(Math.log2(source.scale) + 1e-6);
     this.deepest = Math.max(Math.min(8, slide.levels - 1), slide.levels - 1 - Math.max(0, surplus));
+    if (source.whole) this.grow([[0, 0, slide.width, slide.height]], 1, 'whole');
     this.schedule();
   }
 
@@ -62,11 +66,12 @@ export class MaskLayer {
     if (rects.length) this.schedule();
   }
 
-  /** Colours [r, g, b] by mask value; those in `hidden` and all without a colour stay clear. */
-  colour(colors, hidden) {
+  /** Colours [r, g, b] or [r, g, b, a] by value; those without one stay clear. */
+  colour(colors, outline = false) {
+    this.outline = outline;
     this.lut.fill(0);
-    colors.forEach(([r, g, b], value) => {
-      if (!hidden.has(value)) this.lut[value] = ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+    colors.forEach((color, value) => {
+      if (color) this.lut[value] = (((color[3] ?? 255) << 24) | (color[2] << 16) | (color[1] << 8) | color[0]) >>> 0;
     });
     this.lutVersion += 1;
     this.schedule();
@@ -77,12 +82,14 @@ export class MaskLayer {
   }
 
   setVisible(visible) {
+    this.hidden = !visible;
     this.canvas.style.visibility = visible ? '' : 'hidden';
+    this.schedule();
   }
 
-  /** Mask value at a level-0 point, from what has been fetched; null if unknown or not computed. */
+  /** Value at a level-0 point, from what has been fetched; null if unknown or not computed. */
   valueAt(x, y) {
-    for (let level = this.deepest; this.job && level >= 0; level -= 1) {
+    for (let level = this.deepest; this.source && level >= 0; level -= 1) {
       const size = this.span(level);
       const tile = this.tiles.get(`${level}/${Math.floor(x / size)}_${Math.floor(y / size)}`);
       if (!tile) continue;
@@ -104,14 +111,10 @@ export class MaskLayer {
 
   draw() {
     const context = this.prepare();
-    const item = this.view.item;
-    if (!this.job || !item || !this.rects.length) return;
-    const viewport = this.view.osd.viewport;
-    const ratio = window.devicePixelRatio || 1;
-    const origin = viewport.pixelFromPoint(item.imageToViewportCoordinates(0, 0, true), true);
-    const scale = this.view.scale * ratio;
-    const place = { x: origin.x * ratio, y: origin.y * ratio, scale };
-    const level = this.levelFor(scale);
+    if (!this.source || this.hidden || !this.view.item || !this.rects.length) return;
+    const place = this.view.placement(window.devicePixelRatio || 1);
+    if (place.turned) context.setTransform(...place.matrix);
+    const level = this.levelFor(place.scale);
     const wanted = [];
     this.drawn = 0;
     for (const [col, row] of this.visible(level)) {
@@ -133,7 +136,10 @@ export class MaskLayer {
     if (this.canvas.width !== width || this.canvas.height !== height) {
       this.canvas.width = width;
       this.canvas.height = height;
-    } else context.clearRect(0, 0, width, height);
+    } else {
+      context.resetTransform();
+      context.clearRect(0, 0, width, height);
+    }
     context.imageSmoothingEnabled = false; // a class is a class: no colours in between
     return context;
   }
@@ -164,14 +170,18 @@ export class MaskLayer {
   }
 
   paint(context, place, [x, y, width, height], tile, sx, sy, sw, sh) {
+    this.drawn += 1;
+    if (place.turned) {
+      const seam = 0.4 / place.scale; // turned edges are blended with what lies below: a hair of overlap closes them
+      context.drawImage(this.picture(tile), sx, sy, sw, sh, x, y, width + seam, height + seam);
+      return;
+    }
     // Whole device pixels, so that neighbours meet without a gap or an overlap.
     const left = Math.round(place.x + x * place.scale);
     const top = Math.round(place.y + y * place.scale);
     const right = Math.round(place.x + (x + width) * place.scale);
     const bottom = Math.round(place.y + (y + height) * place.scale);
-    if (right <= left || bottom <= top) return;
-    context.drawImage(this.picture(tile), sx, sy, sw, sh, left, top, right - left, bottom - top);
-    this.drawn += 1;
+    if (right > left && bottom > top) context.drawImage(this.picture(tile), sx, sy, sw, sh, left, top, right - left, bottom - top);
   }
 
   /** Until a tile arrives, the part of a coarser one that shows the same place. */
@@ -195,6 +205,7 @@ export class MaskLayer {
     const image = context.createImageData(tile.width, tile.height);
     const pixels = new Uint32Array(image.data.buffer);
     for (let i = 0; i < pixels.length; i += 1) pixels[i] = this.lut[tile.values[i]];
+    if (this.outline) hollow(pixels, tile.values, tile.width, tile.height);
     context.putImageData(image, 0, 0);
     tile.lutVersion = this.lutVersion;
     return tile.picture;
@@ -214,7 +225,7 @@ export class MaskLayer {
     const { generation, revision } = this;
     this.loading.set(key, revision);
     try {
-      const tile = await fetchTile(api.maskTile(this.job.id, ...parse(key), `${this.run}-${revision}`));
+      const tile = await this.source.tile(...parse(key), `${this.run}-${revision}`);
       if (generation !== this.generation) return;
       this.fetches += 1;
       const stale = revision < this.revision && meets(this.box(...parse(key)), this.rects.slice(-(this.revision - revision)));
@@ -238,7 +249,8 @@ export class MaskLayer {
   }
 }
 
-async function fetchTile(url) {
+/** The values of an 8-bit grey tile. */
+export async function greyTile(url) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`tile answered ${response.status}`);
   // No colour management and no alpha: the grey value is the class.
@@ -252,6 +264,25 @@ async function fetchTile(url) {
   for (let i = 0; i < values.length; i += 1) values[i] = pixels[4 * i];
   bitmap.close();
   return { values, width, height };
+}
+
+/** Keep only what lies within two values of another class, or of nothing; a tile's own edge is no border. */
+function hollow(pixels, values, width, height) {
+  const inner = new Uint8Array(values.length);
+  for (let y = 0; y < height; y += 1)
+    for (let x = 0; x < width; x += 1) {
+      const at = y * width + x;
+      const value = values[at];
+      let same = true;
+      for (let reach = 1; same && reach <= 2; reach += 1)
+        same =
+          (x < reach || values[at - reach] === value) &&
+          (x >= width - reach || values[at + reach] === value) &&
+          (y < reach || values[at - reach * width] === value) &&
+          (y >= height - reach || values[at + reach * width] === value);
+      inner[at] = same ? 1 : 0;
+    }
+  for (let i = 0; i < pixels.length; i += 1) if (inner[i]) pixels[i] = 0;
 }
 
 const parse = (key) => key.split(/[/_]/).map(Number);

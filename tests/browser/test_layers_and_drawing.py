@@ -1,0 +1,150 @@
+"""Layers over the slide and what people draw on it, by clicking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import shapely
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+Look = Callable[[str], np.ndarray]
+State = Callable[[], dict[str, Any]]
+
+
+def visit(page: Page, url: str) -> None:
+    page.goto(url)
+    page.wait_for_function("window.__lpd?.ready")
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.slideOpen && window.__lpd.state.slide === 'small-phantom.tif'")
+    page.wait_for_load_state("networkidle")
+
+
+def settle(page: Page, layer: str) -> None:
+    page.wait_for_function(
+        "name => { const l = window.__lpd.state.layers[name]; return l.drawn > 0 && !l.loading }", arg=layer
+    )
+    page.wait_for_timeout(300)
+
+
+def draw(page: Page, *places: tuple[int, int]) -> None:
+    """Drag from the first place of the stage to the others."""
+    box = page.locator(".lpd-osd").bounding_box()
+    assert box
+    for number, (x, y) in enumerate(places):
+        page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+        if number == 0:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def test_layers_are_coloured_by_score_doubt_and_truth(page: Page, app: Any, look: Look, state: State) -> None:
+    visit(page, app.url)
+    page.locator("#lpd-layer-truth").check()
+    settle(page, "truth")
+    bare = look("truth")
+    page.get_by_role("button", name="Segment slide").click()
+    page.wait_for_function("window.__lpd.state.job?.state === 'done'", timeout=120_000)
+    page.locator("#lpd-layer-mask").uncheck()
+    page.locator("#lpd-layer-heat").check()
+    settle(page, "heat")
+    heat = look("heat")
+    assert (np.abs(heat - bare).max(axis=2) > 40).mean() > 0.01
+    fetches = state()["layers"]["heat"]["fetches"]
+    page.get_by_label("Heatmap: threshold").fill("0")
+    page.wait_for_timeout(300)
+    everything = (np.abs(look("threshold") - bare).max(axis=2) > 40).mean()
+    assert everything > 2 * (np.abs(heat - bare).max(axis=2) > 40).mean()  # places without any tumour are dark now
+    assert state()["layers"]["heat"]["fetches"] == fetches  # thresholds ask for nothing
+    page.get_by_label("Heatmap of").select_option("margin")
+    settle(page, "heat")
+    assert state()["heat"] == "margin"
+    page.wait_for_function("location.href.includes('heat=margin')")
+    link = page.evaluate("location.href")
+    page.goto(link)
+    page.wait_for_function("window.__lpd?.slideOpen")
+    settle(page, "heat")
+    layers = state()["layers"]
+    assert {name for name in layers if layers[name]["on"]} == {"heat", "truth"}
+    box = page.locator(".lpd-osd").bounding_box()
+    assert box
+    page.locator("#lpd-layer-mask").check()
+    settle(page, "mask")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function(
+        r"/(Tumour|Stroma|Lymphocytes|Necrosis) [01]\.\d\d/.test(document.querySelector('.lpd-readout').textContent)"
+    )
+
+
+def test_a_link_brings_back_place_and_turn(page: Page, app: Any, state: State) -> None:
+    visit(page, app.url)
+    page.keyboard.press("r")
+    page.keyboard.press("+")
+    page.wait_for_function("location.href.includes('turn=90')")
+    page.wait_for_timeout(800)
+    before = state()
+    page.goto(page.evaluate("location.href"))
+    page.wait_for_function("window.__lpd?.slideOpen")
+    page.wait_for_timeout(300)
+    after = state()
+    assert after["turn"] == before["turn"] == 90
+    assert abs(after["scale"] / before["scale"] - 1) < 0.01
+    assert np.abs(np.array(after["region"]) - before["region"]).max() < 6
+
+
+def test_regions_are_drawn_named_undone_and_taken_along(page: Page, app: Any, state: State, tmp_path: Path) -> None:
+    visit(page, app.url)
+    page.keyboard.press("e")
+    draw(page, (300, 200), (420, 300))
+    page.wait_for_function("window.__lpd.state.shapes === 1 && window.__lpd.state.selected")
+    page.get_by_label("Name or note").fill("biopsy <b>3</b>")
+    page.get_by_label("Class", exact=True).select_option("Stroma")
+    page.locator(".lpd-osd").focus()
+    page.keyboard.press("l")
+    draw(page, (300, 400), (500, 400))
+    assert state()["shapes"] == 1  # a length is only looked at
+    page.get_by_role("button", name="Keep this measurement").click()
+    page.keyboard.press("p")
+    draw(page, (500, 200), (600, 200), (600, 300), (500, 300))
+    page.wait_for_function("window.__lpd.state.shapes === 3")
+    page.locator(".lpd-osd").focus()
+    page.keyboard.press("Control+z")
+    page.wait_for_function("window.__lpd.state.shapes === 2")
+    page.keyboard.press("Control+y")
+    page.wait_for_function("window.__lpd.state.shapes === 3 && window.__lpd.state.saved")
+    page.reload()
+    page.wait_for_function("window.__lpd?.slideOpen && window.__lpd.state.shapes === 3")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export").click()
+    text = download.value.path().read_text()
+    features = json.loads(text)["features"]
+    rectangle, length = features[0], features[1]
+    assert rectangle["properties"]["name"] == "biopsy <b>3</b>"
+    assert rectangle["properties"]["classification"]["name"] == "Stroma"
+    scale = state()["scale"]
+    shape = shapely.from_geojson(json.dumps(rectangle["geometry"]))
+    assert abs(shape.area / (120 * 100 / scale**2) - 1) < 0.05
+    assert abs(shapely.from_geojson(json.dumps(length["geometry"])).length / (200 / scale) - 1) < 0.05
+
+    (tmp_path / "again.geojson").write_text(text)
+    page.locator(".lpd-shapes-section input[type=file]").set_input_files(tmp_path / "again.geojson")
+    page.wait_for_function("window.__lpd.state.shapes === 6 && window.__lpd.state.saved")
+    again = page.evaluate(
+        "id => fetch(`/api/slides/${id}/annotations`).then((r) => r.json())",
+        page.evaluate("new URLSearchParams(location.search).get('slide')"),
+    )
+    assert again["features"][3:] == features
+    assert page.locator(".lpd-shape-list li").count() == 6
+    (tmp_path / "bad.geojson").write_text("{")
+    page.locator(".lpd-shapes-section input[type=file]").set_input_files(tmp_path / "bad.geojson")
+    page.wait_for_function(
+        "document.querySelector('.lpd-toasts').textContent.includes('bad.geojson cannot be imported')"
+    )
