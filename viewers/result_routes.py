@@ -17,7 +17,7 @@ from viewers import checkpoints, images, jobs
 from viewers.errors import NotFoundError, NotReadyError
 from viewers.jobs import Job, JobRequest
 from viewers.services import Services
-from viewers.slide_routes import tile_address
+from viewers.tiles import tile_address
 
 _FOREVER = "private, max-age=31536000, immutable"
 _AREAS = "areas.csv"
