@@ -8,13 +8,13 @@ from collections.abc import Hashable
 
 
 class ByteCache:
-    """At most ``limit`` bytes of content; thread-safe."""
+    """At most ``limit`` bytes of content, ``size`` of which are in use; thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._guard = threading.Lock()
         self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
-        self._size = 0
+        self.size = 0
 
     def get(self, key: Hashable) -> bytes | None:
         with self._guard:
@@ -25,7 +25,7 @@ class ByteCache:
 
     def put(self, key: Hashable, content: bytes) -> None:
         with self._guard:
-            self._size += len(content) - len(self._kept.pop(key, b""))
+            self.size += len(content) - len(self._kept.pop(key, b""))
             self._kept[key] = content
-            while self._size > self._limit:
-                self._size -= len(self._kept.popitem(last=False)[1])
+            while self.size > self._limit:
+                self.size -= len(self._kept.popitem(last=False)[1])

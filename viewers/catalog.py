@@ -22,7 +22,7 @@ from viewers.slide_reader import SlideReader
 __all__ = ["Catalogue", "SlideFile", "SlideInfo"]
 
 _LOGGER = logging.getLogger(__name__)
-_OPEN_SLIDES = 6
+_OPEN_SLIDES = 10
 #: So many unread slides may be opened while somebody waits for the list.
 _FEW = 50
 _Version = tuple[Path, int, int]
