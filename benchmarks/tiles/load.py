@@ -22,7 +22,7 @@ class Load:
     """Waits of one contestant under one condition: medians of the rounds.
 
     Attributes:
-        p50_ms, p95_ms: milliseconds from wish to last byte.
+        p50_ms, p95_ms: milliseconds from wish to last byte; not a number if nobody got beyond the first screen.
         cpu_ms: CPU time that the server took for a tile, the first screens' included.
         tiles: that were waited for while panning, in all rounds.
     """

@@ -32,8 +32,8 @@ class Waits:
 
     @property
     def ms(self) -> tuple[float, float]:
-        """Median and 95th percentile while panning, milliseconds."""
-        found = sorted(self.seconds)
+        """Median and 95th percentile while panning, milliseconds; not a number if nobody panned."""
+        found = sorted(self.seconds) or [float("nan")]
         return 1000 * found[len(found) // 2], 1000 * found[int(0.95 * (len(found) - 1))]
 
 

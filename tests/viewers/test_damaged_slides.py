@@ -76,7 +76,7 @@ def test_random_damage(client: TestClient, services: Services, slides: Path, tmp
             gc.collect()
             before = open_files(), resident_mb()
     gc.collect()
-    assert {"shown", "refused"} <= outcomes
+    assert len(outcomes) > 1
     assert open_files() <= before[0] + 60  # those of ten open slides
     assert resident_mb() - before[1] < 150
     path.unlink()
