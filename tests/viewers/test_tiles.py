@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -24,11 +25,20 @@ from viewers.thumbnails import Thumbnails
 from viewers.tiles import Tiles
 
 
-@pytest.fixture
-def phantom(client: TestClient, slides: Path) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of 1100 × 700 px in JPEG tiles of 256 px, levels of 1, 4 and 16."""
-    write_phantom_slide(slides / "drawn.tif", 1100, 700, 3, workers=1)
-    return next(s for s in client.get("/api/slides").json()["slides"] if s["name"] == "drawn.tif")
+    path = tmp_path_factory.mktemp("drawn") / "drawn.tif"
+    write_phantom_slide(path, 1100, 700, 3, workers=1)
+    return path
+
+
+@pytest.fixture
+def phantom(client: TestClient, services: Services, slides: Path, drawn: Path) -> dict[str, Any]:
+    """The drawn slide as the list has it."""
+    shutil.copy(drawn, slides / drawn.name)
+    slide_id = next(file.id for file in services.catalogue.files() if file.name == drawn.name)
+    return dict(client.get(f"/api/slides/{slide_id}").json())
 
 
 def pixels(content: bytes) -> np.ndarray:
