@@ -1,26 +1,19 @@
-"""Pixels to bytes for the browser: JPEG slide tiles, grey PNG masks, thumbnails kept on disk."""
+"""Pixels to bytes for the browser: JPEG slide tiles, grey PNG masks."""
 
 from __future__ import annotations
 
 import io
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import Image
-
-from lpd.runs import replacing
-from viewers.catalog import Catalogue
-
-_THUMBNAIL_PX = 320
 
 
 def jpeg(image: npt.NDArray[np.uint8], quality: int = 82) -> bytes:
-    """Encode (H, W, 3) RGB uint8 as JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    """Encode (H, W, 3) RGB uint8 as JPEG, colours at half the resolution."""
+    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", "420")
+    return encoded
 
 
 def grey_png(values: npt.NDArray[np.uint8]) -> bytes:
@@ -28,19 +21,3 @@ def grey_png(values: npt.NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
-
-
-def thumbnail_jpeg(catalogue: Catalogue, slide_id: str, cache: Path) -> bytes:
-    """JPEG of the slide, at most 320 px long, from ``cache`` if the same file was asked for before.
-
-    Raises:
-        LpdError: the slide does not exist or cannot be read.
-    """
-    path = cache / f"{catalogue.info(slide_id).fingerprint}.jpeg"
-    if path.is_file():
-        return path.read_bytes()
-    with catalogue.borrow(slide_id) as slide:
-        data = jpeg(slide.thumbnail(_THUMBNAIL_PX))
-    with suppress(OSError), replacing(path) as temporary:  # a full or read-only disk costs time, not the picture
-        temporary.write_bytes(data)
-    return data

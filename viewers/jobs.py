@@ -153,17 +153,20 @@ class Jobs:
 
     def all(self, slide_id: str | None = None) -> list[Job]:
         """Jobs on disk, newest first; those of one slide if ``slide_id`` is given. Unreadable ones are left out."""
-        try:
-            names = sorted((p.name for p in self.folder.iterdir() if _ID.fullmatch(p.name)), reverse=True)
-        except (FileNotFoundError, NotADirectoryError):  # deleted while the app runs; the next start makes it anew
-            return []
         jobs = []
-        for name in names:
+        for name in self.ids():
             try:
                 jobs.append(self.get(name))
             except NotFoundError:
                 continue
         return [job for job in jobs if slide_id in (None, job.slide_id)]
+
+    def ids(self) -> list[str]:
+        """Ids of the job folders on disk, newest first."""
+        try:
+            return sorted((p.name for p in self.folder.iterdir() if _ID.fullmatch(p.name)), reverse=True)
+        except (FileNotFoundError, NotADirectoryError):  # deleted while the app runs; the next start makes it anew
+            return []
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to save what it has and stop; it is stopped by force if it does not react. Returns at once.

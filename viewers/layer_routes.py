@@ -19,11 +19,11 @@ from lpd.slide.label_image import LabelImage, label_image_of
 from lpd.slide.region import Region
 from lpd.slide.tissue import TissueMask, tissue_mask
 from viewers import images
-from viewers.catalog import SlideInfo
 from viewers.errors import NotFoundError
 from viewers.pool import Pool
 from viewers.services import Services
-from viewers.slide_routes import tile_address
+from viewers.slide_info import SlideInfo
+from viewers.tiles import tile_address
 
 Bytes = npt.NDArray[np.uint8]
 _SCORE = re.compile(r"score-(\d{1,3})")

@@ -45,6 +45,23 @@ class Pool(Generic[K, V]):
         finally:
             self._give_back(entry)
 
+    @contextmanager
+    def borrow_briefly(self, key: K) -> Iterator[V]:
+        """As :meth:`borrow`, but a value that is not open is opened for this block alone, and closes no other one."""
+        with self._guard:
+            entry = self._use(key)
+        if entry is None:
+            value = self._open(key)
+            try:
+                yield value
+            finally:
+                self._close(value)
+            return
+        try:
+            yield entry.value
+        finally:
+            self._give_back(entry)
+
     def drop(self, belongs: Callable[[K], bool]) -> None:
         """Forget the idle values whose key ``belongs``; busy ones go when the pool is next trimmed."""
         with self._guard:

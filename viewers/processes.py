@@ -6,16 +6,20 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lpd.errors import LpdError
 
+_NICER = 10
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
 def start_process(argv: tuple[str, ...], folder: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start ``argv`` in ``folder`` with all it prints going to ``log``; it outlives this process.
+
+    It gives way to the app: people who look at slides do not wait for what is computed.
 
     Raises:
         LpdError: it cannot be started; ``folder`` is gone then.
@@ -24,12 +28,16 @@ def start_process(argv: tuple[str, ...], folder: Path, log: Path) -> subprocess.
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     try:
         with log.open("ab") as printed:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, cwd=folder, env=environment, **_apart()
             )
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise LpdError(f"cannot start {argv[0]} ({error.strerror}): check the Python installation") from error
+    if os.name != "nt":
+        with suppress(OSError):  # it has ended already
+            os.setpriority(os.PRIO_PROCESS, process.pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICER))
+    return process
 
 
 def signal_group(pid: int, *, force: bool) -> None:
@@ -48,4 +56,5 @@ def _apart() -> dict[str, Any]:
     # A group of its own: Ctrl-C in the app's console must not end the work.
     if os.name != "nt":
         return {"start_new_session": True}
-    return {"creationflags": sum(getattr(subprocess, n, 0) for n in ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW"))}
+    names = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW", "BELOW_NORMAL_PRIORITY_CLASS")
+    return {"creationflags": sum(getattr(subprocess, name, 0) for name in names)}

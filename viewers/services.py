@@ -15,8 +15,10 @@ from viewers.errors import NotReadyError
 from viewers.jobs import Job, Jobs
 from viewers.pool import Pool
 from viewers.resolutions import RememberedMpp
+from viewers.slide_info import KnownSlides
 
 _OPEN_RESULTS = 16
+_CACHE = ".cache"
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Services:
     )
 
     @property
-    def thumbnails(self) -> Path:
-        """Folder of kept thumbnails; deleting it costs only time."""
-        return self.jobs.folder / ".cache" / "thumbnails"
+    def cache(self) -> Path:
+        """Folder of what is kept to save time; deleting it costs nothing else."""
+        return self.jobs.folder / _CACHE
 
     @contextmanager
     def result(self, job: Job) -> Iterator[ResultStore]:
@@ -67,5 +69,6 @@ def make_services(slides: Path, checkpoints: Path, results: Path, openseadragon:
         LpdError: a folder is missing or cannot be made.
     """
     jobs = Jobs(results)
-    catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"))
+    known = KnownSlides(jobs.folder / _CACHE / "slides.json")
+    catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"), known)
     return Services(catalogue, Checkpoints(checkpoints), jobs, openseadragon)

@@ -36,6 +36,9 @@ class ArraySource:
     def pixels(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8] | None:
         return self._pixels[y : y + height, x : x + width].copy()
 
+    def jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:
+        return None
+
     def associated(self) -> dict[str, Image.Image]:
         return {}
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lpd.slide.handles import HandlePool
+from lpd.slide.jpeg_stream import is_sound, stand_alone
 from lpd.slide.jpeg_tiles import JpegTiles, Pixels, decoded, find_jpeg_tiles
 from lpd.slide.levels import Level
 
@@ -45,6 +46,7 @@ class DirectReader:
         self._files: HandlePool[BinaryIO] = HandlePool(path, lambda: path.open("rb"))
         self._lock = threading.Lock()
         self._trusted: dict[int, bool] = {}
+        self._sound: dict[int, bytearray] = {}
         self._cache: OrderedDict[_Key, Pixels] = OrderedDict()
         self._cached_bytes = 0
 
@@ -59,6 +61,26 @@ class DirectReader:
         if tiles is None or not self._is_trusted(level, tiles):
             return None
         return self._composed(level, tiles, x, y, width, height)
+
+    def jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:
+        """The file's own tile as a JPEG file that shows just this rectangle of ``level``; None if it has none.
+
+        A tile is looked over for damage when it is first asked for.
+
+        Raises:
+            SlideError: the reader was closed.
+        """
+        tiles = self._tiles.get(level)
+        if tiles is None or not tiles.is_tile(x, y, width, height) or not self._is_trusted(level, tiles):
+            return None
+        column, row = x // tiles.tile_width, y // tiles.tile_height
+        stream = self._stream(tiles, column, row)
+        picture = stand_alone(stream, width, height) if stream else None
+        sound = self._sound.setdefault(level, bytearray(tiles.columns * tiles.rows))
+        number = row * tiles.columns + column
+        if picture and not sound[number]:
+            sound[number] = is_sound(picture)
+        return picture if sound[number] else None
 
     def close(self) -> None:
         self._files.close()
@@ -124,15 +146,18 @@ class DirectReader:
             if pixels is not None:
                 self._cache.move_to_end(key)
                 return pixels
-        try:
-            with self._files.borrowed() as file:
-                stream = tiles.stream(file, *key[1:])
-        except OSError:  # OpenSlide will say what is wrong
-            return None
-        pixels = decoded(stream, tiles)
+        stream = self._stream(tiles, *key[1:])
+        pixels = None if stream is None else decoded(stream, tiles)
         if keep and pixels is not None:
             self._remember(key, pixels)
         return pixels
+
+    def _stream(self, tiles: JpegTiles, column: int, row: int) -> bytes | None:
+        try:
+            with self._files.borrowed() as file:
+                return tiles.stream(file, column, row)
+        except OSError:  # OpenSlide will say what is wrong
+            return None
 
     def _remember(self, key: _Key, pixels: Pixels) -> None:
         with self._lock:

@@ -60,6 +60,12 @@ class JpegTiles:
         """True if the file names a place for each tile."""
         return len(self.offsets) == len(self.counts) == self.columns * self.rows
 
+    def is_tile(self, x: int, y: int, width: int, height: int) -> bool:
+        """True if a rectangle is one of the tiles, and no part of it reaches past the level."""
+        whole = (width, height) == (self.tile_width, self.tile_height)
+        aligned = x % self.tile_width == 0 and y % self.tile_height == 0
+        return whole and aligned and 0 <= x <= self.width_px - width and 0 <= y <= self.height_px - height
+
     def stream(self, file: BinaryIO, column: int, row: int) -> bytes:
         """One tile as a JPEG file of its own; empty if the slide leaves it out."""
         number = row * self.columns + column

@@ -60,6 +60,9 @@ class OpenSlideSource:
     def pixels(self, level: int, x: int, y: int, width: int, height: int) -> Pixels | None:
         return self._direct.read(level, x, y, width, height) if self._direct else None
 
+    def jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:
+        return self._direct.jpeg(level, x, y, width, height) if self._direct else None
+
     def _shown(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image | None:
         """What OpenSlide shows of a level's rectangle, if it can be asked for just that one."""
         downsample = self._downsamples[level]

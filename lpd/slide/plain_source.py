@@ -77,6 +77,9 @@ class PlainSource:
     def pixels(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8] | None:
         return self._decoded()[level][y : y + height, x : x + width].copy()
 
+    def jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:
+        return None
+
     def associated(self) -> dict[str, Image.Image]:
         return {}
 

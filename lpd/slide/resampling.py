@@ -83,10 +83,16 @@ def read_exact(
     Returns:
         A fresh array; None if there is something to resample, or the source has no array.
     """
+    corner = own_corner(source, index, box, size)
+    return None if corner is None else source.pixels(index, *corner, *size)
+
+
+def own_corner(
+    source: Source, index: int, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[int, int] | None:
+    """(x, y) in the level of a rectangle whose pixels are the level's own; None if there is something to resample."""
     across, down = _axes(source.levels[index], box, size)
-    if not (across.is_own() and down.is_own()):
-        return None
-    return source.pixels(index, round(across.start), round(down.start), *size)
+    return (round(across.start), round(down.start)) if across.is_own() and down.is_own() else None
 
 
 def _axes(level: Level, box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[Axis, Axis]:

@@ -13,7 +13,7 @@ from lpd.errors import ConfigError, MissingMppError, SlideError
 from lpd.slide.color import srgb_transform
 from lpd.slide.levels import best_level
 from lpd.slide.region import Region
-from lpd.slide.resampling import read_exact, read_level
+from lpd.slide.resampling import own_corner, read_exact, read_level
 from lpd.slide.resolution import Resolution
 from lpd.slide.source import Source
 
@@ -135,6 +135,24 @@ class Slide:
                 return shown
             result[y0:y1, x0:x1] = shown
         return result
+
+    def stored_jpeg(self, region: Region, size: tuple[int, int]) -> bytes | None:
+        """The file's own JPEG picture of ``region``, where that shows the pixels of :meth:`read` at ``size``.
+
+        Returns:
+            A JPEG file with nothing but the picture in it. None if the file has no such tile, as at the slide's right
+            and lower edge, past which tiles reach, or if colours are turned into sRGB.
+
+        Raises:
+            SlideError: the slide was closed.
+        """
+        if self._to_srgb is not None or not self.region.contains(region):
+            return None
+        bounds = self._source.bounds
+        box = bounds.x_l0 + region.x_l0, bounds.y_l0 + region.y_l0, region.width_l0, region.height_l0
+        level = best_level(self._source.levels, max(region.width_l0 / size[0], region.height_l0 / size[1]))
+        corner = own_corner(self._source, level, box, size)
+        return None if corner is None else self._source.jpeg(level, *corner, *size)
 
     def thumbnail(self, max_px: int) -> Pixels:
         """The whole slide, its longer side ``max_px`` long (never magnified): uint8 (h, w, 3)."""

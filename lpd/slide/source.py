@@ -43,6 +43,13 @@ class Source(Protocol):
             SlideError: the file is closed.
         """
 
+    def jpeg(self, level: int, x: int, y: int, width: int, height: int) -> bytes | None:
+        """The file's own JPEG picture of just this rectangle, which shows what :meth:`read` shows; mostly None.
+
+        Raises:
+            SlideError: the file is closed.
+        """
+
     def associated(self) -> dict[str, Image]:
         """Further pictures in the file by name (label, macro, thumbnail), RGB; unreadable ones are left out."""
 

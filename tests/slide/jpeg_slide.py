@@ -73,8 +73,9 @@ def _split(stream: bytes) -> tuple[bytes, bytes]:
         elif not 0xE0 <= marker <= 0xEF:
             rest += segment
         at += 2 + length
-    whole = b"\xff\xd8" + rest + stream[at:]
+    data = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+    head = b"\xff\xd8" + rest + stream[at:data]
     for name, number in zip(b"RGB", (1, 2, 3), strict=True):  # components named R, G, B would tell by themselves
-        whole = whole.replace(bytes((name, 0x11)), bytes((number, 0x11)), 1)
-        whole = whole.replace(bytes((name, 0x00)), bytes((number, 0x00)), 1)
-    return b"\xff\xd8" + tables + b"\xff\xd9", whole
+        head = head.replace(bytes((name, 0x11)), bytes((number, 0x11)), 1)
+        head = head.replace(bytes((name, 0x00)), bytes((number, 0x00)), 1)
+    return b"\xff\xd8" + tables + b"\xff\xd9", head + stream[data:]

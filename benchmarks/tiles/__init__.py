@@ -1,0 +1,1 @@
+"""How fast tiles come, alone and while a slide is segmented, as ratios measured in one run."""

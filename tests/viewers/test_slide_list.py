@@ -1,0 +1,217 @@
+"""The list: at once whatever the number of slides, remembered across restarts, with what each slide's results are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from lpd.errors import LpdError
+from viewers.catalog import Catalogue
+from viewers.jobs import JobRequest
+from viewers.resolutions import RememberedMpp
+from viewers.result_index import ResultIndex
+from viewers.services import Services
+from viewers.slide_info import KnownSlides, SlideInfo
+
+Wait = Callable[[Callable[[], object]], None]
+
+
+def listed(client: TestClient) -> dict[str, dict[str, Any]]:
+    return {slide["relative"]: slide for slide in client.get("/api/slides").json()["slides"]}
+
+
+def catalogue(slides: Path, kept: Path) -> Catalogue:
+    return Catalogue(slides, RememberedMpp(kept.with_name("mpp.json")), KnownSlides(kept))
+
+
+def read_all(found: Catalogue) -> dict[str, SlideInfo | LpdError | None]:
+    return {file.relative: info for file, info in found.infos(30)}
+
+
+def no_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("viewers.catalog.open_slide", lambda path: pytest.fail(f"{path} was opened"))
+
+
+def test_entries_say_where_how_large_and_when(client: TestClient, slides: Path) -> None:
+    os.utime(slides / "ward" / "second.png", (1_600_000_000, 1_600_000_000))
+    found = listed(client)
+    second = found["ward/second.png"]
+    assert (second["folder"], second["name"], second["modified"]) == ("ward", "second.png", 1_600_000_000)
+    assert second["size_bytes"] == (slides / "ward" / "second.png").stat().st_size
+    assert (second["vendor"], second["width"], second["height"]) == ("plain image", 80, 100)
+    assert found["first.png"]["folder"] == ""
+    assert found["broken.svs"]["size_bytes"] == len(b"not a slide at all")
+
+
+def test_a_restart_opens_no_slide_again(slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (slides / "broken.svs").unlink()
+    first = read_all(catalogue(slides, tmp_path / "slides.json"))
+    assert (tmp_path / "slides.json").is_file()
+    no_opening(monkeypatch)
+    again = read_all(catalogue(slides, tmp_path / "slides.json"))
+    assert again == first
+    assert isinstance(again["first.png"], SlideInfo)
+
+
+def test_a_changed_file_is_read_anew(slides: Path, tmp_path: Path) -> None:
+    read_all(catalogue(slides, tmp_path / "slides.json"))
+    Image.new("RGB", (71, 33), "white").save(slides / "first.png")
+    info = read_all(catalogue(slides, tmp_path / "slides.json"))["first.png"]
+    assert isinstance(info, SlideInfo)
+    assert (info.width_l0, info.height_l0) == (71, 33)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"format"', '"shape"'),
+        lambda text: text.replace("lpd ", "another "),
+        lambda text: text.replace('"width_l0": 600', '"width_l0": "600"'),
+        lambda text: text.replace('"width_l0": 600', '"width_l0": -600'),
+        lambda text: json.dumps([1, 2, 3]),
+        lambda text: json.dumps({**json.loads(text), "slides": [["a", 1]]}),
+        lambda text: "\udcff",
+    ],
+)
+def test_a_damaged_memory_is_ignored(slides: Path, tmp_path: Path, damage: Callable[[str], str]) -> None:
+    kept = tmp_path / "slides.json"
+    whole = read_all(catalogue(slides, kept))
+    kept.write_bytes(damage(kept.read_text()).encode("utf-8", "surrogateescape"))
+    again = read_all(catalogue(slides, kept))
+    assert {name: str(info) for name, info in again.items()} == {name: str(info) for name, info in whole.items()}
+
+
+def test_memory_that_cannot_be_written_costs_nothing_else(slides: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert isinstance(read_all(catalogue(slides, tmp_path / "file" / "slides.json"))["first.png"], SlideInfo)
+
+
+def test_what_is_remembered_is_bounded(slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("viewers.slide_info._LIMIT", 2)
+    known = KnownSlides(tmp_path / "slides.json")
+    files = Catalogue(slides, RememberedMpp(tmp_path / "mpp.json")).files()
+    for file in files:
+        known.put(file, LpdError(file.name))
+    assert [str(known.get(file)) for file in files] == ["None", *(file.name for file in files[1:])]
+
+
+def test_many_unread_slides_are_listed_at_once_and_read_behind_the_scenes(
+    client: TestClient, slides: Path, monkeypatch: pytest.MonkeyPatch, wait_for: Wait
+) -> None:
+    from viewers import catalog
+
+    def slowly(path: Path) -> Any:
+        time.sleep(0.02)
+        return opened(path)
+
+    opened = catalog.open_slide
+    monkeypatch.setattr("viewers.catalog.open_slide", slowly)
+    for number in range(60):
+        (slides / f"n{number % 7}").mkdir(exist_ok=True)
+        shutil.copy(slides / "first.png", slides / f"n{number % 7}" / f"{number}.png")
+    start = time.monotonic()
+    found = listed(client)
+    assert time.monotonic() - start < 1.2  # one after the other they take longer
+    assert sum(slide["status"] == "unread" for slide in found.values()) > 50
+    assert client.get("/healthz").status_code == 200
+    wait_for(lambda: all(slide["status"] != "unread" for slide in listed(client).values()))
+    assert {slide["status"] for name, slide in listed(client).items() if name != "broken.svs"} == {"ok"}
+
+
+def test_whoever_asks_again_hears_that_nothing_changed(client: TestClient, slides: Path) -> None:
+    listed(client)
+    first = client.get("/api/slides")
+    again = client.get("/api/slides", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    Image.new("RGB", (50, 40), "white").save(slides / "new.png")
+    assert client.get("/api/slides", headers={"If-None-Match": first.headers["etag"]}).status_code == 200
+
+
+def test_results_are_named_by_model_the_newest_first_without_opening_any(
+    services: Services, client: TestClient, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {file.relative: file for file in services.catalogue.files()}
+
+    def run(checkpoint: str) -> str:
+        path = services.checkpoints.get(checkpoint).path
+        file = files["first.png"]
+        job = services.jobs.start(JobRequest(file.id, file.path, path, mpp=0.5, region_l0=(0, 0, 90, 80)))
+        wait_for(lambda: services.jobs.get(job.id).run.ended)
+        time.sleep(1.05)  # ids tell seconds
+        return job.id
+
+    older, failed, newer = run("good"), run("early-failure"), run("good")
+    monkeypatch.setattr("viewers.services.ResultStore.open", lambda _: pytest.fail("a result was opened"))
+    found = listed(client)
+    results = found["first.png"]["results"]
+    assert [(r["job"], r["checkpoint"], r["state"]) for r in results] == [
+        (newer, "good", "done"),
+        (failed, "early-failure", "failed"),
+    ]
+    assert all(r["region"] and abs(r["created"] - time.time()) < 120 for r in results)
+    assert found["ward/second.png"]["results"] == []
+    shutil.rmtree(services.jobs.folder / newer)
+    assert [r["job"] for r in listed(client)["first.png"]["results"]] == [failed, older]
+
+
+def test_ended_results_are_looked_at_once(services: Services, wait_for: Wait, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = next(file for file in services.catalogue.files() if file.relative == "first.png")
+    path = services.checkpoints.get("good").path
+    job = services.jobs.start(JobRequest(file.id, file.path, path, mpp=0.5))
+    wait_for(lambda: services.jobs.get(job.id).run.ended)
+    index = ResultIndex(services.jobs)
+    first = index.by_slide()
+    assert [r["state"] for r in first[file.id]] == ["done"]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(services.jobs), "get", lambda *_: pytest.fail("looked at again"))
+        assert index.by_slide() == first
+    os.utime(job.run_folder / "state.json")  # the same command was typed again
+    assert index.by_slide() == first
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names are not allowed there")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two\nlines.png",
+        "<script>alert(1)<.png",
+        "%2e%2e.png",
+        "a..%2f..%2fetc.png",
+        "'; DROP.png",
+        "\u202egnp.exe.png",
+        '"onerror=1',
+    ],
+)
+def test_hostile_names_are_only_names(client: TestClient, slides: Path, name: str) -> None:
+    folder = slides / name.removesuffix(".png")
+    folder.mkdir()
+    path = folder / (name if name.endswith(".png") else f"{name}.png")
+    Image.new("RGB", (50, 40), "white").save(path)
+    slide = listed(client)[f"{folder.name}/{path.name}"]
+    assert (slide["name"], slide["folder"], slide["status"]) == (path.name, folder.name, "ok")
+    for address in (slide["dzi"], slide["thumbnail"], f"{slide['tiles']}/6/0_0.jpeg", f"/api/slides/{slide['id']}"):
+        answer = client.get(address)
+        assert answer.status_code == 200
+        assert not any(name in value for value in answer.headers.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file name is Unicode")
+def test_a_folder_whose_name_is_no_text_spoils_nothing(client: TestClient, slides: Path) -> None:
+    folder = slides / os.fsdecode(b"st\xe4tion")
+    folder.mkdir()
+    shutil.copy(slides / "first.png", folder / "a.png")
+    found = listed(client)
+    assert "rename" in found["st\ufffdtion/a.png"]["error"]
+    assert found["first.png"]["status"] == "ok"
