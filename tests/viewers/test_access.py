@@ -84,7 +84,9 @@ def test_after_log_in_everything_is_there_and_after_log_out_it_is_not(services: 
         assert client.get("/api/slides").status_code == 200
         assert client.post("/log-out").headers["location"] == "/log-in"
         assert client.get("/api/slides").status_code == 401
-        assert client.get("/api/slides", headers={"Cookie": f"{COOKIE}={kept}"}).status_code == 401  # whoever copied it, too
+        assert (
+            client.get("/api/slides", headers={"Cookie": f"{COOKIE}={kept}"}).status_code == 401
+        )  # whoever copied it, too
 
 
 def test_forged_cookies_and_other_sites_are_refused(services: Services, by_password: Access) -> None:

@@ -57,7 +57,8 @@ def test_a_hash_is_salted_and_survives_being_written() -> None:
 @pytest.mark.parametrize(
     "bad",
     ["anna", "anna:secret", "a b:" + line("x")[2:], line("anna").replace("$14$", "$2$"),
-     line("anna").replace("$14$", "$20$"), line("anna")[:-30], line("anna").replace("scrypt", "md5"), line("berta") * 2],
+     line("anna").replace("$14$", "$20$"), line("anna")[:-30], line("anna").replace("scrypt", "md5"),
+     line("berta") * 2],
 )  # fmt: skip
 def test_a_malformed_line_is_named_by_its_number(bad: str, tmp_path: Path) -> None:
     (tmp_path / "users").write_text(line("first") + "# note\n" + bad)
