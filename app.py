@@ -18,6 +18,7 @@ if __name__ == "__main__":
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 from lpd.errors import LpdError
+from viewers import access
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,6 +33,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets others on the network in"
     )
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860 on)")
+    access.add_flags(parser)
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     return parser.parse_args(argv)
 
@@ -40,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the app until Ctrl-C; returns the exit code."""
     args = parse(argv)
     try:
-        run(args)
+        if args.add_user:
+            _add_user(args)
+        else:
+            run(args)
     except LpdError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 1
@@ -57,13 +62,23 @@ def run(args: argparse.Namespace) -> None:
     from viewers.services import make_services
     from viewers.web import make_app
 
+    allowed = access.read_access(args)
     with serving.bind(args.host, args.port) as listening:
         if args.slides == ROOT / "slides" and demo.needs_demo(args.slides):
             print("No slides yet: making a demo slide, this takes a few seconds …", flush=True)
             _make_demo(args.slides)
         services = make_services(args.slides, args.checkpoints, args.results, openseadragon.ensure())
         url = serving.url_of(args.host, listening)
-        serving.serve(make_app(services, args.host), listening, lambda: _announce(args, url))
+        serving.serve(make_app(services, args.host, allowed), listening, lambda: _announce(args, url))
+
+
+def _add_user(args: argparse.Namespace) -> None:
+    from viewers import asking, users
+
+    if args.auth is None:
+        raise LpdError("--add-user needs a file to put the user into: name it with --auth FILE")
+    new = users.add_user(args.auth, args.add_user, asking.new_password(args.add_user))
+    print(f"{args.add_user} {'can log in now' if new else 'has a new password'}: {args.auth}")
 
 
 def _make_demo(slides: Path) -> None:
@@ -80,7 +95,10 @@ def _announce(args: argparse.Namespace, url: str) -> None:
 
     print(f"LPD is running at {url} – Ctrl-C ends it; running segmentations go on.", flush=True)
     if args.host not in ("127.0.0.1", "localhost", "::1"):
-        print("Anyone who can reach this machine over the network can see the slides.", flush=True)
+        if args.auth:
+            print("Passwords and slides cross the network unencrypted unless a proxy with TLS is in front.", flush=True)
+        elif not args.auth_proxy_header:
+            print("Anyone who can reach this machine over the network can see the slides.", flush=True)
     if not args.no_browser:
         serving.open_browser(url)
 

@@ -9,5 +9,9 @@ class NotFoundError(LpdError):
     """An id, tile or file that the request names does not exist."""
 
 
+class NotAllowedError(LpdError):
+    """What the request wants is up to somebody else."""
+
+
 class NotReadyError(LpdError):
     """What the request names will exist later, for example the mask of a run that has just started."""

@@ -24,12 +24,13 @@ class RequestGuard:
         app: what to protect.
         bind_host: the address that the server listens on. When it is every interface, any IP address is accepted as
             Host, because rebinding needs a name.
+        public_hosts: further names, those that a proxy shows the app under.
     """
 
-    def __init__(self, app: ASGIApp, bind_host: str) -> None:
+    def __init__(self, app: ASGIApp, bind_host: str, public_hosts: frozenset[str] = frozenset()) -> None:
         self._app = app
         self._open_to_network = bind_host in _EVERYWHERE
-        self._names = _LOOPBACK | ({bind_host.lower()} - _EVERYWHERE)
+        self._names = _LOOPBACK | public_hosts | ({bind_host.lower()} - _EVERYWHERE)
         if self._open_to_network:
             self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
 

@@ -34,7 +34,10 @@ _START_PATIENCE_S = 120.0
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What a person asked for; ``region_l0`` is (x, y, width, height) in level-0 pixels, None for the whole slide."""
+    """What a person asked for; ``region_l0`` is (x, y, width, height) in level-0 pixels, None for the whole slide.
+
+    ``user`` is who asked, empty where people have no names.
+    """
 
     slide_id: str
     slide_path: Path
@@ -42,6 +45,7 @@ class JobRequest:
     device: str = "auto"
     mpp: float | None = None
     region_l0: tuple[int, int, int, int] | None = None
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Job:
     created: float
     argv: tuple[str, ...]
     run: RunState
+    user: str = ""
 
     @property
     def run_folder(self) -> Path:
@@ -115,6 +120,7 @@ class Jobs:
             "mpp": request.mpp,
             "region_l0": request.region_l0,
             "created": time.time(),
+            "user": request.user,
             "argv": argv,
         }
         write_json_atomically(folder / _JOB, record)
@@ -146,6 +152,7 @@ class Jobs:
                 created=float(data["created"]),
                 argv=tuple(str(part) for part in data["argv"]),
                 run=RunState(),
+                user=str(data.get("user", "")),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise NotFoundError(f"the record of result {job_id} cannot be read ({error}): delete its folder") from error
@@ -167,6 +174,17 @@ class Jobs:
             return sorted((p.name for p in self.folder.iterdir() if _ID.fullmatch(p.name)), reverse=True)
         except (FileNotFoundError, NotADirectoryError):  # deleted while the app runs; the next start makes it anew
             return []
+
+    def queue(self) -> dict[str, int]:
+        """Places in the queue for the device by job id, 1 for the next: those that wait, in the order they came.
+
+        A job that waits for nobody, because none is at work and none came before it, has no place: it is starting.
+        """
+        going = [job for job in self.all() if not job.run.ended]
+        waiting = sorted((job for job in going if job.run.state == "queued"), key=lambda job: job.created)
+        if len(waiting) == len(going):
+            return {job.id: place for place, job in enumerate(waiting) if place}
+        return {job.id: place for place, job in enumerate(waiting, start=1)}
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to save what it has and stop; it is stopped by force if it does not react. Returns at once.
@@ -288,6 +306,7 @@ def describe(job: Job) -> dict[str, Any]:
         "checkpoint": job.checkpoint,
         "region_l0": job.region_l0,
         "created": job.created,
+        "user": job.user,
         "state": job.run.state,
         "ended": job.run.ended,
         "message": job.run.message,

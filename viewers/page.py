@@ -10,7 +10,7 @@ from viewers import slide_tab
 from viewers.static_routes import static_base
 
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
-_SHEETS = ("shell", "workspace", "panel", "result", "tools")
+_SHEETS = ("shell", "workspace", "panel", "result", "tools", "account")
 _MONO = ("ui-monospace", "Consolas", "monospace")
 
 
@@ -37,4 +37,5 @@ def page_style() -> PageStyle:
     font, mono = ([gr.themes.Font(name) for name in names] for names in (_FONTS, _MONO))
     theme = gr.themes.Base(font=font, font_mono=mono)
     links = [f'<link rel="stylesheet" href="{static_base()}/{name}.css">' for name in _SHEETS]
-    return PageStyle(theme, "".join(links))
+    account = f'<script type="module" src="{static_base()}/account.js"></script>'
+    return PageStyle(theme, "".join((*links, account)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +16,7 @@ from lpd.inference.meta import ResultMeta
 from lpd.slide.region import Region
 from viewers import checkpoints, jobs
 from viewers.errors import NotFoundError, NotReadyError
+from viewers.gate import visitor
 from viewers.jobs import Job, JobRequest
 from viewers.services import Services
 
@@ -52,18 +54,22 @@ def result_router(services: Services) -> APIRouter:
 
     @router.get("/api/jobs")
     def listing(slide: str | None = None) -> dict[str, Any]:
-        return {"jobs": [_describe(services, job) for job in services.jobs.all(slide)]}
+        queue = services.jobs.queue()
+        return {"jobs": [_describe(services, job, queue) for job in services.jobs.all(slide)]}
 
     @router.post("/api/jobs", status_code=201)
-    def start(new: NewJob) -> dict[str, Any]:
-        return _describe(services, services.jobs.start(_request(services, new)))
+    def start(request: Request, response: Response, new: NewJob) -> dict[str, Any]:
+        job = services.jobs.start(_request(services, new, visitor(request).name))
+        response.headers["Location"] = f"{request.scope.get('root_path', '')}/api/jobs/{job.id}"
+        return _describe(services, job)
 
     @router.get("/api/jobs/{job_id}")
     def job(job_id: str) -> dict[str, Any]:
         return _describe(services, services.jobs.get(job_id))
 
     @router.post("/api/jobs/{job_id}/cancel")
-    def cancel(job_id: str) -> dict[str, Any]:
+    def cancel(request: Request, job_id: str) -> dict[str, Any]:
+        visitor(request).require_may_cancel(services.jobs.get(job_id).user)
         return _describe(services, services.jobs.cancel(job_id))
 
     @router.get("/results/{job_id}/changes")
@@ -92,7 +98,7 @@ def result_router(services: Services) -> APIRouter:
     return router
 
 
-def _request(services: Services, new: NewJob) -> JobRequest:
+def _request(services: Services, new: NewJob, user: str) -> JobRequest:
     """Turn names into files, and refuse what cannot work before a process is started."""
     info = services.catalogue.info(new.slide)
     checkpoint = services.checkpoints.get(new.checkpoint)
@@ -105,12 +111,18 @@ def _request(services: Services, new: NewJob) -> JobRequest:
             raise LpdError("the view shows no part of the slide: move the slide into view first")
         region = (inside.x_l0, inside.y_l0, inside.width_l0, inside.height_l0)
     mpp = info.mpp if info.mpp_origin == "given" else None
-    return JobRequest(new.slide, info.file.path, checkpoint.path, new.device, mpp, region)
+    return JobRequest(new.slide, info.file.path, checkpoint.path, new.device, mpp, region, user)
 
 
-def _describe(services: Services, job: Job) -> dict[str, Any]:
-    """A job with its result as plain JSON; ``scale`` is level-0 pixels per mask pixel."""
+def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """A job with its result as plain JSON; ``scale`` is level-0 pixels per mask pixel.
+
+    ``queue_position`` is 1 for the next, None for a job that does not wait; ``queue`` is asked for if not given.
+    """
     described = jobs.describe(job) | {"has_mask": False, "classes": [], "notice": "", "scale": None, "downloads": []}
+    if queue is None:
+        queue = services.jobs.queue() if job.run.state == "queued" else {}
+    described["queue_position"] = queue.get(job.id)
     if services.has_mask(job):
         with services.result(job) as store:
             meta = store.meta

@@ -45,7 +45,11 @@ def url_of(host: str, listening: socket.socket) -> str:
 
 def serve(app: FastAPI, listening: socket.socket, on_ready: Callable[[], None]) -> None:
     """Answer requests until Ctrl-C; ``on_ready`` is called once the app answers."""
-    server = _Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3), on_ready)
+    # viewers.front decides which proxy is believed; uvicorn would believe whoever is on this machine.
+    server = _Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, proxy_headers=False),
+        on_ready,
+    )
     server.run(sockets=[listening])
 
 

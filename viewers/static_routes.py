@@ -18,14 +18,14 @@ _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 @cache
 def static_base() -> str:
-    """Address of our files; it changes with their content, so that no browser keeps old ones."""
+    """Address of our files, relative to the page's; it changes with them, so that no browser keeps old ones."""
     digest = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in _own_files().values()))
-    return f"/app/{digest.hexdigest()[:12]}"
+    return f"app/{digest.hexdigest()[:12]}"
 
 
 def openseadragon_url() -> str:
-    """Address of the viewer library's script."""
-    return "/openseadragon/openseadragon.js"
+    """Address of the viewer library's script, relative to the page's."""
+    return "openseadragon/openseadragon.js"
 
 
 def static_router(openseadragon: Path) -> APIRouter:
@@ -46,7 +46,7 @@ def static_router(openseadragon: Path) -> APIRouter:
             path, media_type=_TYPES[path.suffix], headers=_FOREVER if current else {"Cache-Control": "no-store"}
         )
 
-    @router.get(openseadragon_url())
+    @router.get("/" + openseadragon_url())
     def library() -> FileResponse:
         return FileResponse(openseadragon / "openseadragon.js", media_type="text/javascript", headers=_FOREVER)
 

@@ -11,7 +11,7 @@ from viewers.static_routes import openseadragon_url, static_base
 # The template never changes, so that Gradio never touches what our module builds inside it.
 _TEMPLATE = '<div class="lpd-workspace"><p class="lpd-loading">Loading …</p></div>'
 _ON_LOAD = """
-const base = %s;
+const base = new URL(%s, document.baseURI);
 const root = element.querySelector('.lpd-workspace');
 import(base + '/main.js')
   .then((module) => module.mount(root))

@@ -11,28 +11,49 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from lpd.errors import LpdError
+from viewers.access import Access
+from viewers.account_routes import account_router
 from viewers.annotation_routes import annotation_router
 from viewers.annotations import ConflictError
-from viewers.errors import NotFoundError, NotReadyError
+from viewers.audit import AuditLog, AuditTrail
+from viewers.body_limit import MEBIBYTE, BodyLimit
+from viewers.errors import NotAllowedError, NotFoundError, NotReadyError
+from viewers.front import Front
+from viewers.gate import LOG_IN, Gate
 from viewers.guard import RequestGuard
 from viewers.layer_routes import layer_router
 from viewers.page import build_page, page_style
 from viewers.result_routes import result_router
 from viewers.services import Services
+from viewers.sessions import Sessions
 from viewers.slide_routes import slide_router
 from viewers.static_routes import static_router
+from viewers.users import UsersFile
 
 _LOG = logging.getLogger(__name__)
+#: How errors of ours are answered; the others are the asker's.
+_STATUS: tuple[tuple[tuple[type[LpdError], ...], int], ...] = (
+    ((NotFoundError, NotReadyError), 404),
+    ((NotAllowedError,), 403),
+    ((ConflictError,), 409),
+)
+_LARGEST_BODY = 16 * MEBIBYTE
+#: The page uploads nothing through Gradio; a log-in is a name and a password.
+_OTHER_BODIES = {"/gradio_api/upload": MEBIBYTE, LOG_IN: 8 * 1024}
 
 
-def make_app(services: Services, host: str) -> FastAPI:
+def make_app(services: Services, host: str, access: Access | None = None) -> FastAPI:
     """The whole application.
 
     Args:
         services: what the pages work with.
         host: the address it will listen on, which decides the host names it answers to.
+        access: who may come in, and by which proxy; the default is one person on this machine.
+
+    Raises:
+        LpdError: the users file cannot be used.
     """
-    app = make_api(services, host)
+    app = make_api(services, host, access)
     style = page_style()
     mounted: FastAPI = gr.mount_gradio_app(
         app,
@@ -51,12 +72,17 @@ def make_app(services: Services, host: str) -> FastAPI:
     return mounted
 
 
-def make_api(services: Services, host: str) -> FastAPI:
+def make_api(services: Services, host: str, access: Access | None = None) -> FastAPI:
     """The application without its Gradio page: slides, jobs, results and the page's own files."""
+    access = access or Access()
+    users = UsersFile(access.users) if access.users else None
+    sessions = Sessions(services.jobs.folder / ".sessions.json", users) if users else None
+    audit = AuditLog(services.jobs.folder / "audit.jsonl")
     app = FastAPI(title="LPD", docs_url=None, redoc_url=None, openapi_url=None)
     for router in (slide_router, result_router, layer_router, annotation_router):
         app.include_router(router(services))
     app.include_router(static_router(services.openseadragon))
+    app.include_router(account_router(access, users, sessions, audit))
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -67,14 +93,26 @@ def make_api(services: Services, host: str) -> FastAPI:
     app.add_exception_handler(Exception, _answer_unexpected)
     # Its presence keeps Gradio from adding its own rules, which would let any site in; nobody is on the list.
     app.add_middleware(CORSMiddleware, allow_origins=[])
-    app.add_middleware(RequestGuard, bind_host=host)
+    _add_trail(app, services, audit)
+    app.add_middleware(BodyLimit, limit=_LARGEST_BODY, other=_OTHER_BODIES)
+    app.add_middleware(Gate, access=access, sessions=sessions)
+    app.add_middleware(RequestGuard, bind_host=host, public_hosts=access.public_hosts)
+    app.add_middleware(Front, access=access)  # what is added last comes first
     return app
 
 
+def _add_trail(app: FastAPI, services: Services, audit: AuditLog) -> None:
+    def slide_name(slide_id: str) -> str:
+        return services.catalogue.file(slide_id).relative
+
+    def job_slide_name(job_id: str) -> str:
+        return services.jobs.get(job_id).slide_name
+
+    app.add_middleware(AuditTrail, log=audit, slide_name=slide_name, job_slide_name=job_slide_name)
+
+
 def _answer_lpd_error(_request: Request, error: Exception) -> JSONResponse:
-    status = (
-        404 if isinstance(error, NotFoundError | NotReadyError) else 409 if isinstance(error, ConflictError) else 400
-    )
+    status = next((code for kinds, code in _STATUS if isinstance(error, kinds)), 400)
     return JSONResponse({"error": str(error)}, status_code=status, headers={"Cache-Control": "no-store"})
 
 

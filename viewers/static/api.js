@@ -7,6 +7,12 @@ export class ApiError extends Error {
   }
 }
 
+// Where the app is, as this module's own address tells: a proxy may show it under a prefix.
+const BASE = new URL('../..', import.meta.url).pathname.replace(/\/$/, '');
+
+/** The address in this browser of a path that the server gives or answers, like `/slides/…`. */
+export const address = (path) => BASE + path;
+
 async function ask(method, path, body) {
   const options = { method, headers: {}, cache: 'no-store' };
   if (body !== undefined) {
@@ -15,7 +21,7 @@ async function ask(method, path, body) {
   }
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(address(path), options);
   } catch {
     throw new ApiError('The app does not answer: check that it is still running.', 0);
   }
@@ -32,23 +38,29 @@ const sentence = (text) => {
 
 const at = encodeURIComponent;
 
+const ADDRESSES = ['dzi', 'tiles', 'thumbnail'];
+
+/** A slide's details with its addresses as this browser asks for them. */
+const placed = (slide) => ({ ...slide, ...Object.fromEntries(ADDRESSES.filter((name) => slide[name]).map((name) => [name, address(slide[name])])) });
+
 export const api = {
-  slides: () => ask('GET', '/api/slides'),
-  slide: (id) => ask('GET', `/api/slides/${at(id)}`),
-  setMpp: (id, mpp) => ask('PUT', `/api/slides/${at(id)}/mpp`, { mpp }),
+  slides: () => ask('GET', '/api/slides').then(({ slides, ...rest }) => ({ slides: slides.map(placed), ...rest })),
+  slide: (id) => ask('GET', `/api/slides/${at(id)}`).then(placed),
+  setMpp: (id, mpp) => ask('PUT', `/api/slides/${at(id)}/mpp`, { mpp }).then(placed),
   checkpoints: () => ask('GET', '/api/checkpoints'),
   jobs: (slide) => ask('GET', `/api/jobs${slide ? `?slide=${at(slide)}` : ''}`),
   start: (request) => ask('POST', '/api/jobs', request),
   cancel: (id) => ask('POST', `/api/jobs/${at(id)}/cancel`),
   changes: (id, since, run) => ask('GET', `/results/${at(id)}/changes?since=${since}&run=${at(run)}`),
   areas: (id) => ask('GET', `/results/${at(id)}/areas`),
-  download: (id, kind) => `/results/${at(id)}/download/${at(kind)}`,
-  resultTile: (id, layer, level, col, row, version) => `/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`,
-  slideTile: (slide, layer, level, col, row) => `/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`,
+  download: (id, kind) => address(`/results/${at(id)}/download/${at(kind)}`),
+  resultTile: (id, layer, level, col, row, version) => address(`/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`),
+  slideTile: (slide, layer, level, col, row) => address(`/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`),
   value: (id, x, y) => ask('GET', `/results/${at(id)}/value?x=${x}&y=${y}`),
   annotations: (slide) => ask('GET', `/api/slides/${at(slide)}/annotations`),
   saveAnnotations: (slide, revision, features) => ask('PUT', `/api/slides/${at(slide)}/annotations`, { revision, features }),
-  annotationFile: (slide) => `/api/slides/${at(slide)}/annotations.geojson`,
+  annotationFile: (slide) => address(`/api/slides/${at(slide)}/annotations.geojson`),
+  me: () => ask('GET', '/api/me'),
 };
 
 // What this browser remembers between visits; a browser that forbids storage simply forgets.

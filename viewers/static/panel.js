@@ -1,6 +1,6 @@
 // The controls on the right: the slide's facts, the question about its resolution, the model, the one button, the result.
 
-import { api, memory } from './api.js';
+import { address, api, memory } from './api.js';
 import { count, duration, h, icon, moment, trim } from './dom.js';
 import { Legend } from './legend.js';
 
@@ -132,7 +132,7 @@ export class Panel {
     const objective = slide.objective && `${slide.objective}×`;
     const told = { objective, format: slide.vendor, file: slide.relative, ...slide.properties };
     const rows = Object.entries(told).filter(([, value]) => value);
-    const pictures = (slide.pictures ?? []).map((name) => h('figure', {}, h('img', { src: `/slides/${slide.id}/picture/${name}?f=${slide.fingerprint}`, alt: name, loading: 'lazy' }), h('figcaption', {}, name)));
+    const pictures = (slide.pictures ?? []).map((name) => h('figure', {}, h('img', { src: address(`/slides/${slide.id}/picture/${name}?f=${slide.fingerprint}`), alt: name, loading: 'lazy' }), h('figcaption', {}, name)));
     const table = h('div', { class: 'lpd-properties' }, rows.map(([name, value]) => h('div', { title: `${name}: ${value}` }, h('b', {}, name), h('span', {}, value))));
     return h('details', {}, h('summary', {}, 'All details'), h('div', { class: 'lpd-pictures' }, pictures), table);
   }
