@@ -18,7 +18,8 @@ from lpd.inference.frame import Box
 from lpd.inference.prototype_layers import CODE_STEPS, MapLayer
 from lpd.inference.windows import Panel, Plan
 
-_LARGEST_SUM = 2**31 - 1
+#: Of 32 bits; and what float32 holds of whole numbers.
+_LARGEST_SUM, _MOST_STEPS = 2**31 - 1, 1 << 23
 
 
 class LayerBlender:
@@ -41,7 +42,7 @@ class LayerBlender:
         self._overhang = grid.overhang_px // self._stride
         self._weight = fading_weight(grid.window_px // self._stride, self._overhang, device).to(torch.int32)
         heaviest = int(self._weight.max()) * math.ceil(grid.window_px / grid.stride_px) ** 2
-        self._steps = _LARGEST_SUM // heaviest
+        self._steps = min(_LARGEST_SUM // heaviest, _MOST_STEPS)
         self._finished = finished
         self._first_column, self._last_column = plan.panel_columns[0], plan.panel_columns[-1]
         self._x0 = grid.panel_box(self._first_column, 0).x0
@@ -83,8 +84,9 @@ class LayerBlender:
         self._panel, self._sums = panel, None
         height, width = panel.box.height // self._stride, panel.box.width // self._stride
         right, column = self._right, panel.column - self._first_column
-        above, self._reached[column] = self._reached[column], bool(panel.windows) or right is not None
-        if not above and not self._reached[column]:
+        above = self._reached[column]
+        self._reached[column] = self._overhang > 0 and (bool(panel.windows) or right is not None)
+        if not panel.windows and right is None and not above:
             return
         shape = (self._channels + 1, height + self._overhang, width + self._overhang)
         self._sums = torch.zeros(shape, dtype=torch.int32, device=self._below.device)
@@ -101,7 +103,7 @@ class LayerBlender:
             return
         height, width = panel.box.height // self._stride, panel.box.width // self._stride
         self._below[:, :, self._columns(panel)] = sums[:, height:, :width]
-        if panel.windows and panel.column < self._last_column:
+        if panel.windows and self._overhang and panel.column < self._last_column:
             self._right = sums[:, :, width:].clone()
         own = sums[:, :height, :width]
         means = own[:-1].to(torch.float32) / (self._steps * own[-1].clamp_min(1).to(torch.float32))

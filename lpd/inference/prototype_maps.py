@@ -16,8 +16,8 @@ from lpd.model.scoring import fused_prototype_logits, resized
 
 #: Memory goes with the number of maps: 1024 take about 25 times as much as 40.
 MOST_PROTOTYPES = 1024
-#: Plain CAMs have no bound, cosines have. They are log-odds: one beyond ±20 is stored as ±20.
-LINEAR_LIMIT = 20.0
+#: Plain CAMs have no bound, cosines have. They are log-odds: one beyond ±32 is stored as ±32.
+LINEAR_LIMIT = 32.0
 _SMALLEST_LIMIT = 1e-6
 
 

@@ -16,6 +16,8 @@ from lpd.inference.pyramid import FORMAT_2, Bytes, Indices, Pyramid, create_arra
 GROUP_NAME = "prototypes"
 #: Small squares of many maps together: few files, and whoever wants one map there often wants the others.
 _CHUNK_CELLS, _CHUNK_MAPS = 64, 64
+#: What looks like noise is packed no tighter by more effort, only four times as slowly.
+_EFFORT = 1
 
 
 def create_prototypes(root: Path, meta: ResultMeta, maps: PrototypeMaps) -> None:
@@ -25,7 +27,8 @@ def create_prototypes(root: Path, meta: ResultMeta, maps: PrototypeMaps) -> None
         path = root / GROUP_NAME / layer.name
         zarr.open_group(str(path), mode="w", **FORMAT_2)
         shape = (layer.channels, *(-(-n // layer.stride_px) for n in reversed(meta.mask_size)))
-        levels = create_arrays(path, shape, (min(layer.channels, _CHUNK_MAPS), _CHUNK_CELLS, _CHUNK_CELLS))
+        chunks = min(layer.channels, _CHUNK_MAPS), _CHUNK_CELLS, _CHUNK_CELLS
+        levels = create_arrays(path, shape, chunks, _EFFORT)
         attributes = layer_attributes(meta, maps, layer, levels)
         zarr.open_group(str(path), mode="r+", **FORMAT_2).attrs.update(attributes)
     group.attrs.update({"lpd": maps.to_dict()})

@@ -34,10 +34,12 @@ def level_count(height: int, width: int) -> int:
     return count
 
 
-def create_arrays(group_path: Path, shape: Sequence[int], chunks: tuple[int, ...] | None = None) -> int:
+def create_arrays(
+    group_path: Path, shape: Sequence[int], chunks: tuple[int, ...] | None = None, effort: int = 3
+) -> int:
     """Create the levels ``0``, ``1``, … of a uint8 pyramid of ``shape`` (…, H, W), all 255; returns their number.
 
-    A chunk holds 512 × 512 px of one index of the other axes, or ``chunks``.
+    A chunk holds 512 × 512 px of one index of the other axes, or ``chunks``; ``effort`` is zstd's level.
     """
     *lead, height, width = shape
     count = level_count(height, width)
@@ -47,7 +49,7 @@ def create_arrays(group_path: Path, shape: Sequence[int], chunks: tuple[int, ...
             chunks=chunks or (*(1 for _ in lead), _CHUNK_PX, _CHUNK_PX),
             dtype="uint8",
             fill_value=NOT_COMPUTED,
-            compressor=Blosc("zstd", clevel=3, shuffle=Blosc.NOSHUFFLE),
+            compressor=Blosc("zstd", clevel=effort, shuffle=Blosc.NOSHUFFLE),
             store=str(group_path),
             path=str(level),
             dimension_separator="/",
