@@ -12,6 +12,7 @@ from benchmarks.engine.backends import backends
 from benchmarks.engine.export import export
 from benchmarks.engine.overhead import memory, overhead
 from benchmarks.engine.page import write_page
+from benchmarks.engine.prototypes import prototypes
 from benchmarks.engine.reading import reading
 from benchmarks.engine.scene import Scene
 from benchmarks.engine.start_up import start_up
@@ -24,6 +25,7 @@ PARTS: Mapping[str, Callable[[Scene], list[Row]]] = {
     "backends": backends,
     "overhead": overhead,
     "whole": whole,
+    "prototypes": prototypes,
     "start-up": start_up,
 }
 

@@ -90,6 +90,11 @@ def add_parser(commands: Any) -> None:
         "both may do harm, which lpd evaluate measures (default: none)",
     )
     parser.add_argument(
+        "--prototype-maps",
+        action="store_true",
+        help="keep the map of every prototype over the slide in result.zarr too (8 bits, at the network's resolution)",
+    )
+    parser.add_argument(
         "--workers",
         type=positive,
         metavar="N",

@@ -199,6 +199,7 @@ def settings_of(args: argparse.Namespace, threads: int | None) -> SegmentSetting
         adapt=args.adapt,
         tta=args.tta,
         refinement=args.refine,
+        prototype_maps=args.prototype_maps,
         device=args.device,
         backend=args.backend,
         batch_size=args.batch_size,

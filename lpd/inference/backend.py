@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,8 @@ from lpd.inference.adapting import Window
 from lpd.inference.blend import mean_around
 from lpd.inference.devices import choose_device
 from lpd.inference.meta import CELL_PX
+from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
+from lpd.inference.prototype_maps import layer_logits, planned_maps
 from lpd.inference.runners import REFERENCE, Runner, alternatives, make_runner
 from lpd.inference.settings import BackendName, DeviceName, largest_window_px
 from lpd.model.adaptation import PicturePrototypes, PictureSample
@@ -59,6 +61,19 @@ class Backend(Protocol):
 
         Raises:
             CheckpointError: the network answers with something that is no number.
+        """
+
+    def planned_maps(self, *, adapt: bool) -> PrototypeMaps:
+        """The maps that a segmentation can keep; if ``adapt``, with the correction by the slide's own prototypes."""
+
+    def logits_and_maps(
+        self, windows: npt.NDArray[np.uint8], layers: Sequence[MapLayer]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """As :meth:`logits`, and (B, channels, w / stride, w / stride) raw logits of each layer.
+
+        Raises:
+            CheckpointError: the network answers with something that is no number.
+            ValueError: a correction is asked for where there is none.
         """
 
     def adapted(self, windows: Iterable[Window]) -> Backend | None:
@@ -103,13 +118,24 @@ class NetworkBackend:
         return other
 
     def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        size = (windows.shape[1] // CELL_PX,) * 2
+        pixel, presence, _ = self.logits_and_maps(windows, ())
+        return pixel, presence
+
+    def planned_maps(self, *, adapt: bool) -> PrototypeMaps:
+        return planned_maps(self._network, self.info, adapt=adapt)
+
+    def logits_and_maps(
+        self, windows: npt.NDArray[np.uint8], layers: Sequence[MapLayer]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        side, calibration = windows.shape[1], self.info.calibration
+        size = (side // CELL_PX,) * 2
         with torch.inference_mode():
             output = self._seen(windows)
-            pixel, presence = dense_maps(output, self.info.calibration, size)
+            pixel, presence = dense_maps(output, calibration, size)
             if self.prototypes is not None:
                 pixel = pixel + self.prototypes.correction(output, size)
-        return pixel, presence
+            maps = tuple(layer_logits(layer, output, calibration, side, self.prototypes) for layer in layers)
+        return pixel, presence, maps
 
     def adapted(self, windows: Iterable[Window]) -> NetworkBackend | None:
         sample, reach = PictureSample(self.info.calibration), self.info.input.tile_px // (2 * CELL_PX)

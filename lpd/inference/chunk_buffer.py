@@ -26,7 +26,7 @@ class _Chunk:
 
 
 class ChunkBuffer:
-    """Writes blocks into arrays (…, H, W) whose chunks span one index of each leading axis and a square of the others.
+    """Writes blocks into arrays (…, H, W) whose chunks are squares of the last two axes.
 
     Chunks are kept until there are too many, those longest untouched going first. What :meth:`flush` has not been
     called for may be in memory only. For one thread at a time.

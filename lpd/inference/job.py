@@ -17,6 +17,7 @@ from lpd.inference.backend import Backend
 from lpd.inference.blocks import BlockReader, blocks_to_keep
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.meta import ResultMeta
+from lpd.inference.prototype_maps import check_prototypes
 from lpd.inference.refining import refinement_of
 from lpd.inference.settings import BackendName, SegmentSettings
 from lpd.inference.store import ResultStore
@@ -50,7 +51,7 @@ def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings,
     Raises:
         MissingMppError: nobody knows the slide's resolution.
         ConfigError: the slide is more than four times as coarse as what the model knows, the region lies outside of the
-            slide, or window, stride or grid offset do not fit the network.
+            slide, window, stride or grid offset do not fit the network, or it has too many prototypes to keep maps of.
     """
     mpp = slide.require_mpp()
     if mpp > _COARSEST * info.input.mpp:
@@ -60,6 +61,8 @@ def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings,
         )
     frame = MaskFrame(slide.width_l0, slide.height_l0, info.input.mpp / mpp)
     settings.wanted(frame, slide.path.name)
+    if settings.prototype_maps:
+        check_prototypes(info)
     settings.grid(frame.bounds, info.input, _CPU_PANEL_PX, any_size=any_size)
     return frame
 

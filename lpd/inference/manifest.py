@@ -11,6 +11,8 @@ from typing import Any
 import lpd
 from lpd.inference.meta import ResultMeta
 from lpd.inference.pipeline import SegmentSummary
+from lpd.inference.prototype_store import PrototypeStore
+from lpd.inference.store import STORE_NAME
 from lpd.runs import write_json_atomically
 from lpd.slide.slide import Slide
 
@@ -42,8 +44,9 @@ def write_manifest(
 
     Raises:
         RunError: the folder cannot be written.
+        ResultError: the result should have maps of prototypes, and they are gone.
     """
-    path = folder / MANIFEST_NAME
+    path, has_maps = folder / MANIFEST_NAME, meta.settings.get("prototype_maps", False)
     document = {
         "state": "cancelled" if summary.cancelled else "done",
         "created": meta.created,
@@ -53,6 +56,7 @@ def write_manifest(
         "mask_mpp": meta.mask_mpp,
         "level0_px_per_mask_px": meta.scale,
         "settings": dict(meta.settings),
+        "prototype_maps": PrototypeStore(folder / STORE_NAME).maps.to_dict() if has_maps else None,
         "summary": summary.to_dict(),
         "versions": library_versions(),
         "files": sorted(p.name for p in folder.iterdir() if not p.name.startswith(".") and p.suffix != ".lock"),

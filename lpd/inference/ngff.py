@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lpd.classes import ClassScheme
 from lpd.inference.meta import CELL_PX, ResultMeta
+from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 
 _VERSION = "0.4"
 
@@ -36,6 +38,21 @@ def mask_attributes(meta: ResultMeta, level_count: int) -> dict[str, Any]:
     }
 
 
+def layer_attributes(meta: ResultMeta, maps: PrototypeMaps, layer: MapLayer, level_count: int) -> dict[str, Any]:
+    """Attributes of ``prototypes/<layer>``: an image with axes prototype (or class), y, x, in the classes' colours."""
+    pixel_um = meta.mask_mpp * layer.stride_px
+    scales = [[1.0, pixel_um * 2**k, pixel_um * 2**k] for k in range(level_count)]
+    channel: dict[str, Any] = {"name": "c", "type": "channel"}
+    per_class = layer.channels // meta.classes.count
+    names = [f" {k + 1}" for k in range(per_class)] if layer.kind != "correction" else [""]
+    name = f"{meta.slide_name} prototypes, {layer.name}"
+    return {
+        "multiscales": [_multiscales(name, [channel, *_space()], scales)],
+        "omero": {"name": name, "version": _VERSION, "channels": _channels(meta.classes, names)},
+        "lpd": layer.to_dict(),
+    }
+
+
 def _multiscales(name: str, axes: list[dict[str, Any]], scales: list[list[float]]) -> dict[str, Any]:
     datasets = [
         {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
@@ -48,9 +65,10 @@ def _space() -> list[dict[str, Any]]:
     return [{"name": axis, "type": "space", "unit": "micrometer"} for axis in ("y", "x")]
 
 
-def _channels(classes: ClassScheme) -> list[dict[str, Any]]:
+def _channels(classes: ClassScheme, names: Sequence[str] = ("",)) -> list[dict[str, Any]]:
     window = {"start": 0, "end": 254, "min": 0, "max": 255}
     return [
-        {"label": c.name, "color": "{:02X}{:02X}{:02X}".format(*c.color), "active": True, "window": window}
+        {"label": c.name + name, "color": "{:02X}{:02X}{:02X}".format(*c.color), "active": True, "window": window}
         for c in classes.classes
+        for name in names
     ]

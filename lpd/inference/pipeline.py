@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from lpd.config import Settings
 from lpd.inference.adapting import Window
@@ -22,6 +23,8 @@ from lpd.inference.devices import cpu_threads
 from lpd.inference.frame import Box
 from lpd.inference.job import SegmentJob, describe, prepare, rest_of
 from lpd.inference.meta import CELL_PX
+from lpd.inference.prototype_layers import MapLayer
+from lpd.inference.prototype_writer import PrototypeWriter
 from lpd.inference.reader import PanelPixels, read_panels
 from lpd.inference.refining import RefiningWriter, refinement_of
 from lpd.inference.settings import SegmentSettings
@@ -109,12 +112,13 @@ def segment_slide(
             chosen, trials = _chosen(job, tissue, run)
             job, kept_rows = replace(job, backend=chosen), 0
             evidence = tuple(trial.to_dict() for trial in trials)
-            store = ResultStore.create(folder, replace(meta, backend=chosen.name, trials=evidence))
+            maps = backend.planned_maps(adapt=settings.adapt) if settings.prototype_maps else None
+            store = ResultStore.create(folder, replace(meta, backend=chosen.name, trials=evidence), maps)
         writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
         adapted = _adapted(job, tissue, run) if job.plan.window_count else None
         ready = time.monotonic()
         try:
-            seen = _predict(job, adapted or job.backend, writer, run) if job.plan.wanted else 0
+            seen = _predict(job, adapted, store, writer, run) if job.plan.wanted else 0
         finally:
             store.flush()
     cancelled = writer.missing_px > 0
@@ -187,29 +191,55 @@ def _looked_at(windows: Iterable[Window], job: SegmentJob, run: Run) -> Iterator
         yield window
 
 
-def _predict(job: SegmentJob, backend: Backend, writer: PanelWriter, run: Run) -> int:
-    """Run all windows through network and blender; returns how many have been seen."""
-    reader = job.reader()
+def _predict(job: SegmentJob, adapted: Backend | None, store: ResultStore, writer: PanelWriter, run: Run) -> int:
+    """Run all windows through network and blenders; returns how many have been seen."""
+    reader, backend = job.reader(), adapted or job.backend
+    layers = [
+        layer
+        for layer in (store.prototypes.maps.layers if store.prototypes else ())
+        if layer.kind != "correction" or adapted is not None
+    ]
+    maps = PrototypeWriter(job.plan, layers, backend.device, store, writer)
     finished = _finishing(job, writer, reader, run)
     blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0
     job.report(job.to_adapt, run)
     margin_px = job.plan.grid.margin_px
-    cells = slice(margin_px // CELL_PX, -margin_px // CELL_PX or None)
     with closing(read_panels(job.plan.panels(), reader, job.settings.reader_threads, margin_px)) as pictures:
         for batch in _batches(pictures, job.batch_size):
             if run.stop_requested():
                 return seen
-            pixel, presence = backend.logits(_stacked(batch, job.batch_size))
+            pixel, presence, shown = _answers(backend, _stacked(batch, job.batch_size), layers)
             for i, (picture, window) in enumerate(batch):
-                blender.add(picture.panel, window, pixel[i, :, cells, cells], presence[i, :, cells, cells])
+                maps.add(
+                    picture.panel,
+                    window,
+                    [_inner(m[i], margin_px, x.stride_px) for x, m in zip(layers, shown, strict=True)],
+                )
+                blender.add(
+                    picture.panel,
+                    window,
+                    _inner(pixel[i], margin_px, CELL_PX),
+                    _inner(presence[i], margin_px, CELL_PX),
+                )
             seen += len(batch)
             job.report(job.to_adapt + seen, run)
+    maps.finish()
     if job.settings.refinement != "none":  # all windows are seen, and yet there is work left
         run.say("refining the last part")
     blender.finish()
     run.say("")
     return seen
+
+
+def _answers(backend: Backend, windows: Bytes, layers: Sequence[MapLayer]) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    return backend.logits_and_maps(windows, layers) if layers else (*backend.logits(windows), ())
+
+
+def _inner(maps: Tensor, margin_px: int, stride_px: int) -> Tensor:
+    """A window's maps (…, h, w) without its margin."""
+    cells = slice(margin_px // stride_px, -margin_px // stride_px or None)
+    return maps[..., cells, cells]
 
 
 def _finishing(job: SegmentJob, writer: PanelWriter, reader: BlockReader, run: Run) -> Callable[[BlendedPanel], None]:

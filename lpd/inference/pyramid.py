@@ -34,17 +34,22 @@ def level_count(height: int, width: int) -> int:
     return count
 
 
-def create_arrays(group_path: Path, shape: Sequence[int]) -> int:
-    """Create the levels ``0``, ``1``, … of a uint8 pyramid of ``shape`` (…, H, W), all 255; returns their number."""
+def create_arrays(
+    group_path: Path, shape: Sequence[int], chunks: tuple[int, ...] | None = None, effort: int = 3
+) -> int:
+    """Create the levels ``0``, ``1``, … of a uint8 pyramid of ``shape`` (…, H, W), all 255; returns their number.
+
+    A chunk holds 512 × 512 px of one index of the other axes, or ``chunks``; ``effort`` is zstd's level.
+    """
     *lead, height, width = shape
     count = level_count(height, width)
     for level in range(count):
         zarr.create(
             shape=(*lead, _halved(height, level), _halved(width, level)),
-            chunks=(*(1 for _ in lead), _CHUNK_PX, _CHUNK_PX),
+            chunks=chunks or (*(1 for _ in lead), _CHUNK_PX, _CHUNK_PX),
             dtype="uint8",
             fill_value=NOT_COMPUTED,
-            compressor=Blosc("zstd", clevel=3, shuffle=Blosc.NOSHUFFLE),
+            compressor=Blosc("zstd", clevel=effort, shuffle=Blosc.NOSHUFFLE),
             store=str(group_path),
             path=str(level),
             dimension_separator="/",
@@ -91,27 +96,28 @@ class Pyramid:
         """Let others see what has been written."""
         self._buffer.flush()
 
-    def sample(self, ys: Indices, xs: Indices, step: float, lead: tuple[int, ...] = ()) -> Bytes:
+    def sample(self, ys: Indices, xs: Indices, step: float, lead: tuple[int | slice, ...] = ()) -> Bytes:
         """Values at the rows ``ys`` and columns ``xs`` of level 0, each rising; 255 outside.
 
         Args:
             step: distance of neighbouring samples in level-0 pixels; the coarsest level that is not coarser is read.
-            lead: index into the axes before the last two.
+            lead: index into the axes before the last two; a slice leaves an axis as it is.
 
         Returns:
-            uint8 (len(ys), len(xs)).
+            uint8 (…, len(ys), len(xs)).
         """
         self.flush()  # of what this very object has written
         level = min(max(0, int(np.floor(np.log2(max(step, 1.0))))), len(self._levels) - 1)
-        height, width = self.shape[-2:]
-        out = np.full((len(ys), len(xs)), NOT_COMPUTED, dtype=np.uint8)
+        *others, height, width = self.shape
+        kept = np.empty(others, dtype=np.bool_)[lead].shape
+        out = np.full((*kept, len(ys), len(xs)), NOT_COMPUTED, dtype=np.uint8)
         rows, columns = _inside(ys, height), _inside(xs, width)
         y, x = ys[rows] >> level, xs[columns] >> level
         if len(y) and len(x):
             slab = np.asarray(self._levels[level][(*lead, slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1))])
             # Picking rows and columns takes longer than decoding them: where all are wanted they are taken as they are.
-            whole = slab.shape == (len(y), len(x)) and _each_once(y) and _each_once(x)
-            out[rows, columns] = slab if whole else slab[np.ix_(y - y[0], x - x[0])]
+            whole = slab.shape[-2:] == (len(y), len(x)) and _each_once(y) and _each_once(x)
+            out[..., rows, columns] = slab if whole else slab[(..., *np.ix_(y - y[0], x - x[0]))]
         return out
 
 

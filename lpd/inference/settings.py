@@ -58,6 +58,7 @@ class SegmentSettings(Settings):
             counts, see :mod:`lpd.inference.symmetries`; eight times the work.
         refinement: move the mask's borders to edges of colour, see :mod:`lpd.inference.refining`; the stored class
             scores stay as they are.
+        prototype_maps: keep the map of every prototype over the slide too, see :mod:`lpd.inference.prototype_layers`.
         device: where the network runs; ``auto`` takes a GPU if there is one.
         backend: how the encoder is run there; ``auto`` takes what is quickest among those that agree with the reference
             on windows of this slide, see :mod:`lpd.inference.choosing`.
@@ -80,6 +81,7 @@ class SegmentSettings(Settings):
     adapt: bool = True
     tta: bool = False
     refinement: RefinementName = "none"
+    prototype_maps: bool = False
     device: DeviceName = "auto"
     backend: BackendName = "auto"
     batch_size: int | None = None

@@ -19,6 +19,8 @@ from lpd.inference.changes import ChangeLog, Changes
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.meta import CELL_PX, ResultMeta
 from lpd.inference.ngff import mask_attributes, score_attributes
+from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
+from lpd.inference.prototype_store import PrototypeStore, create_prototypes
 from lpd.inference.pyramid import FORMAT_2, Bytes, Indices, Pyramid, create_arrays, zarr
 from lpd.slide.region import Region
 
@@ -36,10 +38,12 @@ class ResultStore:
     The root group is the image of class scores, uint8 (C, H/4, W/4), 0–254 for 0–1; ``labels/mask`` is the label
     mask, uint8 (H, W), 0 … C−1 classes, C background; in both 255 is not computed. Both are pyramids. The mask's
     pixel (0, 0) begins at the slide's level-0 (0, 0); one mask pixel is ``meta.scale`` level-0 pixels wide and high.
+    Beside them there may be ``prototypes``, see :mod:`lpd.inference.prototype_store`.
 
     Attributes:
         folder: the result folder.
         meta: what the result is of.
+        prototypes: maps of the prototypes, if they were asked for.
     """
 
     def __init__(self, folder: Path, meta: ResultMeta) -> None:
@@ -47,13 +51,20 @@ class ResultStore:
         self.meta = meta
         self._scores = Pyramid(folder / STORE_NAME)
         self._mask = Pyramid(folder / STORE_NAME / "labels" / "mask")
+        wanted = meta.settings.get("prototype_maps", False)
+        self.prototypes = PrototypeStore(folder / STORE_NAME) if wanted else None
         self._changes = ChangeLog(folder / CHANGES_NAME)
         self._unannounced: list[Region] = []
         self._due = 0.0
 
     @classmethod
-    def create(cls, folder: Path, meta: ResultMeta) -> ResultStore:
+    def create(cls, folder: Path, meta: ResultMeta, prototypes: PrototypeMaps | None = None) -> ResultStore:
         """An empty result in ``folder``, in place of any result that was there.
+
+        Args:
+            folder: the result folder.
+            meta: of the result.
+            prototypes: maps to make room for, exactly if ``meta.settings`` ask for some.
 
         Raises:
             ResultError: the folder cannot be written.
@@ -63,6 +74,8 @@ class ResultStore:
             (folder / CHANGES_NAME).unlink(missing_ok=True)
             with tempfile.TemporaryDirectory(dir=folder, prefix=f".{STORE_NAME}.") as temporary:
                 _create_groups(Path(temporary) / "new", meta)
+                if prototypes is not None:
+                    create_prototypes(Path(temporary) / "new", meta, prototypes)
                 if (folder / STORE_NAME).exists():
                     (folder / STORE_NAME).rename(Path(temporary) / "old")
                 (Path(temporary) / "new").rename(folder / STORE_NAME)
@@ -155,6 +168,34 @@ class ResultStore:
         with self._reading():
             return self._scores.sample(ys, xs, 1.0, lead=(class_index,))
 
+    def read_prototype(self, index: int, region: Region, size: tuple[int, int]) -> Bytes:
+        """One prototype's map in ``region`` (level 0), nearest neighbour, uint8 (h, w); 255 outside and on glass.
+
+        Byte b stands for the raw fused logit ``(b / 127 − 1) · prototypes.maps.limit``.
+
+        Raises:
+            ResultError: there is no such prototype, or no maps were kept.
+        """
+        store = self._with_prototype(index)
+        ys, xs, step = self._samples(region, size, self.meta.scale)
+        with self._reading():
+            return store.read_prototype(index, ys, xs, step)
+
+    def read_prototype_px(self, index: int, x_px: int, y_px: int, size: tuple[int, int], step: int = 1) -> Bytes:
+        """One prototype's map at every ``step``-th of the mask's own pixels, from column ``x_px`` and row ``y_px`` on.
+
+        Returns:
+            uint8 (h, w) for ``size`` = (w, h), bytes as of :meth:`read_prototype`.
+
+        Raises:
+            ResultError: there is no such prototype, or no maps were kept.
+        """
+        width, height = size
+        store = self._with_prototype(index)
+        with self._reading():
+            ys, xs = y_px + step * np.arange(height), x_px + step * np.arange(width)
+            return store.read_prototype(index, ys, xs, float(step))
+
     def changes(self, since: int = 0, run: str = "") -> Changes:
         """What has been finished after revision ``since`` of ``run``; everything if this is another run's result."""
         with self._reading():
@@ -178,6 +219,23 @@ class ResultStore:
         """
         self._write(self._scores, x_cell, y_cell, scores)
 
+    def layer_shape(self, layer: MapLayer) -> tuple[int, int]:
+        """(H, W) of a layer of prototype maps in its own pixels.
+
+        Raises:
+            ResultError: no maps are kept here.
+        """
+        return self._with_prototype(0).shape(layer)
+
+    def write_layer(self, layer: MapLayer, x: int, y: int, block: Bytes) -> None:
+        """Put bytes (channels, h, w) at column ``x``, row ``y`` of a layer of prototype maps, inside of them.
+
+        Raises:
+            ResultError: the disk is full or cannot be written, or no maps are kept here.
+        """
+        with _writing(self.folder):
+            self._with_prototype(0).write(layer, x, y, block)
+
     def commit(self, region: Region) -> None:
         """Announce to readers that ``region`` (level 0) has been written; they hear of it soon, not at once.
 
@@ -198,6 +256,8 @@ class ResultStore:
         with _writing(self.folder):
             self._scores.flush()
             self._mask.flush()
+            if self.prototypes is not None:
+                self.prototypes.flush()
             self._changes.append(self._unannounced)
         self._unannounced.clear()
         ended = time.monotonic()
@@ -212,6 +272,14 @@ class ResultStore:
         self.flush()
         with _writing(self.folder):
             self._changes.finish()
+
+    def _with_prototype(self, index: int) -> PrototypeStore:
+        if self.prototypes is None:
+            raise ResultError(f"{self.folder} has no maps of prototypes: segment the slide with --prototype-maps")
+        count = self.prototypes.maps.count
+        if not 0 <= index < count:
+            raise ResultError(f"prototype {index} does not exist: this result has {count} prototypes")
+        return self.prototypes
 
     def _samples(self, region: Region, size: tuple[int, int], scale: float) -> tuple[Indices, Indices, float]:
         width, height = size

@@ -7,7 +7,7 @@ eight answers, each turned back, turns and mirrors with the picture.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lpd.inference.adapting import Window
 from lpd.inference.backend import Backend
+from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.settings import BackendName
 
 
@@ -62,11 +63,30 @@ class SymmetricBackend:
         return SymmetricBackend(self._backend.running(name))
 
     def logits(self, windows: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        pixel, presence = self._backend.logits(windows)
+        pixel, presence = self._mean(self._backend.logits, windows)
+        return pixel, presence
+
+    def planned_maps(self, *, adapt: bool) -> PrototypeMaps:
+        return self._backend.planned_maps(adapt=adapt)
+
+    def logits_and_maps(
+        self, windows: npt.NDArray[np.uint8], layers: Sequence[MapLayer]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        def answers(moved: npt.NDArray[np.uint8]) -> tuple[Tensor, ...]:
+            pixel, presence, maps = self._backend.logits_and_maps(moved, layers)
+            return pixel, presence, *maps
+
+        pixel, presence, *maps = self._mean(answers, windows)
+        return pixel, presence, tuple(maps)
+
+    def _mean(
+        self, answers: Callable[[npt.NDArray[np.uint8]], tuple[Tensor, ...]], windows: npt.NDArray[np.uint8]
+    ) -> tuple[Tensor, ...]:
+        sums = answers(windows)
         for symmetry in SYMMETRIES[1:]:
-            more_pixel, more_presence = self._backend.logits(symmetry.of(windows))
-            pixel, presence = pixel + symmetry.back(more_pixel), presence + symmetry.back(more_presence)
-        return pixel / len(SYMMETRIES), presence / len(SYMMETRIES)
+            more = answers(symmetry.of(windows))
+            sums = tuple(total + symmetry.back(maps) for total, maps in zip(sums, more, strict=True))
+        return tuple(total / len(SYMMETRIES) for total in sums)
 
     def adapted(self, windows: Iterable[Window]) -> SymmetricBackend | None:
         """As the other backend does, from all symmetries of the windows."""

@@ -48,7 +48,11 @@ class PanelWriter:
 
     def has_tissue(self, box: Box) -> bool:
         """Whether any pixel of ``box`` is tissue."""
-        return bool(self._tissue.read(box).any())
+        return bool(self.tissue(box).any())
+
+    def tissue(self, box: Box) -> npt.NDArray[np.bool_]:
+        """(h, w) which mask pixels of ``box`` are tissue; none outside of the slide."""
+        return self._tissue.read(box)
 
     def write_mask(self, box: Box, classes: Bytes | None) -> None:
         """Store a part of the mask, glass as background, and announce it.

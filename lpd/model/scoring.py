@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,7 +32,7 @@ def dense_logits(output: LPDOutput, calibration: Calibration, size: tuple[int, i
     Raises:
         ShapeError: the calibration has another number of scales than the output.
     """
-    return _fused(output, calibration, size), output.image_scores(output.deepest)
+    return _fused(output.class_logits, calibration, size), output.image_scores(output.deepest)
 
 
 def dense_maps(output: LPDOutput, calibration: Calibration, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -43,20 +45,31 @@ def dense_maps(output: LPDOutput, calibration: Calibration, size: tuple[int, int
         pixel, presence: (B, C, h, w) each. Arguments and errors are those of :func:`dense_logits`.
     """
     deepest = at_least_float32(output.class_logits[output.deepest])
-    return _fused(output, calibration, size), _resize(deepest, size)
+    return _fused(output.class_logits, calibration, size), resized(deepest, size)
 
 
-def _fused(output: LPDOutput, calibration: Calibration, size: tuple[int, int]) -> Tensor:
-    scales = sorted(output.class_logits)
+def fused_prototype_logits(output: LPDOutput, calibration: Calibration, size: tuple[int, int]) -> Tensor:
+    """Each prototype's logits, fused as :func:`dense_logits` fuses those of classes.
+
+    Their mean over a class's K prototypes is the class's pixel logit, where prototypes are merged by the mean.
+
+    Returns:
+        (B, C * K, h, w). Arguments and errors are those of :func:`dense_logits`.
+    """
+    return _fused(output.prototype_logits, calibration, size)
+
+
+def _fused(logits: Mapping[int, Tensor], calibration: Calibration, size: tuple[int, int]) -> Tensor:
+    scales = sorted(logits)
     if len(scales) != len(calibration.fusion_weights):
         raise ShapeError(f"{len(calibration.fusion_weights)} fusion weights do not pair up with the scales {scales}")
-    cams = [at_least_float32(output.class_logits[s]) for s in scales]
+    cams = [at_least_float32(logits[s]) for s in scales]
     weighted = [w * cam for w, cam in zip(calibration.fusion_weights, cams, strict=True) if w]
     by_size: dict[torch.Size, Tensor] = {}
     for cam in weighted:  # resizing is linear: maps of one size are added first and resized once
         by_size[cam.shape[2:]] = by_size[cam.shape[2:]] + cam if cam.shape[2:] in by_size else cam
-    resized = [_resize(cam, size) for cam in by_size.values()]
-    return torch.stack(resized).sum(0) if len(resized) > 1 else resized[0]
+    fitted = [resized(cam, size) for cam in by_size.values()]
+    return torch.stack(fitted).sum(0) if len(fitted) > 1 else fitted[0]
 
 
 def log_scores(pixel: Tensor, gate: Tensor, calibration: Calibration) -> Tensor:
@@ -106,7 +119,8 @@ def default_fusion_weights(config: ModelConfig) -> tuple[float, ...]:
     return tuple(w / total for w in config.scale_weights) if total > 0 else (1 / count,) * count
 
 
-def _resize(cam: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(cam: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, h, w) maps at another size, bilinear."""
     if cam.shape[2:] == torch.Size(size):
         return cam
     return functional.interpolate(cam, size, mode="bilinear", align_corners=False)

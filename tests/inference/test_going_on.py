@@ -24,10 +24,10 @@ class Killed(BaseException):
     """Stands for a kill: nothing of the run's own is done any more, nor is anything written."""
 
 
-def dying_after(batches: int) -> type[ColourBackend]:
+def dying_after(batches: int, kind: type[ColourBackend] = ColourBackend) -> type[ColourBackend]:
     """A backend whose process ends after so many batches."""
 
-    class Dying(ColourBackend):
+    class Dying(kind):  # type: ignore[valid-type, misc]
         def logits(self, windows):
             if len(self.batches) >= batches:
                 ResultStore.flush = lambda _: None
@@ -41,7 +41,7 @@ def begin(
     segment: Segment, backend: ColourBackend, folder: Path, batches: int, *, wait_s: float = 0.0, **choices: object
 ) -> None:
     """Run until it is killed; panels are written as they come, or so many seconds apart."""
-    using = dying_after(batches)(backend.info.path)
+    using = dying_after(batches, type(backend))(backend.info.path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lpd.inference.store._WAITS", 0)
         patch.setattr("lpd.inference.store._LEAST_WAIT_S", wait_s)

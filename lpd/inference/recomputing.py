@@ -1,0 +1,174 @@
+"""The mask again from the stored maps of prototypes, some of them muted: no slide, no network, no inference.
+
+A class's pixel logit is the merge of its prototypes', plus what the slide's own prototypes add; its gate is the mean of
+its deepest maps over a tile. What is left of both without some prototypes is scored and decided as the mask was. Maps
+have 8 bits and the network's own stride, so pixels on a border may fall to the other side; and what the slide's own
+prototypes add is what they added with all prototypes at work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lpd.errors import ResultError
+from lpd.inference.blend import mean_around
+from lpd.inference.decision import decide
+from lpd.inference.frame import Box
+from lpd.inference.meta import CELL_PX
+from lpd.inference.prototype_layers import MapLayer
+from lpd.inference.prototype_store import PrototypeStore
+from lpd.inference.pyramid import Bytes
+from lpd.inference.store import ResultStore
+from lpd.model.cam import pool_prototype_cams
+from lpd.model.scoring import log_scores
+
+#: Logit of a class without prototypes: as good as never there.
+_NEVER = -1e4
+#: Cells that are computed at once; bounds memory.
+_BLOCK_CELLS = 512
+
+
+def recomputed_mask(store: ResultStore, box: Box, muted: Collection[int] = ()) -> Bytes:
+    """The mask of some mask pixels as it would be without some prototypes.
+
+    Glass stays glass. The mask is not refined, even if the stored one is.
+
+    Args:
+        store: of a result with maps of prototypes.
+        box: mask pixels; may reach outside.
+        muted: numbers of prototypes, class-major; a class with none left is nowhere.
+
+    Returns:
+        (h, w) uint8: 0 … C−1 classes, C background, 255 where the stored mask is not computed.
+
+    Raises:
+        ResultError: there are no maps, no such prototype, or all prototypes of all classes are muted.
+    """
+    maps = _maps(store, muted)
+    mask = store.read_mask_px(box.x0, box.y0, (box.width, box.height))
+    background = store.meta.classes.background
+    side = _BLOCK_CELLS * CELL_PX
+    for y in range(box.y0, box.y1, side):
+        for x in range(box.x0, box.x1, side):
+            part = Box(x, y, min(x + side, box.x1), min(y + side, box.y1))
+            own = mask[y - box.y0 : part.y1 - box.y0, x - box.x0 : part.x1 - box.x0]
+            tissue = own < background
+            if tissue.any():
+                own[tissue] = _decided(store, maps, part, frozenset(muted))[tissue]
+    return mask
+
+
+def recomputed_scores(store: ResultStore, box: Box, muted: Collection[int] = ()) -> Tensor:
+    """Log scores of cells of 4 mask pixels as they would be without some prototypes.
+
+    Args:
+        store: of a result with maps of prototypes.
+        box: in cells; may reach outside.
+        muted: numbers of prototypes.
+
+    Returns:
+        (C, h, w) float32, at most 0; NaN where no window looked.
+
+    Raises:
+        ResultError: see :func:`recomputed_mask`.
+    """
+    maps = _maps(store, muted)
+    scores, known = _scores(store, maps, box, frozenset(muted))
+    return scores.masked_fill(~known, torch.nan)
+
+
+def _maps(store: ResultStore, muted: Collection[int]) -> PrototypeStore:
+    if store.prototypes is None:
+        raise ResultError(f"{store.folder} has no maps of prototypes: segment the slide with --prototype-maps")
+    count = store.prototypes.maps.count
+    for index in muted:
+        if not 0 <= index < count:
+            raise ResultError(f"prototype {index} does not exist: this result has {count} prototypes")
+    if len(set(muted)) == count:
+        raise ResultError(f"all {count} prototypes are muted: leave one")
+    return store.prototypes
+
+
+def _decided(store: ResultStore, maps: PrototypeStore, box: Box, muted: frozenset[int]) -> Bytes:
+    """Classes of mask pixels, each between the middles of four cells."""
+    cells = Box(
+        (box.x0 + 2) // CELL_PX - 1,
+        (box.y0 + 2) // CELL_PX - 1,
+        (box.x1 + 1) // CELL_PX + 1,
+        (box.y1 + 1) // CELL_PX + 1,
+    )
+    scores, known = _scores(store, maps, cells, muted)
+    found = decide(scores * known, known)
+    x, y = box.x0 - (CELL_PX * cells.x0 + CELL_PX // 2), box.y0 - (CELL_PX * cells.y0 + CELL_PX // 2)
+    return found[y : y + box.height, x : x + box.width]
+
+
+def _scores(store: ResultStore, maps: PrototypeStore, cells: Box, muted: frozenset[int]) -> tuple[Tensor, Tensor]:
+    """(C, h, w) log scores of cells, and (h, w) bool where windows looked."""
+    kept = maps.maps
+    gate_layer, correction = kept.layer("gate"), kept.layer("correction")
+    assert gate_layer is not None
+    classes = kept.count // kept.per_class
+    left = [[k for k in range(c * kept.per_class, (c + 1) * kept.per_class) if k not in muted] for c in range(classes)]
+
+    def merged(layer: MapLayer, box: Box) -> tuple[Tensor, Tensor]:
+        stored, where = _stored(maps, layer, box)
+        logits = torch.full((classes, *stored.shape[1:]), _NEVER)
+        for c, numbers in enumerate(left):
+            if numbers:
+                logits[c] = pool_prototype_cams(stored[None, numbers], len(numbers), kept.merge)[0, 0]
+        return _enlarged(logits, where, layer, box)
+
+    pixel = torch.stack([layer.weight * merged(layer, cells)[0] for layer in kept.pixel_layers]).sum(0)
+    if correction is not None:
+        pixel = pixel + _enlarged(*_stored(maps, correction, cells), correction, cells)[0]
+    around = cells.grown(kept.gate_reach)
+    presence, known = merged(gate_layer, around)
+    known &= _inside(store, around)
+    gate = mean_around(presence, known, kept.gate_reach)
+    reach = kept.gate_reach
+    own = known[reach : known.shape[0] - reach, reach : known.shape[1] - reach]
+    return log_scores(pixel[None], gate[None], kept.calibration)[0], own
+
+
+def _stored(maps: PrototypeStore, layer: MapLayer, cells: Box) -> tuple[Tensor, Tensor]:
+    """(channels, h, w) logits of a layer's own cells that some cells of 4 px lie among, 0 where there are none; (h, w)
+    bool where there are some."""
+    box = _own(layer, cells)
+    ys, xs = np.arange(box.y0, box.y1), np.arange(box.x0, box.x1)
+    logits = torch.from_numpy(layer.logits(maps.read(layer, slice(None), ys, xs)))
+    known = ~logits[0].isnan()
+    return logits.nan_to_num(0.0), known
+
+
+def _own(layer: MapLayer, cells: Box) -> Box:
+    """The layer's cells with one around those that hold some cells of 4 px."""
+    side = layer.stride_px // CELL_PX
+    return Box(cells.x0 // side, cells.y0 // side, -(-cells.x1 // side), -(-cells.y1 // side)).grown(1)
+
+
+def _enlarged(logits: Tensor, known: Tensor, layer: MapLayer, cells: Box) -> tuple[Tensor, Tensor]:
+    """A layer's maps as cells of 4 px, each from the known ones around it, and which lie in a known one."""
+    box, side = _own(layer, cells), layer.stride_px // CELL_PX
+    rows = slice(cells.y0 - side * box.y0, cells.y1 - side * box.y0)
+    columns = slice(cells.x0 - side * box.x0, cells.x1 - side * box.x0)
+    there = known.repeat_interleave(side, 0).repeat_interleave(side, 1)[rows, columns]
+    if side == 1:
+        return logits[:, rows, columns], there
+    planes = torch.cat([logits * known, known[None].to(logits)])
+    large = functional.interpolate(planes[None], scale_factor=float(side), mode="bilinear", align_corners=False)[0]
+    large = large[:, rows, columns]
+    return large[:-1] / large[-1].clamp_min(1e-6), there
+
+
+def _inside(store: ResultStore, cells: Box) -> Tensor:
+    """(h, w) bool, which cells share a pixel with the mask."""
+    width, height = (math.ceil(n / CELL_PX) for n in store.meta.mask_size)
+    y, x = torch.arange(cells.y0, cells.y1), torch.arange(cells.x0, cells.x1)
+    return ((y >= 0) & (y < height))[:, None] & (x >= 0) & (x < width)
