@@ -50,7 +50,9 @@ def overhead(scene: Scene) -> list[Row]:
     return rows
 
 
-def _segment(slide: Slide, backend: StandIn, folder: Path, runs: itertools.count[int], settings: SegmentSettings) -> None:
+def _segment(
+    slide: Slide, backend: StandIn, folder: Path, runs: itertools.count[int], settings: SegmentSettings
+) -> None:
     out = folder / str(next(runs))
     with Run(out, "segment") as run:
         segment_slide(slide, backend, out, settings, run)
