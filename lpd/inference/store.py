@@ -241,7 +241,9 @@ class ResultStore:
 def _finished_rows(rects: Sequence[Region], frame: MaskFrame, wanted: Box) -> int:
     """How many rows from the top of ``wanted`` on the rectangles, which were finished row by row, cover in full."""
     whole, last = frame.to_l0(wanted), wanted.y0
-    for rect in rects if whole else ():
+    if whole is None:
+        return 0
+    for rect in rects:
         own = 2 * whole.x_l0 < rect.x_l0 + rect.right_l0 < 2 * whole.right_l0  # by its middle: edges are rounded
         if own and rect.right_l0 >= whole.right_l0:  # the end of a row of panels
             # Level-0 rectangles are rounded outwards: the row that a whole pixel less still touches is surely there.
