@@ -44,7 +44,7 @@ _AIMS = (
     _Aim("end to end / the network alone, CPU: ≥ 0.95", "whole", "the whole slide, not adapted", _ratios),
     _Aim("reading / libjpeg-turbo on the same bytes: ≥ 0.70", "reading", "Slide.read", _ratios),
     _Aim(
-        "tiles of 224 px a CPU second beside the network: ≥ 5 × TIAToolbox (78–93 when it was measured; not in this run)",
+        "tiles of 224 px a CPU second beside the network: ≥ 5 × TIAToolbox (78–93 when measured; not in this run)",
         "overhead",
         "windows of one tile",
         _rates,

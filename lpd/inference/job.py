@@ -14,6 +14,7 @@ import numpy as np
 from lpd.errors import ConfigError, ResultError
 from lpd.inference.adapting import Window, read_windows, sample_windows
 from lpd.inference.backend import Backend
+from lpd.inference.bands import bands
 from lpd.inference.blocks import BlockReader, blocks_to_keep
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.meta import ResultMeta
@@ -89,8 +90,15 @@ def describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> R
 
 @dataclass(frozen=True, eq=False)
 class SegmentJob:
-    """Everything that is fixed before the first window; ``sample`` are windows from all over the slide, ``planned`` how
-    many there are in all, also where an earlier run has seen some."""
+    """Everything that is fixed before the first window.
+
+    Attributes:
+        plan: all that was asked for.
+        bands: the same cut into what is computed one after another, less what an earlier run has finished.
+        finished: which mask pixels those are.
+        sample: windows from all over the slide.
+        planned: how many windows all bands have, also where an earlier run has seen some.
+    """
 
     slide: Slide
     backend: Backend
@@ -98,8 +106,15 @@ class SegmentJob:
     frame: MaskFrame
     tissue: TissueMask
     plan: Plan
+    bands: tuple[Plan, ...]
+    finished: tuple[Box, ...]
     sample: list[Box]
     planned: int
+
+    @property
+    def window_count(self) -> int:
+        """Windows to compute; those across a cut between bands count twice."""
+        return sum(band.window_count for band in self.bands)
 
     @property
     def to_adapt(self) -> int:
@@ -125,21 +140,23 @@ class SegmentJob:
 
     def report(self, windows: int, run: Run) -> None:
         """Tell how many windows have been seen, those to adapt with included, in tiles."""
-        total = self.to_adapt + self.plan.window_count
+        total = self.to_adapt + self.window_count
         run.advance(round(windows * self.tiles_per_window), round(total * self.tiles_per_window))
 
     def windows(self, boxes: list[Box], tissue: FineTissue) -> Generator[Window, None, None]:
         """Pixels and tissue of some windows; close it, or exhaust it."""
         where = BlockReader(tissue.read, self.frame, np.array(False), len(boxes))
         margin_px, threads = self.plan.grid.margin_px, self.settings.reader_threads
-        return read_windows(boxes, margin_px, self.reader(), where, threads)
+        widest = max((band.wanted.width for band in self.bands), default=0)
+        return read_windows(boxes, margin_px, self.reader(widest), where, threads)
 
-    def reader(self) -> BlockReader:
+    def reader(self, width_px: int) -> BlockReader:
+        """Reads the slide's pixels; keeps what reading row by row at this width needs."""
         # Beyond the slide comes the colour that is zero to the network, as beyond the border of a tile in training.
         nothing = np.rint(255 * np.array(self.backend.info.input.mean)).astype(np.uint8)
         # A refinement looks at pixels again when the panels around them are done, about three rows of blocks later.
         rows = 3 if self.settings.refinement == "none" else 6
-        return BlockReader(self.slide.read, self.frame, nothing, blocks_to_keep(self.plan.wanted.width, rows))
+        return BlockReader(self.slide.read, self.frame, nothing, blocks_to_keep(width_px, rows))
 
 
 def prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> SegmentJob:
@@ -154,7 +171,10 @@ def prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> Segmen
         backend = backend.running(settings.backend)
     if settings.tta:
         backend = SymmetricBackend(backend)
-    return SegmentJob(slide, backend, settings, frame, tissue, plan, sample, plan.window_count)
+    boxes = bands(plan)
+    plans = [_planned(grid, box, has_tissue, frame, settings) for box in boxes] if len(boxes) > 1 else [plan]
+    planned = sum(band.window_count for band in plans)
+    return SegmentJob(slide, backend, settings, frame, tissue, plan, tuple(plans), (), sample, planned)
 
 
 def _planned(
@@ -170,22 +190,22 @@ def _has_tissue(frame: MaskFrame, tissue: TissueMask, box: Box) -> bool:
     return region is not None and tissue.covers(region)
 
 
-def rest_of(folder: Path, meta: ResultMeta, job: SegmentJob) -> tuple[SegmentJob, ResultStore, int] | None:
-    """What is left to do of a result that another run began, its store, and how many rows it finished; None if the
-    folder holds no such result."""
+def rest_of(folder: Path, meta: ResultMeta, job: SegmentJob) -> tuple[SegmentJob, ResultStore] | None:
+    """What is left to do of a result that another run began, and its store; None if the folder holds no such result."""
     try:
         store = ResultStore.open(folder)
         if not store.meta.same_work(meta):
             return None
         backend = job.backend.running(cast(BackendName, store.meta.backend))
-        rows = store.go_on()
+        rows = store.go_on([band.wanted for band in job.bands])
     except (ResultError, ConfigError):  # no result, an unreadable one, or one that this machine cannot go on with
         return None
-    wanted = job.plan.wanted
-    rest = Box(wanted.x0, wanted.y0 + rows, wanted.x1, wanted.y1)
-    if rest:
-        has_tissue = partial(_has_tissue, job.frame, job.tissue)
-        plan = _planned(job.plan.grid, rest, has_tissue, job.frame, job.settings)
-    else:
-        plan = replace(job.plan, wanted=rest, chosen=np.zeros_like(job.plan.chosen))
-    return replace(job, plan=plan, backend=backend), store, rows
+    left, finished = [], []
+    for band, count in zip(job.bands, rows, strict=True):
+        whole = band.wanted
+        finished.append(Box(whole.x0, whole.y0, whole.x1, whole.y0 + count))
+        rest = Box(whole.x0, whole.y0 + count, whole.x1, whole.y1)
+        if rest:
+            has_tissue = partial(_has_tissue, job.frame, job.tissue)
+            left.append(_planned(job.plan.grid, rest, has_tissue, job.frame, job.settings) if count else band)
+    return replace(job, backend=backend, bands=tuple(left), finished=tuple(finished)), store

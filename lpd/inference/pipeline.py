@@ -29,6 +29,7 @@ from lpd.inference.reader import PanelPixels, read_panels
 from lpd.inference.refining import RefiningWriter, refinement_of
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
+from lpd.inference.windows import Plan
 from lpd.inference.writer import PanelWriter
 from lpd.runs import Run
 from lpd.slide.fine_tissue import FineTissue
@@ -45,7 +46,7 @@ class SegmentSummary(Settings):
 
     Attributes:
         windows: windows that the network has seen, of ``planned_windows``.
-        kept: share of the rows that an earlier run, which ended before its end, had finished; 0–1.
+        kept: share of the pixels that an earlier run, which ended before its end, had finished; 0–1.
         adapted_windows: windows that it saw before, for the slide's own prototypes; 0 if it has none.
         tissue_mm2: area of all classes together in the finished part of the mask.
         seconds: from the first look at the slide to the last panel.
@@ -106,31 +107,33 @@ def segment_slide(
         trials: tuple[Trial, ...] = ()
         begun = rest_of(folder, meta, job) if resume else None
         if begun is not None:
-            job, store, kept_rows = begun
+            job, store = begun
             trials = tuple(map(Trial.from_dict, store.meta.trials))  # of the run that chose
         else:
             chosen, trials = _chosen(job, tissue, run)
-            job, kept_rows = replace(job, backend=chosen), 0
+            job = replace(job, backend=chosen)
             evidence = tuple(trial.to_dict() for trial in trials)
             maps = backend.planned_maps(adapt=settings.adapt) if settings.prototype_maps else None
             store = ResultStore.create(folder, replace(meta, backend=chosen.name, trials=evidence), maps)
-        writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
-        adapted = _adapted(job, tissue, run) if job.plan.window_count else None
+        writer = PanelWriter(store, [band.wanted for band in job.bands], tissue, info.calibration)
+        adapted = _adapted(job, tissue, run) if job.window_count else None
         ready = time.monotonic()
         try:
-            seen = _predict(job, adapted, store, writer, run) if job.plan.wanted else 0
+            seen = _predict(job, adapted, store, writer, run)
         finally:
             store.flush()
     cancelled = writer.missing_px > 0
     if not cancelled:
         store.finish()
     seconds = time.monotonic() - ready
+    kept_px = sum(box.width * box.height for box in job.finished)
+    kept_tissue_px = sum(_tissue_px(store, box) for box in job.finished)
     return SegmentSummary(
         windows=seen,
-        planned_windows=job.plan.window_count,
-        kept=kept_rows / (kept_rows + job.plan.wanted.height),
+        planned_windows=job.window_count,
+        kept=kept_px / (job.plan.wanted.width * job.plan.wanted.height),
         adapted_windows=job.to_adapt if adapted else 0,
-        tissue_mm2=(writer.tissue_px + _tissue_above(store, job.plan.wanted, kept_rows)) * (info.input.mpp / 1000) ** 2,
+        tissue_mm2=(writer.tissue_px + kept_tissue_px) * (info.input.mpp / 1000) ** 2,
         seconds=seconds + ready - started,
         predict_seconds=seconds,
         tiles_per_second=seen * job.tiles_per_window / max(seconds, 1e-9),
@@ -141,16 +144,16 @@ def segment_slide(
     )
 
 
-def _tissue_above(store: ResultStore, wanted: Box, rows: int) -> int:
-    """Mask pixels of a class in the rows that were there before."""
-    strips = range(wanted.y0 - rows, wanted.y0, BLOCK_PX)
-    masks = (store.read_mask_px(wanted.x0, y, (wanted.width, min(BLOCK_PX, wanted.y0 - y))) for y in strips)
+def _tissue_px(store: ResultStore, box: Box) -> int:
+    """Mask pixels of a class in a part that is stored."""
+    strips = range(box.y0, box.y1, BLOCK_PX)
+    masks = (store.read_mask_px(box.x0, y, (box.width, min(BLOCK_PX, box.y1 - y))) for y in strips)
     return sum(int(np.count_nonzero(mask < store.meta.classes.background)) for mask in masks)
 
 
 def _chosen(job: SegmentJob, tissue: FineTissue, run: Run) -> tuple[Backend, tuple[Trial, ...]]:
     """The backend as asked for, or the quickest that agrees with the reference, if the slide is large enough to try."""
-    worth = job.settings.backend == "auto" and job.plan.window_count * job.seen_px**2 >= _WORTH_TRYING_PX
+    worth = job.settings.backend == "auto" and job.window_count * job.seen_px**2 >= _WORTH_TRYING_PX
     if not worth or not job.sample or not job.backend.alternatives:
         return job.backend, ()
     run.say("trying what computes fastest here")
@@ -192,44 +195,47 @@ def _looked_at(windows: Iterable[Window], job: SegmentJob, run: Run) -> Iterator
 
 
 def _predict(job: SegmentJob, adapted: Backend | None, store: ResultStore, writer: PanelWriter, run: Run) -> int:
-    """Run all windows through network and blenders; returns how many have been seen."""
-    reader, backend = job.reader(), adapted or job.backend
+    """Run all bands' windows through network and blenders; returns how many have been seen."""
+    backend = adapted or job.backend
     layers = [
         layer
         for layer in (store.prototypes.maps.layers if store.prototypes else ())
         if layer.kind != "correction" or adapted is not None
     ]
-    maps = PrototypeWriter(job.plan, layers, backend.device, store, writer)
-    finished = _finishing(job, writer, reader, run)
-    blender = Blender(job.plan, backend.info.classes.count, backend.device, finished)
     seen = 0
     job.report(job.to_adapt, run)
-    margin_px = job.plan.grid.margin_px
-    with closing(read_panels(job.plan.panels(), reader, job.settings.reader_threads, margin_px)) as pictures:
+    for band in job.bands:
+        writer.turn_to(band.wanted)
+        maps = PrototypeWriter(band, layers, backend.device, store, writer)
+        for count in _predict_band(job, band, backend, writer, maps, run):
+            seen += count
+            job.report(job.to_adapt + seen, run)
+    run.say("")
+    return seen
+
+
+def _predict_band(
+    job: SegmentJob, plan: Plan, backend: Backend, writer: PanelWriter, maps: PrototypeWriter, run: Run
+) -> Iterator[int]:
+    """Run a band's windows through network and blenders, until somebody asks to stop; tells how many, batch by batch."""
+    reader = job.reader(plan.wanted.width)
+    blender = Blender(plan, backend.info.classes.count, backend.device, _finishing(job, plan, writer, reader, run))
+    margin_px, layers = job.plan.grid.margin_px, maps.layers
+    with closing(read_panels(plan.panels(), reader, job.settings.reader_threads, margin_px)) as pictures:
         for batch in _batches(pictures, job.batch_size):
             if run.stop_requested():
-                return seen
+                return
             pixel, presence, shown = _answers(backend, _stacked(batch, job.batch_size), layers)
             for i, (picture, window) in enumerate(batch):
-                maps.add(
-                    picture.panel,
-                    window,
-                    [_inner(m[i], margin_px, x.stride_px) for x, m in zip(layers, shown, strict=True)],
-                )
-                blender.add(
-                    picture.panel,
-                    window,
-                    _inner(pixel[i], margin_px, CELL_PX),
-                    _inner(presence[i], margin_px, CELL_PX),
-                )
-            seen += len(batch)
-            job.report(job.to_adapt + seen, run)
+                parts = [_inner(m[i], margin_px, x.stride_px) for x, m in zip(layers, shown, strict=True)]
+                maps.add(picture.panel, window, parts)
+                cells = (_inner(m[i], margin_px, CELL_PX) for m in (pixel, presence))
+                blender.add(picture.panel, window, *cells)
+            yield len(batch)
     maps.finish()
     if job.settings.refinement != "none":  # all windows are seen, and yet there is work left
         run.say("refining the last part")
     blender.finish()
-    run.say("")
-    return seen
 
 
 def _answers(backend: Backend, windows: Bytes, layers: Sequence[MapLayer]) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
@@ -242,12 +248,14 @@ def _inner(maps: Tensor, margin_px: int, stride_px: int) -> Tensor:
     return maps[..., cells, cells]
 
 
-def _finishing(job: SegmentJob, writer: PanelWriter, reader: BlockReader, run: Run) -> Callable[[BlendedPanel], None]:
+def _finishing(
+    job: SegmentJob, plan: Plan, writer: PanelWriter, reader: BlockReader, run: Run
+) -> Callable[[BlendedPanel], None]:
     """What is done with a blended panel: it is stored, or refined before."""
     refinement = refinement_of(job.settings.refinement)
     if refinement is None:
         return writer.write
-    return RefiningWriter(writer, refinement, job.plan.wanted, job.frame.bounds, reader, run.stop_requested).write
+    return RefiningWriter(writer, refinement, plan.wanted, job.frame.bounds, reader, run.stop_requested).write
 
 
 def _batches(pictures: Iterable[PanelPixels], size: int) -> Iterator[list[tuple[PanelPixels, Box]]]:

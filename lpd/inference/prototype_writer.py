@@ -26,6 +26,9 @@ class PrototypeWriter:
 
     Maps are stored as far as the mask in ``plan.wanted`` depends on them. Pixels are known by the maps one cell beyond
     tissue, gates by all that windows see.
+
+    Attributes:
+        layers: to keep, in the order of :meth:`add`.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class PrototypeWriter:
             tissue: knows where there is tissue.
         """
         self._store, self._plan, self._tissue = store, plan, tissue
+        self.layers = layers
         self._blenders = [LayerBlender(plan, layer, device, partial(self._write, layer)) for layer in layers]
 
     def add(self, panel: Panel, window: Box, maps: Sequence[Tensor]) -> None:

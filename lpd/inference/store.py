@@ -99,11 +99,14 @@ class ResultStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, LpdError) as error:
             raise ResultError(f"{path} is not a readable result ({error}): segment the slide again") from error
 
-    def go_on(self) -> int:
+    def go_on(self, bands: Sequence[Box]) -> list[int]:
         """Continue the run of a process that ended early.
 
+        Args:
+            bands: what it computed one after another, each row by row.
+
         Returns:
-            Rows of the mask, from the first that was asked for on, that are finished and need not be written again.
+            For each of them, how many rows from its first on are finished and need not be written again.
 
         Raises:
             ResultError: its log cannot be read or written.
@@ -112,8 +115,7 @@ class ResultStore:
             self._changes.go_on()
             found = self._changes.read()
         frame = self.meta.frame
-        wanted = frame.to_mask(self.meta.region) if self.meta.region else frame.bounds
-        return wanted.height if found.complete else _finished_rows(found.rects, frame, wanted)
+        return [band.height if found.complete else _finished_rows(found.rects, frame, band) for band in bands]
 
     @property
     def mask_shape(self) -> tuple[int, int]:
@@ -306,9 +308,12 @@ class ResultStore:
 
 def _finished_rows(rects: Sequence[Region], frame: MaskFrame, wanted: Box) -> int:
     """How many rows from the top of ``wanted`` on the rectangles, which were finished row by row, cover in full."""
-    right, last = frame.to_l0(wanted), wanted.y0
+    whole, last = frame.to_l0(wanted), wanted.y0
+    if whole is None:
+        return 0
     for rect in rects:
-        if right is not None and rect.right_l0 >= right.right_l0:  # the end of a row of panels
+        own = 2 * whole.x_l0 < rect.x_l0 + rect.right_l0 < 2 * whole.right_l0  # by its middle: edges are rounded
+        if own and rect.right_l0 >= whole.right_l0:  # the end of a row of panels
             # Level-0 rectangles are rounded outwards: the row that a whole pixel less still touches is surely there.
             last = max(last, math.floor((rect.bottom_l0 - 1) / frame.scale))
     return min(last, wanted.y1) - wanted.y0

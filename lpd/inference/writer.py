@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
@@ -23,16 +25,26 @@ class PanelWriter:
 
     Attributes:
         tissue_px: mask pixels stored so far that are a class, not background.
-        missing_px: mask pixels of ``wanted`` that are not stored yet.
+        missing_px: mask pixels of all ``bands`` that are not stored yet.
     """
 
-    def __init__(self, store: ResultStore, wanted: Box, tissue: FineTissue, calibration: Calibration) -> None:
-        self.tissue_px, self.missing_px = 0, wanted.width * wanted.height
+    def __init__(self, store: ResultStore, bands: Sequence[Box], tissue: FineTissue, calibration: Calibration) -> None:
+        """Write nothing yet; :meth:`turn_to` says what comes first.
+
+        Args:
+            bands: mask pixels to store.
+        """
+        self.tissue_px, self.missing_px = 0, sum(band.width * band.height for band in bands)
         self._store = store
         self._frame = store.meta.frame
-        self._wanted = wanted
         self._calibration = calibration
-        self._tissue = BlockReader(tissue.read, self._frame, np.array(False), blocks_to_keep(wanted.width))
+        self._fine_tissue = tissue
+
+    def turn_to(self, band: Box) -> None:
+        """From now on panels are those of this band, which is not empty."""
+        self._wanted = band
+        keep = blocks_to_keep(band.width)
+        self._tissue = BlockReader(self._fine_tissue.read, self._frame, np.array(False), keep)
 
     def write(self, blended: BlendedPanel) -> None:
         """Store one panel and announce it.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,7 @@ _LOWEST, _HIGHEST = 0.06, 0.20
 _GLASS_BRIGHT, _GLASS_CHROMA = 200, 16
 #: Less glass than this part of the slide is not enough to tell its colour by.
 _GLASS_SHARE = 0.002
+_STRIPE_ROWS = 256
 #: Scanners and converters fill what they did not scan with black, too.
 _BLACK = 10
 
@@ -76,7 +79,7 @@ class Glass:
     def seen_in(cls, pixels: Pixels) -> Glass:
         """Learn colour and threshold from an overview picture, uint8 (h, w, 3) RGB."""
         color = _glass(pixels)
-        return cls(color, _threshold(cls(color, 0.0).signal(pixels)))
+        return cls(color, _threshold(cls(color, 0.0), pixels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +167,9 @@ def tissue_mask(slide: Slide, mpp: float = 8.0, *, everything: bool = False) -> 
 def find_tissue(pixels: Pixels, mpp: float | None, glass: Glass | None = None) -> Mask:
     """Tissue in an overview picture, uint8 (h, w, 3) RGB of ``mpp`` µm/px: bool (h, w)."""
     glass = glass or Glass.seen_in(pixels)
-    mask: Mask = glass.signal(pixels) > glass.threshold
+    mask: Mask = np.empty(pixels.shape[:2], np.bool_)
+    for rows in _stripes(pixels):
+        mask[rows] = glass.signal(pixels[rows]) > glass.threshold
     speck_px = min(_SPECK_PX_UNKNOWN if mpp is None else _SPECK_UM2 / mpp**2, _SPECK_SHARE * mask.size)
     margin_px = _MARGIN_PX_UNKNOWN if mpp is None else max(1, round(_MARGIN_UM / mpp))
     mask = _without_small_parts(mask, speck_px)
@@ -175,26 +180,44 @@ def find_tissue(pixels: Pixels, mpp: float | None, glass: Glass | None = None) -
 
 def _glass(pixels: Pixels) -> tuple[int, int, int]:
     """Commonest value of each channel over bright grey pixels; white if the slide shows hardly any glass."""
-    low, high = pixels.min(axis=2), pixels.max(axis=2)
-    # Pure white is what was never scanned, not glass.
-    glass = (low >= _GLASS_BRIGHT) & (high - low <= _GLASS_CHROMA) & (low < 255)
-    if np.count_nonzero(glass) < _GLASS_SHARE * glass.size:
+    counts = np.zeros((3, 256), np.int64)
+    for rows in _stripes(pixels):
+        low, high = pixels[rows].min(axis=2), pixels[rows].max(axis=2)
+        # Pure white is what was never scanned, not glass.
+        glass = (low >= _GLASS_BRIGHT) & (high - low <= _GLASS_CHROMA) & (low < 255)
+        for c in range(3):
+            counts[c] += np.bincount(pixels[rows][..., c][glass], minlength=256)
+    if counts[0].sum() < _GLASS_SHARE * pixels[..., 0].size:
         return 255, 255, 255
-    red, green, blue = (int(np.bincount(pixels[..., c][glass], minlength=256).argmax()) for c in range(3))
+    red, green, blue = counts.argmax(axis=1).tolist()
     return red, green, blue
 
 
-def _threshold(signal: npt.NDArray[np.float32]) -> float:
-    """Otsu's threshold on a logarithmic scale, within fixed bounds."""
-    return float(np.clip(np.exp(threshold_otsu(np.log(signal.clip(0.005, 3.0)))), _LOWEST, _HIGHEST))
+def _threshold(glass: Glass, pixels: Pixels) -> float:
+    """Otsu's threshold on the signal's logarithm, within fixed bounds."""
+    logarithm = np.empty(pixels.shape[:2], np.float32)
+    for rows in _stripes(pixels):
+        np.log(glass.signal(pixels[rows]).clip(0.005, 3.0), out=logarithm[rows])
+    return float(np.clip(np.exp(threshold_otsu(logarithm)), _LOWEST, _HIGHEST))
 
 
 def _without_small_parts(mask: Mask, smallest_px: float) -> Mask:
-    labels, _ = ndimage.label(mask)
-    keep = np.bincount(labels.ravel()) >= smallest_px
+    labels, count = ndimage.label(mask)
+    sizes = np.zeros(count + 1, np.int64)
+    for rows in _stripes(labels):
+        sizes += np.bincount(labels[rows].ravel(), minlength=count + 1)
+    keep = sizes >= smallest_px
     keep[0] = False
-    kept: Mask = keep[labels]
+    kept = np.empty_like(mask)
+    for rows in _stripes(labels):
+        kept[rows] = keep[labels[rows]]
     return kept
+
+
+def _stripes(picture: npt.NDArray[Any]) -> Iterator[slice]:
+    """Rows of a picture, some at a time: what is computed of them takes many times the memory of an overview itself."""
+    for first in range(0, len(picture), _STRIPE_ROWS):
+        yield slice(first, first + _STRIPE_ROWS)
 
 
 def nearest_cells(

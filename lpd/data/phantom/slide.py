@@ -146,7 +146,7 @@ class _Writer:
             self._page(tiff, 1, iter(self.level_1))
             self._page(tiff, 2, _encoded_tiles(level_2))
             self._flat_page(tiff, "label", _label(self.origin))
-        _declare_jpeg(path)
+        declare_jpeg(path)
 
     def write_mask(self, path: Path) -> None:
         shape = (-(-self.height // MASK_DOWNSAMPLE), -(-self.width // MASK_DOWNSAMPLE))
@@ -222,7 +222,7 @@ class _Writer:
             dtype=np.uint8,
             tile=(_TILE, _TILE),
             photometric="rgb",
-            compression="zlib",  # _declare_jpeg puts this right
+            compression="zlib",  # declare_jpeg puts this right
             description=f"{_HEADER} \r\n{size} JPEG/RGB Q={_QUALITY}|AppMag = 20|MPP = {MPP:.4f}|Title = {title}",
             **_PLAIN,
         )
@@ -241,7 +241,7 @@ class _Writer:
 _PLAIN: dict[str, Any] = {"metadata": None, "software": False, "datetime": None}
 
 
-def _declare_jpeg(path: Path) -> None:
+def declare_jpeg(path: Path) -> None:
     """Set the tags of tiled pages to what their bytes are.
 
     tifffile passes encoded tiles through, but accepts the name JPEG only where imagecodecs is installed.
