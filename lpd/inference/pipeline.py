@@ -217,7 +217,7 @@ def _predict(job: SegmentJob, adapted: Backend | None, store: ResultStore, write
 def _predict_band(
     job: SegmentJob, plan: Plan, backend: Backend, writer: PanelWriter, maps: PrototypeWriter, run: Run
 ) -> Iterator[int]:
-    """Run a band's windows through network and blenders, until somebody asks to stop; tells how many, batch by batch."""
+    """Run a band's windows through network and blenders, until somebody asks to stop; how many, batch by batch."""
     reader = job.reader(plan.wanted.width)
     blender = Blender(plan, backend.info.classes.count, backend.device, _finishing(job, plan, writer, reader, run))
     margin_px, layers = job.plan.grid.margin_px, maps.layers
