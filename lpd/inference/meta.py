@@ -11,19 +11,44 @@ import lpd
 from lpd.classes import ClassScheme
 from lpd.errors import LpdError, ResultError
 from lpd.inference.frame import MaskFrame
+from lpd.inference.place import Place
 from lpd.slide.region import Region
 
 #: Version of the ``lpd`` document inside ``result.zarr``; raised when a field changes its meaning.
 FORMAT_VERSION = 1
 #: Mask pixels per score cell, along each axis: the network's finest map has stride 4.
 CELL_PX = 4
-#: Settings that change no pixel.
-_SPEED = ("batch_size", "threads", "reader_threads", "panel_px")
+#: Settings that change no pixel, and those that say which of them are wanted.
+_SPEED, _PLACE = ("batch_size", "threads", "reader_threads", "panel_px"), ("region", "polygons", "pieces")
+
+
+@dataclass(frozen=True)
+class ResultPart:
+    """What one run, with those that went on where it ended, was asked for.
+
+    Attributes:
+        place: which part of the slide.
+        began: UTC, ISO 8601.
+        ended: when all of it was there; empty if it is not, or if an lpd of old wrote it, which did not say.
+    """
+
+    place: Place
+    began: str
+    ended: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form, read back by :meth:`from_dict`."""
+        return {**self.place.to_dict(), "began": self.began, "ended": self.ended}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ResultPart:
+        """Rebuild from :meth:`to_dict`."""
+        return cls(Place.from_dict(data), str(data["began"]), str(data["ended"]))
 
 
 @dataclass(frozen=True)
 class ResultMeta:
-    """Frozen description of one result; the same for as long as the result exists.
+    """Frozen description of one result; the same until a further run adds a part to it.
 
     Attributes:
         slide_name: ``Slide.name``, the file name without its ending.
@@ -35,12 +60,13 @@ class ResultMeta:
         checkpoint_name: file stem of the checkpoint.
         checkpoint_digest: ``sha256:<hex>`` of the checkpoint file.
         notice: one line shown to people beside every result of this model; may be empty.
-        region: the part of the slide that was asked for, level-0 pixels; None for the whole slide.
+        region: a rectangle around all that was asked for, level-0 pixels; None for the whole slide.
         created: UTC, ISO 8601.
-        settings: the segmentation settings as plain JSON values.
+        settings: the segmentation settings as plain JSON values, those of the last part.
         backend: how the network was run, see :mod:`lpd.inference.runners`.
         made_by: version of lpd.
         origin_l0: ``Slide.origin_l0``: (x, y) of level-0 (0, 0) in the file's own frame.
+        parts: what was asked for, in the order in which the runs began; one at least.
     """
 
     slide_name: str
@@ -59,22 +85,24 @@ class ResultMeta:
     backend: str = ""
     made_by: str = lpd.__version__
     origin_l0: tuple[int, int] = (0, 0)
+    parts: tuple[ResultPart, ...] = ()
 
     def __post_init__(self) -> None:
         if self.width_l0 < 1 or self.height_l0 < 1:
             raise ResultError(f"slide {self.slide_name} has no pixels ({self.width_l0} x {self.height_l0})")
         if self.slide_mpp <= 0 or self.mask_mpp <= 0:
             raise ResultError(f"resolutions {self.slide_mpp} and {self.mask_mpp} µm/px must both be above 0")
+        if not self.parts:
+            object.__setattr__(self, "parts", (ResultPart(Place(self.region), self.created),))
 
     def same_work(self, other: ResultMeta) -> bool:
-        """Whether a run for this result would make the pixels of the other: all but date, backend and speed agree."""
+        """Whether a run for this result would give pixels the values that they have in the other.
+
+        All but date, backend, speed and the places that were asked for agree.
+        """
+        nothing = dict.fromkeys(("created", "backend", "region", "parts"))
         mine, its = (
-            {
-                **r.to_dict(),
-                "created": "",
-                "backend": "",
-                "settings": {**_complete(r.settings), **dict.fromkeys(_SPEED)},
-            }
+            {**r.to_dict(), **nothing, "settings": {**_complete(r.settings), **dict.fromkeys(_SPEED + _PLACE)}}
             for r in (self, other)
         )
         return mine == its
@@ -108,6 +136,7 @@ class ResultMeta:
         plain["region"] = dataclasses.asdict(self.region) if self.region else None
         plain["settings"] = dict(self.settings)
         plain["origin_l0"] = list(self.origin_l0)
+        plain["parts"] = [part.to_dict() for part in self.parts]
         return {"version": FORMAT_VERSION, "scale": self.scale, **plain}
 
     @classmethod
@@ -124,7 +153,8 @@ class ResultMeta:
             region = Region(**known["region"]) if known["region"] else None
             x, y = map(int, known.get("origin_l0", (0, 0)))
             classes = ClassScheme.from_dict(known["classes"])
-            return cls(**{**known, "classes": classes, "region": region, "origin_l0": (x, y)})
+            parts = tuple(map(ResultPart.from_dict, known.get("parts", ())))
+            return cls(**{**known, "classes": classes, "region": region, "origin_l0": (x, y), "parts": parts})
         except (KeyError, TypeError, ValueError, LpdError) as error:
             raise ResultError(f"result description is malformed ({error!r}): segment the slide again") from error
 

@@ -16,11 +16,12 @@ from lpd.config import Settings
 from lpd.inference.adapting import Window
 from lpd.inference.backend import Backend
 from lpd.inference.blend import BlendedPanel, Blender
-from lpd.inference.blocks import BLOCK_PX, BlockReader
+from lpd.inference.blocks import BlockReader
 from lpd.inference.choosing import Batch, Trial, choose
 from lpd.inference.devices import cpu_threads
 from lpd.inference.frame import Box
-from lpd.inference.job import SegmentJob, describe, prepare, rest_of
+from lpd.inference.job import SegmentJob, describe, prepare
+from lpd.inference.joining import rest_of
 from lpd.inference.meta import CELL_PX
 from lpd.inference.reader import PanelPixels, read_panels
 from lpd.inference.refining import RefiningWriter, refinement_of
@@ -32,6 +33,7 @@ from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.slide import Slide
 
 Bytes = npt.NDArray[np.uint8]
+_COUNTED_ROWS = 512
 #: Windows that ways to run the network are tried on, and what a slide must hold for that to pay: 48 windows of 672 px.
 _TRIED_WINDOWS, _WORTH_TRYING_PX = 4, 48 * 672**2
 
@@ -42,9 +44,10 @@ class SegmentSummary(Settings):
 
     Attributes:
         windows: windows that the network has seen, of ``planned_windows``.
-        kept: share of the rows that an earlier run, which ended before its end, had finished; 0–1.
+        kept: share of what was asked for that earlier runs had finished; 0–1.
+        parts: how many runs for different places the result is joined of.
         adapted_windows: windows that it saw before, for the slide's own prototypes; 0 if it has none.
-        tissue_mm2: area of all classes together in the finished part of the mask.
+        tissue_mm2: area of all classes together in the finished part of the mask, whichever run made it.
         seconds: from the first look at the slide to the last panel.
         tiles_per_second: how many of the model's tiles the windows hold, per second of ``predict_seconds``, the part
             after tissue and prototypes were found; a window three tiles wide is nine.
@@ -57,6 +60,7 @@ class SegmentSummary(Settings):
     windows: int
     planned_windows: int
     kept: float
+    parts: int
     adapted_windows: int
     tissue_mm2: float
     seconds: float
@@ -86,12 +90,13 @@ def segment_slide(
         folder: the result folder; a result in it is replaced, unless ``resume`` says otherwise.
         settings: what and how.
         run: told about progress, in tiles of the model's size; a window three tiles wide is nine.
-        resume: where the folder holds what a stopped or killed run has made of the same slide with the same checkpoint
-            and settings, go on from there, with the same result; some rows are computed twice.
+        resume: where the folder holds what earlier runs, be they finished, stopped or killed, have made of the same
+            slide with the same checkpoint and settings, keep it: compute what is missing of the place that is asked
+            for, by the same backend. The result is the same as that of one run for all places.
 
     Raises:
         MissingMppError, ConfigError: see :func:`check_request`.
-        ConfigError: this machine does not have the backend that was asked for.
+        ConfigError: this machine does not have the backend that was asked for, or that of the earlier runs.
         CheckpointError: the model answers with something that is no number.
         SlideError: the slide is damaged somewhere on the way.
         ResultError: the result cannot be written.
@@ -99,20 +104,21 @@ def segment_slide(
     started = time.monotonic()
     job, info = prepare(slide, backend, settings), backend.info
     tissue, meta = FineTissue(slide, job.tissue), describe(slide, info, settings)
+    meta = replace(meta, region=meta.region or job.rectangle)
     with cpu_threads(settings.threads):
         trials: tuple[Trial, ...] = ()
         begun = rest_of(folder, meta, job) if resume else None
         if begun is not None:
-            job, store, kept_rows = begun
+            job, store = begun
         else:
             chosen, trials = _chosen(job, tissue, run)
-            job, kept_rows = replace(job, backend=chosen), 0
+            job = replace(job, backend=chosen)
             store = ResultStore.create(folder, replace(meta, backend=chosen.name))
-        writer = PanelWriter(store, job.plan.wanted, tissue, info.calibration)
+        writer = PanelWriter(store, job.wanted, tissue, info.calibration)
         adapted = _adapted(job, tissue, run) if job.plan.window_count else None
         ready = time.monotonic()
         try:
-            seen = _predict(job, adapted or job.backend, writer, run) if job.plan.wanted else 0
+            seen = _predict(job, adapted or job.backend, writer, run) if job.wanted.count else 0
         finally:
             store.flush()
     cancelled = writer.missing_px > 0
@@ -122,9 +128,10 @@ def segment_slide(
     return SegmentSummary(
         windows=seen,
         planned_windows=job.plan.window_count,
-        kept=kept_rows / (kept_rows + job.plan.wanted.height),
+        kept=job.wanted.kept / (job.wanted.kept + job.wanted.count),
+        parts=len(store.meta.parts),
         adapted_windows=job.to_adapt if adapted else 0,
-        tissue_mm2=(writer.tissue_px + _tissue_above(store, job.plan.wanted, kept_rows)) * (info.input.mpp / 1000) ** 2,
+        tissue_mm2=(writer.tissue_px if begun is None else _tissue_in(store)) * (info.input.mpp / 1000) ** 2,
         seconds=seconds + ready - started,
         predict_seconds=seconds,
         tiles_per_second=seen * job.tiles_per_window / max(seconds, 1e-9),
@@ -135,10 +142,10 @@ def segment_slide(
     )
 
 
-def _tissue_above(store: ResultStore, wanted: Box, rows: int) -> int:
-    """Mask pixels of a class in the rows that were there before."""
-    strips = range(wanted.y0 - rows, wanted.y0, BLOCK_PX)
-    masks = (store.read_mask_px(wanted.x0, y, (wanted.width, min(BLOCK_PX, wanted.y0 - y))) for y in strips)
+def _tissue_in(store: ResultStore) -> int:
+    """Mask pixels of a class, whichever run has stored them."""
+    width, height = store.meta.mask_size
+    masks = (store.read_mask_px(0, y, (width, _COUNTED_ROWS)) for y in range(0, height, _COUNTED_ROWS))
     return sum(int(np.count_nonzero(mask < store.meta.classes.background)) for mask in masks)
 
 
@@ -212,7 +219,7 @@ def _finishing(job: SegmentJob, writer: PanelWriter, reader: BlockReader, run: R
     refinement = refinement_of(job.settings.refinement)
     if refinement is None:
         return writer.write
-    return RefiningWriter(writer, refinement, job.plan.wanted, job.frame.bounds, reader, run.stop_requested).write
+    return RefiningWriter(writer, refinement, job.wanted, job.frame.bounds, reader, run.stop_requested).write
 
 
 def _batches(pictures: Iterable[PanelPixels], size: int) -> Iterator[list[tuple[PanelPixels, Box]]]:

@@ -201,7 +201,7 @@ def test_a_finished_result_is_replaced_only_by_force(
     out = tmp_path / "out"
     assert segment(out, checkpoint, slide) == 0
     before = (out / "one" / "manifest.json").read_bytes()
-    other = ("--mpp", "0.5", "--region", "0", "0", "50", "50")
+    other = ("--mpp", "0.5", "--tissue", "all")
     assert segment(out, checkpoint, slide, more=other) == 1
     assert "made with another model or settings: pass --force" in capsys.readouterr().err
     assert (out / "one" / "manifest.json").read_bytes() == before
