@@ -180,7 +180,7 @@ def pixels_of(place: Place, frame: MaskFrame, slide_name: str, find_pieces: Call
         pieces = find_pieces()
         count = len(pieces.pieces)
         if wrong := [number for number in place.pieces if not 1 <= number <= count]:
-            numbered = f"its {count} pieces of tissue are numbered 1 to {count}" if count else "it has none"
+            numbered = f"it has {count}, numbered from 1" if count else "it has none"
             raise ConfigError(f"{slide_name} has no piece of tissue {wrong[0]}: {numbered} (lpd pieces lists them)")
         return PiecePixels(pieces, place.pieces, frame)
     return BoxPixels(frame.bounds)
