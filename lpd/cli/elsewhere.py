@@ -111,6 +111,7 @@ def unfit_for(order: Order, work: Work) -> str:
     if order.version != lpd.__version__:
         return f"{host} has lpd {lpd.__version__}, not {order.version}: install the same version on all machines"
     paths = [order.args.checkpoint, *([work.slide.path] if work.seen else [])]
+    paths += [order.args.regions] if order.args.regions else []
     unseen = next((path for path in paths if not path.exists()), None)
     if unseen is None and _sign(order.args.out) != order.sign:
         unseen = order.args.out

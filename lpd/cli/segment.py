@@ -14,6 +14,7 @@ from lpd.cli.arguments import key_and_value, positive
 from lpd.cli.cohort_table import CohortTable
 from lpd.cli.progress import progress_bar
 from lpd.cli.segmenting import Outcome, Segmenter, settings_of
+from lpd.errors import ConfigError
 from lpd.inference.settings import BACKENDS, DEVICES, REFINEMENTS, TISSUE_CHOICES
 
 if TYPE_CHECKING:  # these bring in torch and OpenSlide, which `lpd --help` does without
@@ -30,7 +31,10 @@ def add_parser(commands: Any) -> None:
         description="Segment slides. Each slide gets its own folder in DIR: result.zarr (OME-Zarr, readable while it "
         "grows), mask.ome.tif and annotations.geojson (QuPath), areas.csv, pieces.csv (areas in each separate piece of "
         "tissue) and manifest.json; lpd export writes most of these again, or in other ways. Slides that are done are "
-        "left as they are, one that was interrupted is gone on with. Of folders and lists DIR/cohort.csv says how far "
+        "left as they are, one that was interrupted is gone on with. A further run for another part of a slide "
+        "(--region, --regions, --pieces, or all of it) with the same checkpoint and settings adds to its folder: what "
+        "is there is kept and not computed again, and all files then describe everything that was computed; --force "
+        "starts anew. Of folders and lists DIR/cohort.csv says how far "
         "each slide is, why it failed, and its areas.",
     )
     parser.add_argument(
@@ -42,8 +46,23 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--checkpoint", metavar="FILE", type=Path, required=True, help="model to segment with")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
-    parser.add_argument(
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
         "--region", nargs=4, type=int, metavar=("X", "Y", "W", "H"), help="part of the slide, in level-0 pixels"
+    )
+    part.add_argument(
+        "--regions",
+        metavar="GEOJSON",
+        type=Path,
+        help="polygons drawn in QuPath (File > Export objects as GeoJSON), of one slide: only mask pixels whose middle "
+        "lies inside any of them are computed",
+    )
+    part.add_argument(
+        "--pieces",
+        metavar="N",
+        type=positive,
+        nargs="+",
+        help="pieces of tissue by their numbers, which lpd pieces lists",
     )
     parser.add_argument("--mpp", type=float, metavar="V", help="µm per level-0 pixel, where the slide does not say")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
@@ -142,7 +161,14 @@ def run(args: argparse.Namespace) -> int:
 
     slides = slides_of(args.slides)
     folders = result_folders(slides, args.out)
-    settings_of(args, None)
+    if args.regions is not None and len(slides) > 1:
+        raise ConfigError(f"--regions {args.regions} is of one slide, and there are {len(slides)}: name a single one")
+    for polygon in settings_of(args, None).polygons:
+        if polygon.crosses_itself:
+            print(
+                f"lpd segment: {polygon.title} crosses or touches itself: all that its line goes around is taken",
+                file=sys.stderr,
+            )
     info = read_info(args.checkpoint)
     if info.notice:
         print(f"{info.name}: {info.notice}", file=sys.stderr)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,13 +18,16 @@ from lpd.cli.progress import ReportingRun
 from lpd.errors import LpdError, ResultError, SlideError
 from lpd.inference.settings import DeviceName, SegmentSettings
 from lpd.runs import Run
+from lpd.slide.annotations import read_polygons
 from lpd.slide.region import Region
 
 if TYPE_CHECKING:  # these bring in torch and OpenSlide, which `lpd --help` does without
     from lpd.inference.backend import Backend
     from lpd.inference.cohort import CohortSlide
+    from lpd.inference.frame import MaskFrame
     from lpd.inference.meta import ResultMeta
     from lpd.inference.pipeline import SegmentSummary
+    from lpd.inference.store import ResultStore
     from lpd.slide.slide import Slide
 
     Load = Callable[[Path, DeviceName], Backend]
@@ -116,23 +120,24 @@ class Segmenter:
         from lpd.slide.opening import open_slide
 
         with open_slide(wanted.path, mpp=wanted.mpp if self._args.mpp is None else self._args.mpp) as slide:
-            check_request(slide, self.info, self._settings, any_size=self._any_size)
+            frame = check_request(slide, self.info, self._settings, any_size=self._any_size)
             meta = describe(slide, self.info, self._settings)
-            if not force and (kept := _done(folder, slide, meta)):
+            asked = _Asked(slide, self._settings, frame)
+            if not force and (kept := _done(folder, slide, meta, asked)):
                 return kept
             with self._run(folder, "segment", device_lock=self._args.queue_lock) as run:
-                if not force and (kept := _done(folder, slide, meta)):  # meanwhile, by another process
+                if not force and (kept := _done(folder, slide, meta, asked)):  # meanwhile, by another process
                     run.complete()
                     return kept
                 summary = self._compute(slide, folder, run, force=force)
                 areas_mm2 = self._export(slide, folder, summary, run)
                 if not summary.cancelled:
                     run.complete()
-                asked = run.stop_requested()
+                stopping = run.stop_requested()
         state: Literal["done", "stopped"] = "stopped" if summary.cancelled else "done"
         said = _said(slide, folder, summary)
         return Outcome(
-            wanted.path, folder, state, said, time.monotonic() - started, asked, summary.to_dict(), areas_mm2
+            wanted.path, folder, state, said, time.monotonic() - started, stopping, summary.to_dict(), areas_mm2
         )
 
     def _compute(self, slide: Slide, folder: Path, run: Run, *, force: bool) -> SegmentSummary:
@@ -142,7 +147,8 @@ class Segmenter:
         self._check_backend(backend)
         shown = run.bar(slide.name, "tile") if isinstance(run, ReportingRun) else nullcontext()
         with _turn(self._turn, run), shown:
-            _delete_exports(folder)
+            if force or not _joins(folder):  # else they describe what is there, until the new part is, too
+                _delete_exports(folder)
             try:
                 return segment_slide(slide, backend, folder, self._settings, run, resume=not force)
             except SlideError as error:
@@ -153,21 +159,21 @@ class Segmenter:
         from lpd.export.geojson import write_geojson
         from lpd.export.ome_tiff import write_ome_tiff
         from lpd.export.pieces import write_pieces_csv
-        from lpd.inference.manifest import write_manifest
+        from lpd.inference.job import pieces_of
+        from lpd.inference.manifest import MANIFEST_NAME, earlier_runs, write_manifest
         from lpd.inference.store import ResultStore
-        from lpd.slide.pieces import find_pieces
-        from lpd.slide.tissue import tissue_mask
 
         store = ResultStore.open(folder)
+        earlier = earlier_runs(_manifest(folder), len(store.meta.parts))
+        _delete_exports(folder, but=MANIFEST_NAME)  # of which the next one keeps a part
         run.say("writing mask.ome.tif")
         write_ome_tiff(store, folder / "mask.ome.tif")
         run.say("writing annotations.geojson")
         write_geojson(store, folder / "annotations.geojson")
         areas = write_areas_csv(store, folder / "areas.csv")
         if any(row.pixels for row in areas):
-            tissue = tissue_mask(slide, everything=self._settings.tissue == "all")
-            write_pieces_csv(store, find_pieces(tissue), folder / "pieces.csv")
-        write_manifest(folder, slide, store.meta, summary, _plain(vars(self._args)))
+            write_pieces_csv(store, pieces_of(slide, self._settings), folder / "pieces.csv")
+        write_manifest(folder, slide, store, summary, _plain(vars(self._args)), earlier)
         run.say("")
         return {row.code: row.area_mm2 for row in areas}
 
@@ -193,6 +199,8 @@ def _turn(turn: threading.Lock | None, run: Run) -> Iterator[None]:
 def settings_of(args: argparse.Namespace, threads: int | None) -> SegmentSettings:
     return SegmentSettings(
         region=Region(*args.region) if args.region else None,
+        polygons=read_polygons(args.regions) if args.regions else (),
+        pieces=tuple(sorted(set(args.pieces or ()))),
         window_px=args.window,
         stride_px=args.stride,
         tissue=args.tissue,
@@ -207,35 +215,79 @@ def settings_of(args: argparse.Namespace, threads: int | None) -> SegmentSetting
     )
 
 
-def _done(folder: Path, slide: Slide, meta: ResultMeta) -> Outcome | None:
-    """The finished result of this very request in a folder; None if no run there got to its end.
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for of a slide."""
 
-    The manifest is written last: without one that says done, an earlier run did not get to its end.
+    slide: Slide
+    settings: SegmentSettings
+    frame: MaskFrame
+
+    def is_in(self, store: ResultStore) -> bool:
+        """Whether a result holds all of it."""
+        from lpd.inference.job import asked_of, pieces_of
+        from lpd.inference.joining import is_covered
+
+        asked = asked_of(self.slide, self.settings, self.frame)
+        return is_covered(store, asked, partial(pieces_of, self.slide, self.settings))
+
+
+def _done(folder: Path, slide: Slide, meta: ResultMeta, asked: _Asked) -> Outcome | None:
+    """The finished result in a folder that holds all that is asked for; None if there is something left to do.
+
+    The manifest is written last: without one that says done, of what the store holds now, an earlier run did not get
+    to its end.
 
     Raises:
-        ResultError: the folder holds a finished result of something else.
+        ResultError: the folder holds a finished result, or a finished part, of something else.
     """
+    from lpd.inference.joining import has_finished
     from lpd.inference.store import ResultStore
 
+    manifest = _manifest(folder)
+    done = manifest.get("state") == "done"
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        done, fingerprint = manifest["state"] == "done", manifest["slide"]["fingerprint"]
-        name, summary = Path(manifest["slide"]["path"]).name, dict(manifest["summary"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not done:
-        return None
-    if fingerprint != slide.fingerprint:
-        raise ResultError(f"{folder} already holds a finished result of another slide, {name}: {_CURE}")
-    try:
-        found = ResultStore.open(folder).meta
+        store = ResultStore.open(folder)
+        found, finished, changes = store.meta, done or has_finished(store), store.changes()
     except ResultError:  # somebody took the pixels away: do it again
         return None
     if not found.same_work(meta):
-        what = "another model or settings" if found.made_by == meta.made_by else f"lpd {found.made_by or 'of old'}"
-        raise ResultError(f"{folder} already holds a finished result made with {what}: {_CURE}")
+        if not finished:
+            return None
+        what = "made with another model or settings"
+        if found.made_by != meta.made_by:
+            what = f"made with lpd {found.made_by or 'of old'}"
+        if found.slide_fingerprint != meta.slide_fingerprint:
+            what = f"of another slide, {Path(manifest.get('slide', {}).get('path', found.slide_name)).name}"
+        raise ResultError(f"{folder} already holds a finished result {what}: {_CURE}")
+    # Manifests of old do not say which state of the store they are of, but then it had one part.
+    described = manifest.get("revision", changes.revision if len(found.parts) == 1 else None)
+    current = changes.complete and described == changes.revision
+    if not (done and current and asked.is_in(store)):
+        return None
     said = f"{slide.path.name}: done before, nothing to do (--force does it again) -> {folder}"
+    summary = dict(manifest.get("summary", {}))
     return Outcome(slide.path, folder, "kept", said, summary=summary, areas_mm2=_areas(folder))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What an earlier run wrote last; empty if none got so far."""
+    try:
+        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _joins(folder: Path) -> bool:
+    """Whether a folder holds anything finished that a run, which was not refused, adds to."""
+    from lpd.inference.joining import has_finished
+    from lpd.inference.store import ResultStore
+
+    try:
+        return has_finished(ResultStore.open(folder))
+    except ResultError:
+        return False
 
 
 _CURE = "pass --force to replace it or another --out"
@@ -258,6 +310,8 @@ def _said(slide: Slide, folder: Path, summary: SegmentSummary) -> str:
         hint = "no tissue found; pass --tissue all if there is some; "
     else:
         hint = f"went on where {summary.kept:.0%} was there; " if summary.kept else ""
+    if summary.parts > 1:
+        hint += "joined to what earlier runs made; "
     speed = f"{summary.tiles_per_second:.1f} tiles/s by {summary.backend}"
     return (
         f"{name}: {hint}{summary.windows} windows in {summary.seconds:.1f} s ({speed}), "
@@ -265,10 +319,11 @@ def _said(slide: Slide, folder: Path, summary: SegmentSummary) -> str:
     )
 
 
-def _delete_exports(folder: Path) -> None:
+def _delete_exports(folder: Path, but: str = "") -> None:
     try:
         for name in EXPORTS:
-            (folder / name).unlink(missing_ok=True)
+            if name != but:
+                (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise ResultError(f"cannot replace {folder / name} ({error.strerror}): delete it or choose another") from error
 

@@ -9,10 +9,14 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from lpd.inference.frame import Box
 from lpd.slide.region import Region
+
+_REGION = tuple(field.name for field in dataclasses.fields(Region))
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,26 @@ class Changes:
     complete: bool
 
 
+@dataclass(frozen=True)
+class PartLog:
+    """How far one of a result's parts is.
+
+    Attributes:
+        boxes: mask pixels; those of them that the part asks for are finished.
+        rects: the same as level-0 rectangles, rounded outwards.
+        complete: all of it is finished.
+    """
+
+    boxes: tuple[Box, ...]
+    rects: tuple[Region, ...]
+    complete: bool
+
+
 class ChangeLog:
-    """The file ``changes.jsonl``: its first line names the run, revisions count those that follow from 1."""
+    """The file ``changes.jsonl``: its first line names the run, revisions count those that follow from 1.
+
+    A line ``part`` begins each part but the first.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,9 +77,15 @@ class ChangeLog:
                 file.truncate(len(whole))
         self._written = whole.count(b"\n") - 1
 
-    def append(self, regions: Iterable[Region]) -> None:
-        """Say that ``regions`` are finished, in this order."""
-        self._write(dataclasses.asdict(region) for region in regions)
+    def begin_part(self) -> None:
+        """Say that what follows belongs to a further part."""
+        self._write([{"part": len(self.parts())}])
+
+    def append(self, regions: Iterable[Region], boxes: Iterable[Box | None] = ()) -> None:
+        """Say that ``regions`` are finished, in this order; ``boxes`` are their mask pixels."""
+        lines = (dataclasses.asdict(region) for region in regions)
+        told = zip_longest(lines, ([b.x0, b.y0, b.x1, b.y1] if b else None for b in boxes))
+        self._write({**line, "box": box} if box else line for line, box in told)
 
     def finish(self) -> None:
         """Say that nothing will follow because everything is there."""
@@ -68,8 +96,23 @@ class ChangeLog:
         first, *lines = list(self._lines()) or [{"run": ""}]
         if run != first["run"]:
             since = 0
-        rects = tuple(Region(**_without_revision(line)) for line in lines[max(0, since) :] if "x_l0" in line)
-        return Changes(first["run"], len(lines), rects, bool(lines) and "complete" in lines[-1])
+        return Changes(
+            first["run"], len(lines), _rects(lines[max(0, since) :]), bool(lines) and "complete" in lines[-1]
+        )
+
+    def parts(self) -> list[PartLog]:
+        """How far each part is that the file knows of, one at least."""
+        lines = [*self._lines()][1:]
+        starts = [0, *(number for number, line in enumerate(lines) if "part" in line)]
+        parts = [lines[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+        return [
+            PartLog(
+                tuple(Box(*line["box"]) for line in part if "box" in line),
+                _rects(part),
+                any("complete" in line for line in part),
+            )
+            for part in parts
+        ]
 
     def _write(self, lines: Iterable[dict[str, Any]]) -> None:
         """Add lines: all of them or, where the disk is full, none, so that a later try does not follow half a line."""
@@ -98,5 +141,5 @@ def _line(values: dict[str, Any]) -> bytes:
     return json.dumps(values).encode() + b"\n"
 
 
-def _without_revision(line: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in line.items() if k != "revision"}
+def _rects(lines: Iterable[dict[str, Any]]) -> tuple[Region, ...]:
+    return tuple(Region(*(line[name] for name in _REGION)) for line in lines if "x_l0" in line)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 #: An array's number, a row and a column of chunks.
 _Key = tuple[int, int, int]
 
@@ -47,17 +48,20 @@ class ChunkBuffer:
         self._chunks: OrderedDict[_Key, _Chunk] = OrderedDict()
         self.bytes = 0
 
-    def put(self, array: int, x: int, y: int, block: Bytes) -> None:
-        """Put ``block`` (…, h, w) with its upper left value at column ``x``, row ``y`` of one of the arrays."""
+    def put(self, array: int, x: int, y: int, block: Bytes, where: Mask | None = None) -> None:
+        """Put ``block`` (…, h, w) with its upper left value at column ``x``, row ``y`` of one of the arrays.
+
+        Values for which ``where`` (h, w) is False stay as they are.
+        """
         height, width = block.shape[-2:]
         side_y, side_x = self._arrays[array].chunks[-2:]
         for row, top, bottom in _parts(y, height, side_y):
             for column, left, right in _parts(x, width, side_x):
                 chunk = self._chunk((array, row, column))
                 y0, x0 = top - row * side_y, left - column * side_x
-                chunk.values[..., y0 : y0 + bottom - top, x0 : x0 + right - left] = block[
-                    ..., top - y : bottom - y, left - x : right - x
-                ]
+                target = chunk.values[..., y0 : y0 + bottom - top, x0 : x0 + right - left]
+                part = slice(top - y, bottom - y), slice(left - x, right - x)
+                np.copyto(target, block[..., part[0], part[1]], where=True if where is None else where[part])
                 chunk.dirty = True
 
     def flush(self) -> None:

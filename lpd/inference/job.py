@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from lpd.errors import ConfigError, ResultError
+from lpd.errors import ConfigError
 from lpd.inference.adapting import Window, read_windows, sample_windows
 from lpd.inference.backend import Backend
 from lpd.inference.bands import bands
 from lpd.inference.blocks import BlockReader, blocks_to_keep
 from lpd.inference.frame import Box, MaskFrame
-from lpd.inference.meta import ResultMeta
+from lpd.inference.meta import ResultMeta, ResultPart
 from lpd.inference.prototype_maps import check_prototypes
 from lpd.inference.refining import refinement_of
-from lpd.inference.settings import BackendName, SegmentSettings
-from lpd.inference.store import ResultStore
+from lpd.inference.settings import SegmentSettings
+from lpd.inference.store import now
 from lpd.inference.symmetries import SymmetricBackend
+from lpd.inference.wanted import PixelSet, Wanted, pixels_of
 from lpd.inference.windows import Plan, WindowGrid, plan_windows
 from lpd.model.header import CheckpointInfo, file_digest
 from lpd.runs import Run
 from lpd.slide.fine_tissue import FineTissue
+from lpd.slide.pieces import TissuePieces, find_pieces
+from lpd.slide.region import Region
 from lpd.slide.slide import Slide
 from lpd.slide.tissue import TissueMask, tissue_mask
 
@@ -61,15 +61,33 @@ def check_request(slide: Slide, info: CheckpointInfo, settings: SegmentSettings,
             f"{_COARSEST} times as fine: correct the slide's resolution with --mpp, or use a finer scan"
         )
     frame = MaskFrame(slide.width_l0, slide.height_l0, info.input.mpp / mpp)
-    settings.wanted(frame, slide.path.name)
+    asked_of(slide, settings, frame)
     if settings.prototype_maps:
         check_prototypes(info)
     settings.grid(frame.bounds, info.input, _CPU_PANEL_PX, any_size=any_size)
     return frame
 
 
+def asked_of(slide: Slide, settings: SegmentSettings, frame: MaskFrame, tissue: TissueMask | None = None) -> PixelSet:
+    """The mask pixels that are asked for.
+
+    Args:
+        tissue: of the slide; None to look for it if pieces of it are asked for.
+
+    Raises:
+        ConfigError: they do not lie on the slide, see :func:`~lpd.inference.wanted.pixels_of`.
+    """
+    return pixels_of(settings.place, frame, slide.path.name, partial(pieces_of, slide, settings, tissue))
+
+
+def pieces_of(slide: Slide, settings: SegmentSettings, tissue: TissueMask | None = None) -> TissuePieces:
+    """The slide's pieces of tissue, numbered."""
+    return find_pieces(tissue or tissue_mask(slide, everything=settings.tissue == "all"))
+
+
 def describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> ResultMeta:
     """What the result will say of itself; how the network is run is not known yet."""
+    created = now()
     return ResultMeta(
         slide_name=slide.name,
         slide_fingerprint=slide.fingerprint,
@@ -82,10 +100,19 @@ def describe(slide: Slide, info: CheckpointInfo, settings: SegmentSettings) -> R
         checkpoint_digest=file_digest(info.path),
         notice=info.notice,
         region=settings.region,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=created,
         settings=settings.to_dict(),
         origin_l0=slide.origin_l0,
+        parts=(ResultPart(settings.place, created),),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Mask pixels that are computed together, and the windows for them."""
+
+    wanted: Wanted
+    plan: Plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +120,10 @@ class SegmentJob:
     """Everything that is fixed before the first window.
 
     Attributes:
-        plan: all that was asked for.
-        bands: the same cut into what is computed one after another, less what an earlier run has finished.
-        finished: which mask pixels those are.
+        asked: mask pixels of the place.
+        wanted: those that are not there yet.
+        plan: windows for them.
+        bands: the same cut into what is computed one after another.
         sample: windows from all over the slide.
         planned: how many windows all bands have, also where an earlier run has seen some.
     """
@@ -105,16 +133,38 @@ class SegmentJob:
     settings: SegmentSettings
     frame: MaskFrame
     tissue: TissueMask
+    asked: PixelSet
+    wanted: Wanted
     plan: Plan
-    bands: tuple[Plan, ...]
-    finished: tuple[Box, ...]
+    bands: tuple[Band, ...]
     sample: list[Box]
     planned: int
 
     @property
+    def has_tissue(self) -> Callable[[Box], bool]:
+        """Tells whether there is tissue inside a box of mask pixels."""
+        return partial(_has_tissue, self.frame, self.tissue)
+
+    @property
+    def rectangle(self) -> Region | None:
+        """Level-0 pixels around what is asked for; None for the whole slide."""
+        return None if self.settings.place.whole else self.frame.to_l0(self.asked.box)
+
+    @property
     def window_count(self) -> int:
         """Windows to compute; those across a cut between bands count twice."""
-        return sum(band.window_count for band in self.bands)
+        return sum(band.plan.window_count for band in self.bands)
+
+    def to_compute(self, wanted: Wanted) -> SegmentJob:
+        """The same job for other pixels of what is asked for."""
+        plan = self._planned(wanted)
+        boxes = bands(plan) if wanted.box else []
+        parts = [wanted.part(box) for box in boxes] if len(boxes) > 1 else [wanted][: len(boxes)]
+        cut = tuple(Band(part, self._planned(part) if len(boxes) > 1 else plan) for part in parts if part.box)
+        return replace(self, wanted=wanted, plan=plan, bands=cut)
+
+    def _planned(self, wanted: Wanted) -> Plan:
+        return planned(self.plan.grid, wanted, self.has_tissue, self.frame, self.settings)
 
     @property
     def to_adapt(self) -> int:
@@ -147,7 +197,7 @@ class SegmentJob:
         """Pixels and tissue of some windows; close it, or exhaust it."""
         where = BlockReader(tissue.read, self.frame, np.array(False), len(boxes))
         margin_px, threads = self.plan.grid.margin_px, self.settings.reader_threads
-        widest = max((band.wanted.width for band in self.bands), default=0)
+        widest = max((band.plan.wanted.width for band in self.bands), default=0)
         return read_windows(boxes, margin_px, self.reader(widest), where, threads)
 
     def reader(self, width_px: int) -> BlockReader:
@@ -165,47 +215,32 @@ def prepare(slide: Slide, backend: Backend, settings: SegmentSettings) -> Segmen
     has_tissue = partial(_has_tissue, frame, tissue)
     panel_px = settings.panel_px or (_CPU_PANEL_PX if backend.device.type == "cpu" else _GPU_PANEL_PX)
     grid = settings.grid(frame.bounds, backend.info.input, panel_px, any_size=backend.any_size)
-    plan = _planned(grid, settings.wanted(frame, slide.path.name), has_tissue, frame, settings)
+    asked = asked_of(slide, settings, frame, tissue)
+    wanted = Wanted(asked)
+    plan = planned(grid, wanted, has_tissue, frame, settings)
     sample = sample_windows(grid, has_tissue) if plan.window_count else []
     if settings.backend != "auto":
         backend = backend.running(settings.backend)
     if settings.tta:
         backend = SymmetricBackend(backend)
-    boxes = bands(plan)
-    plans = [_planned(grid, box, has_tissue, frame, settings) for box in boxes] if len(boxes) > 1 else [plan]
-    planned = sum(band.window_count for band in plans)
-    return SegmentJob(slide, backend, settings, frame, tissue, plan, tuple(plans), (), sample, planned)
+    job = SegmentJob(slide, backend, settings, frame, tissue, asked, wanted, plan, (), sample, 0)
+    job = job.to_compute(wanted)
+    return replace(job, planned=job.window_count)
 
 
-def _planned(
-    grid: WindowGrid, wanted: Box, has_tissue: Callable[[Box], bool], frame: MaskFrame, settings: SegmentSettings
+def planned(
+    grid: WindowGrid, wanted: Wanted, has_tissue: Callable[[Box], bool], frame: MaskFrame, settings: SegmentSettings
 ) -> Plan:
+    """The windows to compute, none if nothing is wanted."""
+    if not wanted.box:
+        return Plan(grid, wanted.box, range(1), range(1), np.zeros((1, 1), np.bool_))
     refinement = refinement_of(settings.refinement)
-    depends_on = refinement.depends_on(wanted, frame.bounds) if refinement else wanted
-    return plan_windows(grid, wanted, has_tissue, depends_on)
+    if refinement is None:
+        return plan_windows(grid, wanted.box, has_tissue, needs=wanted.any)
+    depends_on, needs = refinement.depends_on(wanted.box, frame.bounds), refinement.needs(wanted, frame.bounds)
+    return plan_windows(grid, wanted.box, has_tissue, depends_on, needs)
 
 
 def _has_tissue(frame: MaskFrame, tissue: TissueMask, box: Box) -> bool:
     region = frame.to_l0(box)
     return region is not None and tissue.covers(region)
-
-
-def rest_of(folder: Path, meta: ResultMeta, job: SegmentJob) -> tuple[SegmentJob, ResultStore] | None:
-    """What is left to do of a result that another run began, and its store; None if the folder holds no such result."""
-    try:
-        store = ResultStore.open(folder)
-        if not store.meta.same_work(meta):
-            return None
-        backend = job.backend.running(cast(BackendName, store.meta.backend))
-        rows = store.go_on([band.wanted for band in job.bands])
-    except (ResultError, ConfigError):  # no result, an unreadable one, or one that this machine cannot go on with
-        return None
-    left, finished = [], []
-    for band, count in zip(job.bands, rows, strict=True):
-        whole = band.wanted
-        finished.append(Box(whole.x0, whole.y0, whole.x1, whole.y0 + count))
-        rest = Box(whole.x0, whole.y0 + count, whole.x1, whole.y1)
-        if rest:
-            has_tissue = partial(_has_tissue, job.frame, job.tissue)
-            left.append(_planned(job.plan.grid, rest, has_tissue, job.frame, job.settings) if count else band)
-    return replace(job, backend=backend, bands=tuple(left), finished=tuple(finished)), store

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import lpd
-from lpd.inference.meta import ResultMeta
 from lpd.inference.pipeline import SegmentSummary
-from lpd.inference.prototype_store import PrototypeStore
-from lpd.inference.store import STORE_NAME
+from lpd.inference.store import ResultStore
 from lpd.runs import write_json_atomically
 from lpd.slide.slide import Slide
 
 MANIFEST_NAME = "manifest.json"
+_KEPT = ("state", "arguments", "settings", "summary", "versions")
 _PACKAGES = (
     "torch",
     "timm",
@@ -31,22 +30,30 @@ _PACKAGES = (
 
 
 def write_manifest(
-    folder: Path, slide: Slide, meta: ResultMeta, summary: SegmentSummary, arguments: Mapping[str, Any]
+    folder: Path,
+    slide: Slide,
+    store: ResultStore,
+    summary: SegmentSummary,
+    arguments: Mapping[str, Any],
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write ``manifest.json`` into a result folder.
+
+    ``parts`` says which places were asked for and when each began and ended, ``revision`` which state of the store the
+    files beside it are of.
 
     Args:
         folder: the result folder; names of the files in it are listed.
         slide: that was segmented.
-        meta: of the result.
+        store: the result.
         summary: how it went.
         arguments: what the person asked for, as plain JSON values.
+        earlier: what manifests of the runs for earlier parts said, see :func:`earlier_runs`.
 
     Raises:
         RunError: the folder cannot be written.
-        ResultError: the result should have maps of prototypes, and they are gone.
     """
-    path, has_maps = folder / MANIFEST_NAME, meta.settings.get("prototype_maps", False)
+    path, meta, maps = folder / MANIFEST_NAME, store.meta, store.prototypes
     document = {
         "state": "cancelled" if summary.cancelled else "done",
         "created": meta.created,
@@ -56,13 +63,31 @@ def write_manifest(
         "mask_mpp": meta.mask_mpp,
         "level0_px_per_mask_px": meta.scale,
         "settings": dict(meta.settings),
-        "prototype_maps": PrototypeStore(folder / STORE_NAME).maps.to_dict() if has_maps else None,
+        "prototype_maps": maps.maps.to_dict() if maps else None,
         "summary": summary.to_dict(),
+        "parts": [part.to_dict() for part in meta.parts],
+        "revision": store.changes().revision,
+        "earlier": list(earlier),
         "versions": library_versions(),
         "files": sorted(p.name for p in folder.iterdir() if not p.name.startswith(".") and p.suffix != ".lock"),
     }
     write_json_atomically(path, document)
     return path
+
+
+def earlier_runs(manifest: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
+    """What the next manifest of a result keeps of the one before, if a run has added a part to it since.
+
+    Args:
+        manifest: the one before; empty if there is none.
+        parts: of the result now.
+    """
+    if not manifest:
+        return []
+    earlier = list(manifest.get("earlier", []))
+    if parts > len(manifest.get("parts", [None])):
+        earlier.append({name: manifest.get(name) for name in _KEPT})
+    return earlier
 
 
 def library_versions() -> dict[str, str]:

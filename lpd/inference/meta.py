@@ -11,19 +11,44 @@ import lpd
 from lpd.classes import ClassScheme
 from lpd.errors import LpdError, ResultError
 from lpd.inference.frame import MaskFrame
+from lpd.inference.place import Place
 from lpd.slide.region import Region
 
 #: Version of the ``lpd`` document inside ``result.zarr``; raised when a field changes its meaning.
 FORMAT_VERSION = 1
 #: Mask pixels per score cell, along each axis: the network's finest map has stride 4.
 CELL_PX = 4
-#: Settings that change no pixel.
-_SPEED = ("batch_size", "threads", "reader_threads", "panel_px")
+#: Settings that change no pixel, and those that say which of them are wanted.
+_SPEED, _PLACE = ("batch_size", "threads", "reader_threads", "panel_px"), ("region", "polygons", "pieces")
+
+
+@dataclass(frozen=True)
+class ResultPart:
+    """What one run, with those that went on where it ended, was asked for.
+
+    Attributes:
+        place: which part of the slide.
+        began: UTC, ISO 8601.
+        ended: when all of it was there; empty if it is not, or if an lpd of old wrote it, which did not say.
+    """
+
+    place: Place
+    began: str
+    ended: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form, read back by :meth:`from_dict`."""
+        return {**self.place.to_dict(), "began": self.began, "ended": self.ended}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ResultPart:
+        """Rebuild from :meth:`to_dict`."""
+        return cls(Place.from_dict(data), str(data["began"]), str(data["ended"]))
 
 
 @dataclass(frozen=True)
 class ResultMeta:
-    """Frozen description of one result; the same for as long as the result exists.
+    """Frozen description of one result; the same until a further run adds a part to it.
 
     Attributes:
         slide_name: ``Slide.name``, the file name without its ending.
@@ -35,13 +60,14 @@ class ResultMeta:
         checkpoint_name: file stem of the checkpoint.
         checkpoint_digest: ``sha256:<hex>`` of the checkpoint file.
         notice: one line shown to people beside every result of this model; may be empty.
-        region: the part of the slide that was asked for, level-0 pixels; None for the whole slide.
+        region: a rectangle around all that was asked for, level-0 pixels; None for the whole slide.
         created: UTC, ISO 8601.
-        settings: the segmentation settings as plain JSON values.
+        settings: the segmentation settings as plain JSON values, those of the last part.
         backend: how the network was run, see :mod:`lpd.inference.runners`.
         made_by: version of lpd.
         origin_l0: ``Slide.origin_l0``: (x, y) of level-0 (0, 0) in the file's own frame.
         trials: what the choice of backend rests on, as plain JSON values, see :mod:`lpd.inference.choosing`.
+        parts: what was asked for, in the order in which the runs began; one at least.
     """
 
     slide_name: str
@@ -61,22 +87,27 @@ class ResultMeta:
     made_by: str = lpd.__version__
     origin_l0: tuple[int, int] = (0, 0)
     trials: tuple[Mapping[str, Any], ...] = ()
+    parts: tuple[ResultPart, ...] = ()
 
     def __post_init__(self) -> None:
         if self.width_l0 < 1 or self.height_l0 < 1:
             raise ResultError(f"slide {self.slide_name} has no pixels ({self.width_l0} x {self.height_l0})")
         if self.slide_mpp <= 0 or self.mask_mpp <= 0:
             raise ResultError(f"resolutions {self.slide_mpp} and {self.mask_mpp} µm/px must both be above 0")
+        if not self.parts:
+            object.__setattr__(self, "parts", (ResultPart(Place(self.region), self.created),))
 
     def same_work(self, other: ResultMeta) -> bool:
-        """Whether a run for this result would make the pixels of the other: all but date, backend and speed agree."""
+        """Whether a run for this result would give pixels the values that they have in the other.
+
+        All but date, backend, speed and the places that were asked for agree.
+        """
+        nothing = dict.fromkeys(("created", "backend", "trials", "region", "parts"))
         mine, its = (
             {
                 **r.to_dict(),
-                "created": "",
-                "backend": "",
-                "trials": [],
-                "settings": {**_complete(r.settings), **dict.fromkeys(_SPEED)},
+                **nothing,
+                "settings": {**_complete(r.settings), **dict.fromkeys(_SPEED + _PLACE)},
             }
             for r in (self, other)
         )
@@ -112,6 +143,7 @@ class ResultMeta:
         plain["settings"] = dict(self.settings)
         plain["origin_l0"] = list(self.origin_l0)
         plain["trials"] = [dict(trial) for trial in self.trials]
+        plain["parts"] = [part.to_dict() for part in self.parts]
         return {"version": FORMAT_VERSION, "scale": self.scale, **plain}
 
     @classmethod
@@ -129,7 +161,9 @@ class ResultMeta:
             x, y = map(int, known.get("origin_l0", (0, 0)))
             classes = ClassScheme.from_dict(known["classes"])
             trials = tuple(map(dict, known.get("trials", ())))
-            return cls(**{**known, "classes": classes, "region": region, "origin_l0": (x, y), "trials": trials})
+            parts = tuple(map(ResultPart.from_dict, known.get("parts", ())))
+            derived = {"classes": classes, "region": region, "origin_l0": (x, y), "trials": trials, "parts": parts}
+            return cls(**{**known, **derived})
         except (KeyError, TypeError, ValueError, LpdError) as error:
             raise ResultError(f"result description is malformed ({error!r}): segment the slide again") from error
 

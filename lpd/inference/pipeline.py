@@ -17,11 +17,12 @@ from lpd.config import Settings
 from lpd.inference.adapting import Window
 from lpd.inference.backend import Backend
 from lpd.inference.blend import BlendedPanel, Blender
-from lpd.inference.blocks import BLOCK_PX, BlockReader
+from lpd.inference.blocks import BlockReader
 from lpd.inference.choosing import Batch, Trial, choose
 from lpd.inference.devices import cpu_threads
 from lpd.inference.frame import Box
-from lpd.inference.job import SegmentJob, describe, prepare, rest_of
+from lpd.inference.job import Band, SegmentJob, describe, prepare
+from lpd.inference.joining import rest_of
 from lpd.inference.meta import CELL_PX
 from lpd.inference.prototype_layers import MapLayer
 from lpd.inference.prototype_writer import PrototypeWriter
@@ -29,13 +30,13 @@ from lpd.inference.reader import PanelPixels, read_panels
 from lpd.inference.refining import RefiningWriter, refinement_of
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
-from lpd.inference.windows import Plan
 from lpd.inference.writer import PanelWriter
 from lpd.runs import Run
 from lpd.slide.fine_tissue import FineTissue
 from lpd.slide.slide import Slide
 
 Bytes = npt.NDArray[np.uint8]
+_COUNTED_ROWS = 512
 #: Windows that ways to run the network are tried on, and what a slide must hold for that to pay: 48 windows of 672 px.
 _TRIED_WINDOWS, _WORTH_TRYING_PX = 4, 48 * 672**2
 
@@ -46,9 +47,10 @@ class SegmentSummary(Settings):
 
     Attributes:
         windows: windows that the network has seen, of ``planned_windows``.
-        kept: share of the pixels that an earlier run, which ended before its end, had finished; 0–1.
+        kept: share of what was asked for that earlier runs had finished; 0–1.
+        parts: how many runs for different places the result is joined of.
         adapted_windows: windows that it saw before, for the slide's own prototypes; 0 if it has none.
-        tissue_mm2: area of all classes together in the finished part of the mask.
+        tissue_mm2: area of all classes together in the finished part of the mask, whichever run made it.
         seconds: from the first look at the slide to the last panel.
         tiles_per_second: how many of the model's tiles the windows hold, per second of ``predict_seconds``, the part
             after tissue and prototypes were found; a window three tiles wide is nine.
@@ -61,6 +63,7 @@ class SegmentSummary(Settings):
     windows: int
     planned_windows: int
     kept: float
+    parts: int
     adapted_windows: int
     tissue_mm2: float
     seconds: float
@@ -90,12 +93,13 @@ def segment_slide(
         folder: the result folder; a result in it is replaced, unless ``resume`` says otherwise.
         settings: what and how.
         run: told about progress, in tiles of the model's size; a window three tiles wide is nine.
-        resume: where the folder holds what a stopped or killed run has made of the same slide with the same checkpoint
-            and settings, go on from there, with the same result; some rows are computed twice.
+        resume: where the folder holds what earlier runs, be they finished, stopped or killed, have made of the same
+            slide with the same checkpoint and settings, keep it: compute what is missing of the place that is asked
+            for, by the same backend. The result is the same as that of one run for all places.
 
     Raises:
         MissingMppError, ConfigError: see :func:`check_request`.
-        ConfigError: this machine does not have the backend that was asked for.
+        ConfigError: this machine does not have the backend that was asked for, or that of the earlier runs.
         CheckpointError: the model answers with something that is no number.
         SlideError: the slide is damaged somewhere on the way.
         ResultError: the result cannot be written.
@@ -103,6 +107,7 @@ def segment_slide(
     started = time.monotonic()
     job, info = prepare(slide, backend, settings), backend.info
     tissue, meta = FineTissue(slide, job.tissue), describe(slide, info, settings)
+    meta = replace(meta, region=meta.region or job.rectangle)
     with cpu_threads(settings.threads):
         trials: tuple[Trial, ...] = ()
         begun = rest_of(folder, meta, job) if resume else None
@@ -115,7 +120,7 @@ def segment_slide(
             evidence = tuple(trial.to_dict() for trial in trials)
             maps = backend.planned_maps(adapt=settings.adapt) if settings.prototype_maps else None
             store = ResultStore.create(folder, replace(meta, backend=chosen.name, trials=evidence), maps)
-        writer = PanelWriter(store, [band.wanted for band in job.bands], tissue, info.calibration)
+        writer = PanelWriter(store, job.wanted.count, tissue, info.calibration)
         adapted = _adapted(job, tissue, run) if job.window_count else None
         ready = time.monotonic()
         try:
@@ -126,14 +131,13 @@ def segment_slide(
     if not cancelled:
         store.finish()
     seconds = time.monotonic() - ready
-    kept_px = sum(box.width * box.height for box in job.finished)
-    kept_tissue_px = sum(_tissue_px(store, box) for box in job.finished)
     return SegmentSummary(
         windows=seen,
         planned_windows=job.window_count,
-        kept=kept_px / (job.plan.wanted.width * job.plan.wanted.height),
+        kept=job.wanted.kept / (job.wanted.kept + job.wanted.count),
+        parts=len(store.meta.parts),
         adapted_windows=job.to_adapt if adapted else 0,
-        tissue_mm2=(writer.tissue_px + kept_tissue_px) * (info.input.mpp / 1000) ** 2,
+        tissue_mm2=(writer.tissue_px if begun is None else _tissue_in(store)) * (info.input.mpp / 1000) ** 2,
         seconds=seconds + ready - started,
         predict_seconds=seconds,
         tiles_per_second=seen * job.tiles_per_window / max(seconds, 1e-9),
@@ -144,10 +148,10 @@ def segment_slide(
     )
 
 
-def _tissue_px(store: ResultStore, box: Box) -> int:
-    """Mask pixels of a class in a part that is stored."""
-    strips = range(box.y0, box.y1, BLOCK_PX)
-    masks = (store.read_mask_px(box.x0, y, (box.width, min(BLOCK_PX, box.y1 - y))) for y in strips)
+def _tissue_in(store: ResultStore) -> int:
+    """Mask pixels of a class, whichever run has stored them."""
+    width, height = store.meta.mask_size
+    masks = (store.read_mask_px(0, y, (width, _COUNTED_ROWS)) for y in range(0, height, _COUNTED_ROWS))
     return sum(int(np.count_nonzero(mask < store.meta.classes.background)) for mask in masks)
 
 
@@ -215,11 +219,11 @@ def _predict(job: SegmentJob, adapted: Backend | None, store: ResultStore, write
 
 
 def _predict_band(
-    job: SegmentJob, plan: Plan, backend: Backend, writer: PanelWriter, maps: PrototypeWriter, run: Run
+    job: SegmentJob, band: Band, backend: Backend, writer: PanelWriter, maps: PrototypeWriter, run: Run
 ) -> Iterator[int]:
     """Run a band's windows through network and blenders, until somebody asks to stop; how many, batch by batch."""
-    reader = job.reader(plan.wanted.width)
-    blender = Blender(plan, backend.info.classes.count, backend.device, _finishing(job, plan, writer, reader, run))
+    plan, reader = band.plan, job.reader(band.plan.wanted.width)
+    blender = Blender(plan, backend.info.classes.count, backend.device, _finishing(job, band, writer, reader, run))
     margin_px, layers = job.plan.grid.margin_px, maps.layers
     with closing(read_panels(plan.panels(), reader, job.settings.reader_threads, margin_px)) as pictures:
         for batch in _batches(pictures, job.batch_size):
@@ -249,13 +253,13 @@ def _inner(maps: Tensor, margin_px: int, stride_px: int) -> Tensor:
 
 
 def _finishing(
-    job: SegmentJob, plan: Plan, writer: PanelWriter, reader: BlockReader, run: Run
+    job: SegmentJob, band: Band, writer: PanelWriter, reader: BlockReader, run: Run
 ) -> Callable[[BlendedPanel], None]:
     """What is done with a blended panel: it is stored, or refined before."""
     refinement = refinement_of(job.settings.refinement)
     if refinement is None:
         return writer.write
-    return RefiningWriter(writer, refinement, plan.wanted, job.frame.bounds, reader, run.stop_requested).write
+    return RefiningWriter(writer, refinement, band.wanted, job.frame.bounds, reader, run.stop_requested).write
 
 
 def _batches(pictures: Iterable[PanelPixels], size: int) -> Iterator[list[tuple[PanelPixels, Box]]]:

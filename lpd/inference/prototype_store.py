@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lpd.errors import ResultError
+from lpd.inference.chunk_buffer import Mask
 from lpd.inference.meta import ResultMeta
 from lpd.inference.ngff import layer_attributes
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps, code
@@ -59,9 +60,10 @@ class PrototypeStore:
         *_, height, width = self._pyramids[layer.name].shape
         return height, width
 
-    def write(self, layer: MapLayer, x: int, y: int, block: Bytes) -> None:
-        """Put bytes (channels, h, w) at column ``x``, row ``y`` of a layer's maps, inside of them."""
-        self._pyramids[layer.name].write(x, y, block)
+    def write(self, layer: MapLayer, x: int, y: int, block: Bytes, where: Mask | None = None) -> None:
+        """Put bytes (channels, h, w) at column ``x``, row ``y`` of a layer's maps, inside of them; see
+        :meth:`lpd.inference.pyramid.Pyramid.write`."""
+        self._pyramids[layer.name].write(x, y, block, where)
 
     def flush(self) -> None:
         """Let others see what has been written."""

@@ -13,12 +13,14 @@ from torch.nn import functional
 
 from lpd.classes import NOT_COMPUTED
 from lpd.inference.frame import Box
+from lpd.inference.job import Band
 from lpd.inference.meta import CELL_PX
 from lpd.inference.prototype_blend import LayerBlender
 from lpd.inference.prototype_layers import MapLayer
 from lpd.inference.store import ResultStore
-from lpd.inference.windows import Panel, Plan
-from lpd.inference.writer import PanelWriter, within
+from lpd.inference.wanted import within
+from lpd.inference.windows import Panel
+from lpd.inference.writer import PanelWriter
 
 
 class PrototypeWriter:
@@ -32,20 +34,20 @@ class PrototypeWriter:
     """
 
     def __init__(
-        self, plan: Plan, layers: Sequence[MapLayer], device: torch.device, store: ResultStore, tissue: PanelWriter
+        self, band: Band, layers: Sequence[MapLayer], device: torch.device, store: ResultStore, tissue: PanelWriter
     ) -> None:
         """Wait for the first window.
 
         Args:
-            plan: all panels, in order.
+            band: its panels come in order.
             layers: to keep, in the order of :meth:`add`.
             device: where windows' maps lie.
             store: that has room for them.
             tissue: knows where there is tissue.
         """
-        self._store, self._plan, self._tissue = store, plan, tissue
+        self._store, self._band, self._tissue = store, band, tissue
         self.layers = layers
-        self._blenders = [LayerBlender(plan, layer, device, partial(self._write, layer)) for layer in layers]
+        self._blenders = [LayerBlender(band.plan, layer, device, partial(self._write, layer)) for layer in layers]
 
     def add(self, panel: Panel, window: Box, maps: Sequence[Tensor]) -> None:
         """Add one window's (channels, w / stride, w / stride) logits of each layer, without the margin.
@@ -73,20 +75,25 @@ class PrototypeWriter:
         rows, columns = within(box, _cells(panel, stride))
         stored = blended[:, rows, columns].cpu().numpy()
         if layer.kind != "gate":
-            near = self._near_tissue(Box(*(stride * n for n in (box.x0, box.y0, box.x1, box.y1))), stride)
+            near = self._near_tissue(_pixels(box, stride), stride)
             stored[:, ~near] = NOT_COMPUTED
-        if (stored != NOT_COMPUTED).any():
-            self._store.write_layer(layer, box.x0, box.y0, stored)
+        where = self._band.wanted.near(_pixels(box, stride), stride, self._margin(layer))
+        if ((stored != NOT_COMPUTED) & where).any():
+            self._store.write_layer(layer, box.x0, box.y0, stored, where)
 
     def _wanted(self, layer: MapLayer) -> Box:
         """The layer's cells that the mask is made of, see :mod:`lpd.inference.recomputing`; all of them complete.
 
         Windows begin and end at whole cells: one that shares a pixel with a cell holds all of it.
         """
-        reach = (self._plan.grid.gate_reach + 1) * CELL_PX
-        margin = reach if layer.kind == "gate" else min(reach, CELL_PX // 2 + layer.stride_px)
         height, width = self._store.layer_shape(layer)
-        return _cells(self._plan.wanted.grown(margin), layer.stride_px).intersection(Box(0, 0, width, height))
+        around = self._band.plan.wanted.grown(self._margin(layer))
+        return _cells(around, layer.stride_px).intersection(Box(0, 0, width, height))
+
+    def _margin(self, layer: MapLayer) -> int:
+        """How far from a wanted pixel the mask there depends on the layer; windows are there as far as gates reach."""
+        reach = (self._band.plan.grid.gate_reach + 1) * CELL_PX
+        return reach if layer.kind == "gate" else min(reach, CELL_PX // 2 + layer.stride_px)
 
     def _near_tissue(self, box: Box, stride: int) -> npt.NDArray[np.bool_]:
         """(h, w) which of a box's cells, or of those that they touch, hold tissue."""
@@ -99,3 +106,8 @@ class PrototypeWriter:
 def _cells(box: Box, stride: int) -> Box:
     """The cells that share a pixel with a box of mask pixels."""
     return Box(box.x0 // stride, box.y0 // stride, -(-box.x1 // stride), -(-box.y1 // stride))
+
+
+def _pixels(cells: Box, stride: int) -> Box:
+    """The mask pixels of a box of cells."""
+    return Box(*(stride * n for n in (cells.x0, cells.y0, cells.x1, cells.y1)))

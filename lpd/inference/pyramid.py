@@ -12,7 +12,7 @@ import zarr as _zarr
 from numcodecs import Blosc
 
 from lpd.classes import NOT_COMPUTED
-from lpd.inference.chunk_buffer import ChunkBuffer
+from lpd.inference.chunk_buffer import ChunkBuffer, Mask
 
 zarr: Any = _zarr
 Bytes = npt.NDArray[np.uint8]
@@ -80,17 +80,18 @@ class Pyramid:
         """Shape of the finest level."""
         return tuple(int(n) for n in self._levels[0].shape)
 
-    def write(self, x: int, y: int, block: Bytes) -> None:
+    def write(self, x: int, y: int, block: Bytes, where: Mask | None = None) -> None:
         """Put ``block`` (…, h, w) with its upper left pixel at column ``x``, row ``y`` of level 0, into every level.
 
-        Others see it after :meth:`flush`.
+        Values for which ``where`` (h, w) is False stay as they are. Others see it after :meth:`flush`.
         """
         for level in range(len(self._levels)):
             step = 1 << level
             top, left = -(-y // step), -(-x // step)
-            part = block[..., top * step - y :: step, left * step - x :: step]
+            own = slice(top * step - y, None, step), slice(left * step - x, None, step)
+            part = block[..., own[0], own[1]]
             if part.size:
-                self._buffer.put(level, left, top, part)
+                self._buffer.put(level, left, top, part, None if where is None else where[own])
 
     def flush(self) -> None:
         """Let others see what has been written."""

@@ -22,7 +22,8 @@ from lpd.inference.decision import enlarge_known, first_highest
 from lpd.inference.frame import Box
 from lpd.inference.meta import CELL_PX
 from lpd.inference.settings import RefinementName
-from lpd.inference.writer import PanelWriter, within
+from lpd.inference.wanted import Wanted, within
+from lpd.inference.writer import PanelWriter
 from lpd.refinement.crf import refine_crf
 from lpd.refinement.pamr import PamrSettings, refine_pamr
 
@@ -44,22 +45,45 @@ class Refinement:
     block_px: int
     halo_px: int
 
-    def blocks(self, wanted: Box) -> Iterator[Box]:
-        """The blocks that share a pixel with ``wanted``, row by row."""
-        side = self.block_px
-        for y in range(wanted.y0 // side * side, wanted.y1, side):
-            for x in range(wanted.x0 // side * side, wanted.x1, side):
-                yield Box(x, y, x + side, y + side)
+    def blocks(self, wanted: Wanted) -> Iterator[Box]:
+        """The blocks that hold a wanted pixel, row by row."""
+        around, side = self._around(wanted.box), self.block_px
+        for y in range(around.y0, around.y1, side):
+            for x in range(around.x0, around.x1, side):
+                if wanted.any(block := Box(x, y, x + side, y + side)):
+                    yield block
 
     def seen(self, block: Box, bounds: Box) -> Box:
         """What is refined with a block, inside the mask's bounds."""
         return block.grown(self.halo_px).intersection(bounds)
 
     def depends_on(self, wanted: Box, bounds: Box) -> Box:
-        """All pixels whose scores the mask in ``wanted``, which is not empty, is made of."""
-        blocks = list(self.blocks(wanted))
-        first, last = blocks[0], blocks[-1]
-        return self.seen(Box(first.x0, first.y0, last.x1, last.y1), bounds)
+        """A rectangle around all pixels whose scores the mask in ``wanted``, which is not empty, is made of."""
+        return self.seen(self._around(wanted), bounds)
+
+    def needs(self, wanted: Wanted, bounds: Box) -> Callable[[Box], bool]:
+        """A function that tells whether any of those pixels lies inside a box."""
+        around, side = self._around(wanted.box), self.block_px
+        refined = np.zeros((around.height // side, around.width // side), np.bool_)
+        for block in self.blocks(wanted):
+            refined[(block.y0 - around.y0) // side, (block.x0 - around.x0) // side] = True
+
+        def tell(box: Box) -> bool:
+            inside = box.intersection(bounds)
+            near = inside.grown(self.halo_px).intersection(around) if inside else inside
+            rows, columns = within(near, around)
+            blocks = refined[
+                rows.start // side : -(-rows.stop // side), columns.start // side : -(-columns.stop // side)
+            ]
+            return bool(near and blocks.any())
+
+        return tell
+
+    def _around(self, wanted: Box) -> Box:
+        """The blocks that share a pixel with a rectangle."""
+        side = self.block_px
+        x1, y1 = -(-wanted.x1 // side) * side, -(-wanted.y1 // side) * side
+        return Box(wanted.x0 // side * side, wanted.y0 // side * side, x1, y1)
 
 
 #: PAMR cannot see beyond its halo. A CRF can; docs/decisions/0011 has how little that matters. Its lengths are whole
@@ -82,7 +106,7 @@ class RefiningWriter:
         self,
         writer: PanelWriter,
         refinement: Refinement,
-        wanted: Box,
+        wanted: Wanted,
         bounds: Box,
         pixels: BlockReader,
         stop_requested: Callable[[], bool],
@@ -115,7 +139,7 @@ class RefiningWriter:
         while self._waiting and self._complete(self._waiting[0], blended.box) and not self._stop_requested():
             block = self._waiting.popleft()
             self._forget_above(block)
-            box = block.intersection(self._wanted)
+            box = block.intersection(self._wanted.box)
             self._writer.write_mask(box, self._classes(block, box) if self._writer.has_tissue(box) else None)
 
     def _complete(self, block: Box, last: Box) -> bool:

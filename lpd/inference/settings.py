@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from lpd.config import InputSpec, Settings
 from lpd.errors import ConfigError
-from lpd.inference.frame import Box, MaskFrame
+from lpd.inference.frame import Box
+from lpd.inference.place import Place
 from lpd.inference.windows import LATTICE_PX, WindowGrid
+from lpd.slide.polygon import Polygon
 from lpd.slide.region import Region
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -47,6 +49,8 @@ class SegmentSettings(Settings):
 
     Attributes:
         region: level-0 pixels to segment; None for the whole slide.
+        polygons: in place of a region: whatever lies inside any of them.
+        pieces: in place of both: numbers of pieces of tissue, see :func:`lpd.slide.pieces.find_pieces`.
         window_px: side of what the network sees at once, a multiple of 32; None for three of the model's tiles, or one
             where the encoder knows no other size. Larger windows depend less on where they lie.
         stride_px: distance of neighbouring windows, a multiple of 32; None for two thirds of a window, or three
@@ -71,10 +75,12 @@ class SegmentSettings(Settings):
         grid_offset_px: moves the grid of windows; for tests of seams.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: a value is out of range, or more than one of region, polygons and pieces is given.
     """
 
     region: Region | None = None
+    polygons: tuple[Polygon, ...] = ()
+    pieces: tuple[int, ...] = ()
     window_px: int | None = None
     stride_px: int | None = None
     tissue: TissueChoice = "auto"
@@ -93,12 +99,24 @@ class SegmentSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_bounds({name: (1, largest) for name, largest in _LARGEST.items()})
+        if sum(map(bool, (self.region, self.polygons, self.pieces))) > 1:
+            raise ConfigError(
+                "region, polygons and pieces cannot be asked for together: run once for each, they add up"
+            )
+
+    @property
+    def place(self) -> Place:
+        """Which part of the slide is asked for."""
+        return Place(self.region, self.polygons, self.pieces)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), **self.place.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SegmentSettings:
-        """Rebuild from ``to_dict``, the region included."""
-        region = data.get("region")
-        return super().from_dict({**data, "region": Region(**region) if isinstance(region, Mapping) else region})
+        """Rebuild from ``to_dict``, region and polygons included."""
+        place = Place.from_dict(data)
+        return super().from_dict({**data, **vars(place)})
 
     def grid(self, bounds: Box, spec: InputSpec, panel_px: int, *, any_size: bool) -> WindowGrid:
         """The grid of windows over a mask, panels being at least one overlap and about ``panel_px`` wide.
@@ -141,22 +159,6 @@ class SegmentSettings(Settings):
             offset_px=self.grid_offset_px,
             panel_strides=strides,
         )
-
-    def wanted(self, frame: MaskFrame, slide_name: str) -> Box:
-        """Mask pixels to store.
-
-        Raises:
-            ConfigError: the region reaches outside of the slide.
-        """
-        if self.region is None:
-            return frame.bounds
-        if self.region.clipped(frame.width_l0, frame.height_l0) != self.region:
-            r = self.region
-            raise ConfigError(
-                f"region {r.x_l0} {r.y_l0} {r.width_l0} {r.height_l0} reaches outside of {slide_name}, "
-                f"which is {frame.width_l0} x {frame.height_l0} px: choose a region inside it"
-            )
-        return frame.to_mask(self.region)
 
 
 def largest_window_px(tile_px: int) -> int:

@@ -9,19 +9,23 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from lpd.errors import LpdError, ResultError, ShapeError
-from lpd.inference.changes import ChangeLog, Changes
+from lpd.inference.changes import ChangeLog, Changes, PartLog
+from lpd.inference.chunk_buffer import Mask
 from lpd.inference.frame import Box, MaskFrame
-from lpd.inference.meta import CELL_PX, ResultMeta
+from lpd.inference.meta import CELL_PX, ResultMeta, ResultPart
 from lpd.inference.ngff import mask_attributes, score_attributes
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.prototype_store import PrototypeStore, create_prototypes
 from lpd.inference.pyramid import FORMAT_2, Bytes, Indices, Pyramid, create_arrays, zarr
+from lpd.runs import write_json_atomically
 from lpd.slide.region import Region
 
 STORE_NAME = "result.zarr"
@@ -54,7 +58,7 @@ class ResultStore:
         wanted = meta.settings.get("prototype_maps", False)
         self.prototypes = PrototypeStore(folder / STORE_NAME) if wanted else None
         self._changes = ChangeLog(folder / CHANGES_NAME)
-        self._unannounced: list[Region] = []
+        self._unannounced: list[tuple[Region, Box | None]] = []
         self._due = 0.0
 
     @classmethod
@@ -99,23 +103,47 @@ class ResultStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, LpdError) as error:
             raise ResultError(f"{path} is not a readable result ({error}): segment the slide again") from error
 
-    def go_on(self, bands: Sequence[Box]) -> list[int]:
-        """Continue the run of a process that ended early.
-
-        Args:
-            bands: what it computed one after another, each row by row.
+    def go_on(self) -> tuple[PartLog, ...]:
+        """Write on in a result that other processes have begun, the last of which may have ended early.
 
         Returns:
-            For each of them, how many rows from its first on are finished and need not be written again.
+            How far each of ``meta.parts`` is.
 
         Raises:
             ResultError: its log cannot be read or written.
         """
         with self._reading():
             self._changes.go_on()
-            found = self._changes.read()
-        frame = self.meta.frame
-        return [band.height if found.complete else _finished_rows(found.rects, frame, band) for band in bands]
+            for _ in range(len(self._changes.parts()), len(self.meta.parts)):  # a kill came before it could say so
+                self._changes.begin_part()
+        return self.parts()
+
+    def parts(self) -> tuple[PartLog, ...]:
+        """How far each of ``meta.parts`` is; what is told of is on the disk.
+
+        Raises:
+            ResultError: its log cannot be read.
+        """
+        with self._reading():
+            found = self._changes.parts()
+        found += [PartLog((), (), complete=False)] * (len(self.meta.parts) - len(found))
+        return tuple(self._told(part, log) for part, log in zip(self.meta.parts, found, strict=True))
+
+    def _told(self, part: ResultPart, log: PartLog) -> PartLog:
+        boxes, frame, region = log.boxes, self.meta.frame, part.place.region
+        if log.rects and not boxes:  # of old, when a result was one rectangle, finished row by row
+            boxes = _finished_rows(log.rects, frame, frame.to_mask(region) if region else frame.bounds)
+        return PartLog(boxes, log.rects, log.complete or bool(part.ended))
+
+    def begin_part(self, meta: ResultMeta) -> None:
+        """Add a part to the result: the last one of ``meta``, which is its description from now on.
+
+        Raises:
+            ResultError: the disk is full or cannot be written.
+        """
+        self._describe(meta)
+        with _writing(self.folder):
+            self._changes.begin_part()
 
     @property
     def mask_shape(self) -> tuple[int, int]:
@@ -203,23 +231,23 @@ class ResultStore:
         with self._reading():
             return self._changes.read(since, run)
 
-    def write_mask(self, x_px: int, y_px: int, mask: Bytes) -> None:
-        """Put mask values (h, w) at column ``x_px``, row ``y_px`` of the mask.
+    def write_mask(self, x_px: int, y_px: int, mask: Bytes, where: Mask | None = None) -> None:
+        """Put mask values (h, w) at column ``x_px``, row ``y_px`` of the mask; only those ``where`` (h, w) is True.
 
         Raises:
             ShapeError: the block reaches outside of the mask.
             ResultError: the disk is full or cannot be written.
         """
-        self._write(self._mask, x_px, y_px, mask)
+        self._write(self._mask, x_px, y_px, mask, where)
 
-    def write_scores(self, x_cell: int, y_cell: int, scores: Bytes) -> None:
-        """Put scores (C, h, w), 0–254, at column ``x_cell``, row ``y_cell`` of the score maps.
+    def write_scores(self, x_cell: int, y_cell: int, scores: Bytes, where: Mask | None = None) -> None:
+        """Put scores (C, h, w), 0–254, at column ``x_cell``, row ``y_cell`` of the maps; ``where`` as for the mask.
 
         Raises:
             ShapeError: the block reaches outside of the maps.
             ResultError: the disk is full or cannot be written.
         """
-        self._write(self._scores, x_cell, y_cell, scores)
+        self._write(self._scores, x_cell, y_cell, scores, where)
 
     def layer_shape(self, layer: MapLayer) -> tuple[int, int]:
         """(H, W) of a layer of prototype maps in its own pixels.
@@ -229,22 +257,27 @@ class ResultStore:
         """
         return self._with_prototype(0).shape(layer)
 
-    def write_layer(self, layer: MapLayer, x: int, y: int, block: Bytes) -> None:
-        """Put bytes (channels, h, w) at column ``x``, row ``y`` of a layer of prototype maps, inside of them.
+    def write_layer(self, layer: MapLayer, x: int, y: int, block: Bytes, where: Mask | None = None) -> None:
+        """Put bytes (channels, h, w) at column ``x``, row ``y`` of a layer of prototype maps, inside of them; as in
+        :meth:`write_mask` only ``where`` (h, w), if that is given.
 
         Raises:
             ResultError: the disk is full or cannot be written, or no maps are kept here.
         """
         with _writing(self.folder):
-            self._with_prototype(0).write(layer, x, y, block)
+            self._with_prototype(0).write(layer, x, y, block, where)
 
-    def commit(self, region: Region) -> None:
+    def commit(self, region: Region, box: Box | None = None) -> None:
         """Announce to readers that ``region`` (level 0) has been written; they hear of it soon, not at once.
+
+        Args:
+            region: for readers.
+            box: its mask pixels, for those who go on: all of them that the part asks for are there.
 
         Raises:
             ResultError: the disk is full or cannot be written.
         """
-        self._unannounced.append(region)
+        self._unannounced.append((region, box))
         if time.monotonic() >= self._due:
             self.flush()
 
@@ -260,7 +293,7 @@ class ResultStore:
             self._mask.flush()
             if self.prototypes is not None:
                 self.prototypes.flush()
-            self._changes.append(self._unannounced)
+            self._changes.append((r for r, _ in self._unannounced), (b for _, b in self._unannounced))
         self._unannounced.clear()
         ended = time.monotonic()
         self._due = ended + max(_LEAST_WAIT_S, _WAITS * (ended - started))
@@ -272,6 +305,11 @@ class ResultStore:
             ResultError: the disk is full or cannot be written.
         """
         self.flush()
+        if self._changes.read().complete:
+            return
+        *parts, last = self.meta.parts
+        ended = replace(last, ended=now())
+        self._describe(replace(self.meta, parts=(*parts, ended)))
         with _writing(self.folder):
             self._changes.finish()
 
@@ -283,6 +321,13 @@ class ResultStore:
             raise ResultError(f"prototype {index} does not exist: this result has {count} prototypes")
         return self.prototypes
 
+    def _describe(self, meta: ResultMeta) -> None:
+        path = self.folder / STORE_NAME / ".zattrs"
+        with _writing(self.folder):
+            attributes = json.loads(path.read_text(encoding="utf-8"))
+            write_json_atomically(path, {**attributes, "lpd": meta.to_dict()})
+        self.meta = meta
+
     def _samples(self, region: Region, size: tuple[int, int], scale: float) -> tuple[Indices, Indices, float]:
         width, height = size
         step_x, step_y = region.width_l0 / width, region.height_l0 / height
@@ -290,13 +335,13 @@ class ResultStore:
         ys = np.floor((region.y_l0 + (np.arange(height) + 0.5) * step_y) / scale).astype(np.int64)
         return ys, xs, min(step_x, step_y) / scale
 
-    def _write(self, pyramid: Pyramid, x: int, y: int, block: Bytes) -> None:
+    def _write(self, pyramid: Pyramid, x: int, y: int, block: Bytes, where: Mask | None) -> None:
         *lead, height, width = pyramid.shape
         inside = 0 <= x <= width - block.shape[-1] and 0 <= y <= height - block.shape[-2]
         if not inside or list(block.shape[:-2]) != lead:
             raise ShapeError(f"a block {block.shape} at ({x}, {y}) does not fit into {pyramid.shape}")
         with _writing(self.folder):
-            pyramid.write(x, y, block)
+            pyramid.write(x, y, block, where)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -306,17 +351,19 @@ class ResultStore:
             raise ResultError(f"{self.folder} cannot be read ({error}): segment the slide again") from error
 
 
-def _finished_rows(rects: Sequence[Region], frame: MaskFrame, wanted: Box) -> int:
-    """How many rows from the top of ``wanted`` on the rectangles, which were finished row by row, cover in full."""
-    whole, last = frame.to_l0(wanted), wanted.y0
-    if whole is None:
-        return 0
+def _finished_rows(rects: Sequence[Region], frame: MaskFrame, wanted: Box) -> tuple[Box]:
+    """The rows from the top of ``wanted`` on that the rectangles, which were finished row by row, cover in full."""
+    right, last = frame.to_l0(wanted), wanted.y0
     for rect in rects:
-        own = 2 * whole.x_l0 < rect.x_l0 + rect.right_l0 < 2 * whole.right_l0  # by its middle: edges are rounded
-        if own and rect.right_l0 >= whole.right_l0:  # the end of a row of panels
+        if right is not None and rect.right_l0 >= right.right_l0:  # the end of a row of panels
             # Level-0 rectangles are rounded outwards: the row that a whole pixel less still touches is surely there.
             last = max(last, math.floor((rect.bottom_l0 - 1) / frame.scale))
-    return min(last, wanted.y1) - wanted.y0
+    return (Box(wanted.x0, wanted.y0, wanted.x1, min(last, wanted.y1)),)
+
+
+def now() -> str:
+    """The time as results say it: UTC, ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def to_uint8_scores(scores: npt.NDArray[np.float32]) -> Bytes:

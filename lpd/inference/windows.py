@@ -187,7 +187,11 @@ class Plan:
 
 
 def plan_windows(
-    grid: WindowGrid, wanted: Box, has_tissue: Callable[[Box], bool], depends_on: Box | None = None
+    grid: WindowGrid,
+    wanted: Box,
+    has_tissue: Callable[[Box], bool],
+    depends_on: Box | None = None,
+    needs: Callable[[Box], bool] = bool,
 ) -> Plan:
     """Choose the windows that ``wanted`` depends on and that tissue depends on.
 
@@ -197,11 +201,13 @@ def plan_windows(
         wanted: mask pixels to store, not empty.
         has_tissue: tells whether there is tissue inside a box.
         depends_on: blended pixels that the wanted ones are made of; None for these themselves.
+        needs: tells whether any of those lies inside a box, where they do not fill ``depends_on``.
     """
     # Pixels are interpolated between cells of 4 px, so the cell beyond counts too.
     reach = (grid.gate_reach + 1) * CELL_PX
     needed = (depends_on or wanted).grown(reach)
     columns = grid.touching(needed.x0, needed.x1, grid.columns)
     rows = grid.touching(needed.y0, needed.y1, grid.rows)
-    chosen = [[has_tissue(grid.window_box(column, row).grown(reach)) for column in columns] for row in rows]
+    around = [[grid.window_box(column, row).grown(reach) for column in columns] for row in rows]
+    chosen = [[needs(box) and has_tissue(box) for box in boxes] for boxes in around]
     return Plan(grid, wanted, columns, rows, np.array(chosen, dtype=np.bool_))

@@ -7,9 +7,7 @@ import pytest
 
 from lpd.inference.bands import bands
 from lpd.inference.frame import Box
-from lpd.inference.store import ResultStore, _finished_rows
 from lpd.inference.windows import Plan, WindowGrid, plan_windows
-from lpd.slide.region import Region
 
 from .conftest import whole_mask
 from .test_going_on import SMALL, begin, levels_of
@@ -86,12 +84,3 @@ def test_what_was_begun_without_bands_goes_on_in_bands(segment, backend, tmp_pat
     store, summary = segment(into=tmp_path / "killed", resume=True, **SMALL)
     assert summary.kept > 0
     np.testing.assert_array_equal(whole_mask(store), whole_mask(expected))
-
-
-def test_rows_are_counted_by_a_bands_own_panels(segment):
-    store: ResultStore = segment(**SMALL)[0]
-    frame = store.meta.frame
-    left, right = Box(0, 0, 100, 300), Box(100, 0, 200, 300)
-    rects = [Region(0, 0, 200, 240), Region(200, 0, 100, 120), Region(300, 0, 100, 120), Region(200, 120, 60, 120)]
-    assert _finished_rows(rects, frame, left) == 119
-    assert _finished_rows(rects, frame, right) == 59

@@ -15,6 +15,7 @@ from lpd.inference import refining
 from lpd.inference.frame import Box
 from lpd.inference.refining import Refinement, refinement_of
 from lpd.inference.settings import SegmentSettings
+from lpd.inference.wanted import BoxPixels, Wanted
 from lpd.refinement.crf import CrfSettings, refine_crf
 from lpd.refinement.pamr import PamrSettings, refine_pamr
 from lpd.runs import Run, request_stop
@@ -269,7 +270,7 @@ def test_a_block_of_one_class_is_not_read_again(segment: Segment, backend, monke
 
 def test_blocks_lie_on_a_grid_of_their_own_and_depend_on_their_halo_inside_the_slide():
     way = Refinement(small_pamr, 128, 32)
-    blocks = list(way.blocks(Box(130, 5, 300, 140)))
+    blocks = list(way.blocks(Wanted(BoxPixels(Box(130, 5, 300, 140)))))
     assert blocks == [Box(x, y, x + 128, y + 128) for y in (0, 128) for x in (128, 256)]
     assert way.depends_on(Box(130, 5, 300, 140), Box(0, 0, 390, 200)) == Box(96, 0, 390, 200)
     assert way.seen(blocks[0], Box(0, 0, 390, 200)) == Box(96, 0, 288, 160)
