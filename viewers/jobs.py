@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 #: How a run reports an error that is not one of ours: by the name of its class.
 _UNEXPECTED = re.compile(r"\w+(Error|Exception|Warning|Exit|Iteration): ")
 _JOB, _LOG, _EXIT, _CANCEL = "job.json", "log.txt", "exit.json", "cancel"
+_REGIONS = "regions.geojson"
 
 #: A job without a run folder, started by an app that is gone, counts as dead after this long.
 _START_PATIENCE_S = 120.0
@@ -34,9 +35,10 @@ _START_PATIENCE_S = 120.0
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What a person asked for; ``region_l0`` is (x, y, width, height) in level-0 pixels, None for the whole slide.
+    """What a person asked for.
 
-    ``user`` is who asked, empty where people have no names.
+    ``region_l0`` is (x, y, width, height) in level-0 pixels; ``polygons`` are GeoJSON coordinates of polygons in them;
+    the whole slide if there is neither. ``user`` is who asked, empty where people have no names.
     """
 
     slide_id: str
@@ -46,6 +48,7 @@ class JobRequest:
     mpp: float | None = None
     region_l0: tuple[int, int, int, int] | None = None
     user: str = ""
+    polygons: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Job:
     argv: tuple[str, ...]
     run: RunState
     user: str = ""
+    polygons: int = 0
 
     @property
     def run_folder(self) -> Path:
@@ -119,10 +123,13 @@ class Jobs:
             "device": request.device,
             "mpp": request.mpp,
             "region_l0": request.region_l0,
+            "polygons": len(request.polygons),
             "created": time.time(),
             "user": request.user,
             "argv": argv,
         }
+        if request.polygons:
+            write_json_atomically(folder / _REGIONS, {"type": "MultiPolygon", "coordinates": request.polygons})
         write_json_atomically(folder / _JOB, record)
         self._children[job_id] = start_process(argv, folder, folder / _LOG)
         threading.Thread(target=self._reap, args=(job_id, folder), name=f"reap {job_id}", daemon=True).start()
@@ -153,6 +160,7 @@ class Jobs:
                 argv=tuple(str(part) for part in data["argv"]),
                 run=RunState(),
                 user=str(data.get("user", "")),
+                polygons=int(data.get("polygons", 0)),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise NotFoundError(f"the record of result {job_id} cannot be read ({error}): delete its folder") from error
@@ -292,6 +300,8 @@ def segment_arguments(request: JobRequest, out: Path, device_lock: Path) -> tupl
     arguments += ["--device", request.device, "--queue-lock", str(device_lock), "--resident", "start"]
     if request.region_l0 is not None:
         arguments += ["--region", *(str(v) for v in request.region_l0)]
+    if request.polygons:
+        arguments += ["--regions", str(out / _REGIONS)]
     if request.mpp is not None:
         arguments += ["--mpp", str(request.mpp)]
     return tuple(arguments)
@@ -305,6 +315,7 @@ def describe(job: Job) -> dict[str, Any]:
         "slide_name": job.slide_name,
         "checkpoint": job.checkpoint,
         "region_l0": job.region_l0,
+        "polygons": job.polygons,
         "created": job.created,
         "user": job.user,
         "state": job.run.state,

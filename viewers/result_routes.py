@@ -15,6 +15,7 @@ from lpd.errors import LpdError, ResultError
 from lpd.inference.meta import ResultMeta
 from lpd.slide.region import Region
 from viewers import checkpoints, jobs
+from viewers.annotations import check_features
 from viewers.errors import NotFoundError, NotReadyError
 from viewers.gate import visitor
 from viewers.jobs import Job, JobRequest
@@ -30,10 +31,13 @@ _DOWNLOADS: dict[str, tuple[str, str, str]] = {
     "manifest": ("manifest.json", "json", "application/json"),
 }
 _Pixel = Annotated[int, Field(ge=-(2**31), le=2**31)]
+_Place = Annotated[float, Field(ge=-(2**31), le=2**31, allow_inf_nan=False)]
+_MOST_POLYGONS = 1000
 
 
 class NewJob(BaseModel):
-    """Body of a request to segment a slide or a region (x, y, width, height in level-0 pixels) of it."""
+    """Body of a request to segment a slide, a region (x, y, width, height in level-0 pixels) of it, or polygons (closed
+    rings of points, as in a GeoJSON MultiPolygon)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,6 +45,7 @@ class NewJob(BaseModel):
     checkpoint: str
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     region: tuple[_Pixel, _Pixel, _Pixel, _Pixel] | None = None
+    polygons: list[list[list[tuple[_Place, _Place]]]] = Field(default=[], max_length=_MOST_POLYGONS)
 
 
 def result_router(services: Services) -> APIRouter:
@@ -105,13 +110,16 @@ def _request(services: Services, new: NewJob, user: str) -> JobRequest:
     if info.mpp is None:
         raise LpdError(f"{info.file.name} does not say its resolution: enter the size of one pixel in µm first")
     region = None
+    if new.polygons:
+        polygons = [{"type": "Feature", "geometry": {"type": "MultiPolygon", "coordinates": new.polygons}}]
+        check_features(polygons)
     if new.region is not None:
         inside = Region(*new.region).clipped(info.width_l0, info.height_l0)
         if inside is None:
             raise LpdError("the view shows no part of the slide: move the slide into view first")
         region = (inside.x_l0, inside.y_l0, inside.width_l0, inside.height_l0)
     mpp = info.mpp if info.mpp_origin == "given" else None
-    return JobRequest(new.slide, info.file.path, checkpoint.path, new.device, mpp, region, user)
+    return JobRequest(new.slide, info.file.path, checkpoint.path, new.device, mpp, region, user, new.polygons)
 
 
 def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = None) -> dict[str, Any]:

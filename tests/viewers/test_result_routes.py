@@ -88,6 +88,26 @@ def test_jobs_that_make_no_sense_are_refused_and_leave_nothing(
     assert client.get("/api/jobs").json() == {"jobs": []}
 
 
+@pytest.mark.parametrize(
+    "polygons",
+    [[[[[0, 0], [50, 0], [50, 50], [0, 1]]]], [[[[0, 0], [1, 1], [0, 0]]]], [[]], [[[["a", 0]]]], [[[[1e300, 0]]]]],
+)
+def test_polygons_that_are_none_are_refused(client: TestClient, ready: str, polygons: Any) -> None:
+    answer = client.post("/api/jobs", json={"slide": ready, "checkpoint": "good", "polygons": polygons})
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
+    assert client.get("/api/jobs").json() == {"jobs": []}
+
+
+def test_a_drawn_region_is_handed_to_the_command_as_a_file(client: TestClient, ready: str, services: Services) -> None:
+    ring = [[10.5, 10], [200, 20], [150, 180.25], [10.5, 10]]
+    job = start(client, ready, polygons=[[ring]])
+    assert job["polygons"] == 1
+    argv = services.jobs.get(job["id"]).argv
+    written = Path(argv[argv.index("--regions") + 1])
+    assert json.loads(written.read_text()) == {"type": "MultiPolygon", "coordinates": [[ring]]}
+
+
 def test_finished_mask_lies_at_the_slide_tiles_addresses(wait_for: Wait, client: TestClient, ready: str) -> None:
     job = finish(wait_for, client, start(client, ready)["id"])
     assert (job["state"], job["has_mask"]) == ("done", True)

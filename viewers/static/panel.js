@@ -235,7 +235,7 @@ export class Panel {
     const { job, jobs } = state;
     this.result.hidden = !jobs.length || !job;
     if (this.result.hidden) return;
-    const label = (one) => `${moment(one.created)} · ${one.region_l0 ? 'view' : 'slide'} · ${STATES[one.state] ?? one.state}`;
+    const label = (one) => `${moment(one.created)} · ${one.polygons ? 'region' : one.region_l0 ? 'view' : 'slide'} · ${STATES[one.state] ?? one.state}`;
     const labels = jobs.map(label).join('|');
     if (this.chooserShows !== labels) {
       this.chooserShows = labels;
