@@ -141,7 +141,7 @@ def test_finished_result_is_coloured_without_asking_again(page: Page, app: Any, 
     shares = [float(row.split()[-2]) for row in page.locator(".lpd-legend-row:has(input)").all_inner_texts()]
     largest = int(np.argmax(shares))
     boxes.nth(largest).check()
-    page.locator(".lpd-opacity input").fill("1")
+    page.get_by_label("Tissue classes: opacity").fill("1")
     page.wait_for_timeout(300)
     opaque = look("opaque")
     changed = np.abs(opaque - before).max(axis=2) > 0
