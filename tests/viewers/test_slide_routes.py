@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,14 @@ from viewers.services import Services
 
 
 def listed(client: TestClient) -> dict[str, dict[str, Any]]:
-    return {slide["relative"]: slide for slide in client.get("/api/slides").json()["slides"]}
+    """The list once every slide has been opened, which a busy machine takes its time for."""
+    deadline = time.monotonic() + 30
+    while True:
+        slides = client.get("/api/slides").json()["slides"]
+        if all(slide["status"] != "unread" for slide in slides):
+            return {slide["relative"]: slide for slide in slides}
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def pixels(content: bytes) -> np.ndarray:
