@@ -145,7 +145,8 @@ def test_a_scheduler_that_dies_is_named(cohort, checkpoint, tmp_path):
         "    time.sleep(300)\n"
     )
     (tmp_path / "cluster.py").write_text(start)
-    cluster = subprocess.Popen([sys.executable, str(tmp_path / "cluster.py")], stderr=subprocess.DEVNULL, cwd=ROOT)
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}  # a scheduler reads tasks, too: it must have lpd
+    cluster = subprocess.Popen([sys.executable, str(tmp_path / "cluster.py")], stderr=subprocess.DEVNULL, env=own)
     try:
         process = command(out, checkpoint, cohort, f"tcp://127.0.0.1:{port}")
         wait_for_work(out)
