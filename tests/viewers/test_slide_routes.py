@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image
 
 from lpd.data.phantom import write_phantom_slide
 from lpd.errors import LpdError
-from viewers.catalog import SlideInfo
+from viewers.catalog import Catalogue, SlideFile, SlideInfo
 from viewers.services import Services
 
 
@@ -79,8 +80,18 @@ def test_changed_slide_gets_a_new_fingerprint(client: TestClient, slides: Path) 
     assert after["width"] == 700
 
 
-def test_a_list_without_time_leaves_slides_unread_and_knows_them_later(services: Services) -> None:
+def test_a_list_without_time_leaves_slides_unread_and_knows_them_later(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, inspect = threading.Event(), Catalogue._inspect
+
+    def slow_inspect(catalogue: Catalogue, file: SlideFile) -> SlideInfo | LpdError:
+        asked.wait(30)
+        return inspect(catalogue, file)
+
+    monkeypatch.setattr(Catalogue, "_inspect", slow_inspect)
     assert [found for _, found in services.catalogue.infos(-1)] == [None, None, None]
+    asked.set()
     found = {file.relative: found for file, found in services.catalogue.infos(60)}
     assert isinstance(found["broken.svs"], LpdError)
     assert isinstance(found["first.png"], SlideInfo)
