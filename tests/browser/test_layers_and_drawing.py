@@ -126,7 +126,8 @@ def test_regions_are_drawn_named_undone_and_taken_along(page: Page, app: Any, st
         page.get_by_role("link", name="Export").click()
     text = download.value.path().read_text()
     features = json.loads(text)["features"]
-    rectangle, length = features[0], features[1]
+    rectangle, length, freehand = features
+    assert len(freehand["geometry"]["coordinates"][0]) <= 6  # the hand's way had thirteen points
     assert rectangle["properties"]["name"] == "biopsy <b>3</b>"
     assert rectangle["properties"]["classification"]["name"] == "Stroma"
     scale = state()["scale"]
@@ -148,3 +149,14 @@ def test_regions_are_drawn_named_undone_and_taken_along(page: Page, app: Any, st
     page.wait_for_function(
         "document.querySelector('.lpd-toasts').textContent.includes('bad.geojson cannot be imported')"
     )
+
+
+def test_outlines_are_thinned_as_shapely_thins_them(page: Page, app: Any) -> None:
+    visit(page, app.url)
+    points = np.random.default_rng(0).random((300, 2)).cumsum(axis=0).round(3)
+    module = page.evaluate("performance.getEntriesByType('resource').find(e => e.name.endsWith('outline.js')).name")
+    thin = "async ([url, points]) => (await import(url)).simplified(points, 0.4)"
+    kept = page.evaluate(thin, [module, points.tolist()])
+    expected = shapely.LineString(points).simplify(0.4, preserve_topology=False)
+    assert len(kept) < 200
+    assert shapely.LineString(kept).equals_exact(expected, 1e-9)

@@ -1,11 +1,13 @@
 // Draws what people have drawn: outlines in their class's colour, handles of the selected one, lengths of rulers.
 
 import { length, trim } from './dom.js';
+import { away, withRoom } from './outline.js';
 import { boxOf, isArea, measure, outlinesOf } from './shapes.js';
 
 const INK = [23, 34, 45];
 const HANDLE_PX = 4;
 const NEAR_PX = 7;
+const HANDLE_ROOM_PX = 14;
 
 export class ShapeCanvas {
   constructor(view, shapes) {
@@ -70,7 +72,7 @@ export class ShapeCanvas {
     context.setLineDash([]);
     const { type } = feature.geometry;
     if (type.endsWith('Point')) outlinesOf(feature).flat().forEach((place) => this.pin(context, place, [red, green, blue], selected));
-    if (selected && editable(feature)) for (const place of corners(feature)) this.handle(context, place);
+    if (selected && editable(feature)) for (const i of this.handles(feature)) this.handle(context, corners(feature)[i]);
     const text = this.textOf(feature);
     if (text) this.label(context, feature, text);
   }
@@ -119,11 +121,13 @@ export class ShapeCanvas {
   cornerAt({ x, y }) {
     const feature = this.shapes.get(this.shapes.selected);
     if (!feature || !editable(feature)) return null;
-    const found = corners(feature).findIndex((place) => {
-      const [px, py] = this.toScreen(place);
-      return Math.hypot(px - x, py - y) <= NEAR_PX;
-    });
-    return found < 0 ? null : found;
+    const places = corners(feature).map(this.toScreen);
+    return this.handles(feature).find((i) => Math.hypot(places[i][0] - x, places[i][1] - y) <= NEAR_PX) ?? null;
+  }
+
+  /** Numbers of the corners that have a handle: zoomed out, a long outline would be all handles. */
+  handles(feature) {
+    return withRoom(corners(feature).map(this.toScreen), HANDLE_ROOM_PX);
   }
 
   /** The feature whose border, or point, is near a point of the stage; the last drawn first. */
@@ -156,10 +160,3 @@ export const colorOf = (feature) => {
 export const editable = ({ geometry: { type, coordinates } }) => type === 'LineString' || type === 'Point' || (type === 'Polygon' && coordinates.length === 1);
 
 export const corners = ({ geometry: { type, coordinates } }) => (type === 'Point' ? [coordinates] : type === 'LineString' ? coordinates : coordinates[0].slice(0, -1));
-
-/** Distance of a point from a stretch of line. */
-function away([x, y], [x0, y0], [x1, y1]) {
-  const [dx, dy] = [x1 - x0, y1 - y0];
-  const along = Math.max(0, Math.min(1, ((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy || 1)));
-  return Math.hypot(x - x0 - along * dx, y - y0 - along * dy);
-}

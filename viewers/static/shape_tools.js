@@ -2,6 +2,7 @@
 // and, with no tool chosen, selecting and moving corners.
 
 import { h, icon } from './dom.js';
+import { simplified } from './outline.js';
 import { corners, editable } from './shape_canvas.js';
 import { line, point, polygon } from './shapes.js';
 
@@ -14,6 +15,7 @@ const TOOLS = [
 ];
 const LEAST_PX = 4; // a slip of the hand draws nothing
 const STEP_PX = 3; // between freehand points
+const FREEHAND_PX = 1; // how far an outline may be from what the hand drew
 const CLOSE_PX = 10;
 
 export class ShapeTools {
@@ -181,7 +183,7 @@ export class ShapeTools {
   }
 
   finishPolygon() {
-    const { points } = this;
+    const points = this.freehand ? simplified(this.points, FREEHAND_PX / this.view.scale) : this.points;
     this.drop();
     if (points.length < 3) return false;
     this.add(polygon(points, this.classification()));
