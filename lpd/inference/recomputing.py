@@ -12,26 +12,20 @@ import math
 from collections.abc import Collection
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from lpd.errors import ResultError
-from lpd.inference.blend import mean_around
-from lpd.inference.decision import decide
+from lpd.inference.array_scores import Flags, Floats, decided, enlarged, log_scores, mean_around, pooled
 from lpd.inference.frame import Box
 from lpd.inference.meta import CELL_PX
 from lpd.inference.prototype_layers import MapLayer
 from lpd.inference.prototype_store import PrototypeStore
 from lpd.inference.pyramid import Bytes
 from lpd.inference.store import ResultStore
-from lpd.model.cam import pool_prototype_cams
-from lpd.model.scoring import log_scores
 
 #: Logit of a class without prototypes: as good as never there.
 _NEVER = -1e4
 #: Cells that are computed at once; bounds memory.
-_BLOCK_CELLS = 512
+_BLOCK_CELLS = 256
 
 
 def recomputed_mask(store: ResultStore, box: Box, muted: Collection[int] = ()) -> Bytes:
@@ -60,11 +54,11 @@ def recomputed_mask(store: ResultStore, box: Box, muted: Collection[int] = ()) -
             own = mask[y - box.y0 : part.y1 - box.y0, x - box.x0 : part.x1 - box.x0]
             tissue = own < background
             if tissue.any():
-                own[tissue] = _decided(store, maps, part, frozenset(muted))[tissue]
+                own[tissue] = _decided_again(store, maps, part, frozenset(muted))[tissue]
     return mask
 
 
-def recomputed_scores(store: ResultStore, box: Box, muted: Collection[int] = ()) -> Tensor:
+def recomputed_scores(store: ResultStore, box: Box, muted: Collection[int] = ()) -> Floats:
     """Log scores of cells of 4 mask pixels as they would be without some prototypes.
 
     Args:
@@ -80,7 +74,7 @@ def recomputed_scores(store: ResultStore, box: Box, muted: Collection[int] = ())
     """
     maps = _maps(store, muted)
     scores, known = _scores(store, maps, box, frozenset(muted))
-    return scores.masked_fill(~known, torch.nan)
+    return np.where(known, scores, np.float32(np.nan))
 
 
 def _maps(store: ResultStore, muted: Collection[int]) -> PrototypeStore:
@@ -95,7 +89,7 @@ def _maps(store: ResultStore, muted: Collection[int]) -> PrototypeStore:
     return store.prototypes
 
 
-def _decided(store: ResultStore, maps: PrototypeStore, box: Box, muted: frozenset[int]) -> Bytes:
+def _decided_again(store: ResultStore, maps: PrototypeStore, box: Box, muted: frozenset[int]) -> Bytes:
     """Classes of mask pixels, each between the middles of four cells."""
     cells = Box(
         (box.x0 + 2) // CELL_PX - 1,
@@ -104,47 +98,48 @@ def _decided(store: ResultStore, maps: PrototypeStore, box: Box, muted: frozense
         (box.y1 + 1) // CELL_PX + 1,
     )
     scores, known = _scores(store, maps, cells, muted)
-    found = decide(scores * known, known)
+    found = decided(scores * known, known)
     x, y = box.x0 - (CELL_PX * cells.x0 + CELL_PX // 2), box.y0 - (CELL_PX * cells.y0 + CELL_PX // 2)
     return found[y : y + box.height, x : x + box.width]
 
 
-def _scores(store: ResultStore, maps: PrototypeStore, cells: Box, muted: frozenset[int]) -> tuple[Tensor, Tensor]:
+def _scores(store: ResultStore, maps: PrototypeStore, cells: Box, muted: frozenset[int]) -> tuple[Floats, Flags]:
     """(C, h, w) log scores of cells, and (h, w) bool where windows looked."""
     kept = maps.maps
     gate_layer, correction = kept.layer("gate"), kept.layer("correction")
     assert gate_layer is not None
-    classes = kept.count // kept.per_class
-    left = [[k for k in range(c * kept.per_class, (c + 1) * kept.per_class) if k not in muted] for c in range(classes)]
-
-    def merged(layer: MapLayer, box: Box) -> tuple[Tensor, Tensor]:
-        stored, where = _stored(maps, layer, box)
-        logits = torch.full((classes, *stored.shape[1:]), _NEVER)
-        for c, numbers in enumerate(left):
-            if numbers:
-                logits[c] = pool_prototype_cams(stored[None, numbers], len(numbers), kept.merge)[0, 0]
-        return _enlarged(logits, where, layer, box)
-
-    pixel = torch.stack([layer.weight * merged(layer, cells)[0] for layer in kept.pixel_layers]).sum(0)
+    pixel = np.sum([layer.weight * _merged(maps, layer, cells, muted)[0] for layer in kept.pixel_layers], axis=0)
     if correction is not None:
         pixel = pixel + _enlarged(*_stored(maps, correction, cells), correction, cells)[0]
-    around = cells.grown(kept.gate_reach)
-    presence, known = merged(gate_layer, around)
-    known &= _inside(store, around)
-    gate = mean_around(presence, known, kept.gate_reach)
     reach = kept.gate_reach
+    around = cells.grown(reach)
+    presence, known = _merged(maps, gate_layer, around, muted)
+    known &= _inside(store, around)
+    gate = mean_around(presence, known, reach)
     own = known[reach : known.shape[0] - reach, reach : known.shape[1] - reach]
-    return log_scores(pixel[None], gate[None], kept.calibration)[0], own
+    return log_scores(pixel, gate, kept.calibration), own
 
 
-def _stored(maps: PrototypeStore, layer: MapLayer, cells: Box) -> tuple[Tensor, Tensor]:
+def _merged(maps: PrototypeStore, layer: MapLayer, cells: Box, muted: frozenset[int]) -> tuple[Floats, Flags]:
+    """(C, h, w) logits of classes by the prototypes left, in cells of 4 px; (h, w) bool where windows looked."""
+    stored, where = _stored(maps, layer, cells)
+    kept = maps.maps
+    logits = np.full((kept.count // kept.per_class, *stored.shape[1:]), _NEVER, dtype=np.float32)
+    for c in range(len(logits)):
+        numbers = [k for k in range(c * kept.per_class, (c + 1) * kept.per_class) if k not in muted]
+        if numbers:
+            logits[c] = pooled(stored[numbers], kept.merge)
+    return _enlarged(logits, where, layer, cells)
+
+
+def _stored(maps: PrototypeStore, layer: MapLayer, cells: Box) -> tuple[Floats, Flags]:
     """(channels, h, w) logits of a layer's own cells that some cells of 4 px lie among, 0 where there are none; (h, w)
     bool where there are some."""
     box = _own(layer, cells)
     ys, xs = np.arange(box.y0, box.y1), np.arange(box.x0, box.x1)
-    logits = torch.from_numpy(layer.logits(maps.read(layer, slice(None), ys, xs)))
-    known = ~logits[0].isnan()
-    return logits.nan_to_num(0.0), known
+    logits = layer.logits(maps.read(layer, slice(None), ys, xs))
+    known = ~np.isnan(logits[0])
+    return np.nan_to_num(logits, copy=False), known
 
 
 def _own(layer: MapLayer, cells: Box) -> Box:
@@ -153,22 +148,21 @@ def _own(layer: MapLayer, cells: Box) -> Box:
     return Box(cells.x0 // side, cells.y0 // side, -(-cells.x1 // side), -(-cells.y1 // side)).grown(1)
 
 
-def _enlarged(logits: Tensor, known: Tensor, layer: MapLayer, cells: Box) -> tuple[Tensor, Tensor]:
+def _enlarged(logits: Floats, known: Flags, layer: MapLayer, cells: Box) -> tuple[Floats, Flags]:
     """A layer's maps as cells of 4 px, each from the known ones around it, and which lie in a known one."""
     box, side = _own(layer, cells), layer.stride_px // CELL_PX
     rows = slice(cells.y0 - side * box.y0, cells.y1 - side * box.y0)
     columns = slice(cells.x0 - side * box.x0, cells.x1 - side * box.x0)
-    there = known.repeat_interleave(side, 0).repeat_interleave(side, 1)[rows, columns]
+    there = known.repeat(side, 0).repeat(side, 1)[rows, columns]
     if side == 1:
         return logits[:, rows, columns], there
-    planes = torch.cat([logits * known, known[None].to(logits)])
-    large = functional.interpolate(planes[None], scale_factor=float(side), mode="bilinear", align_corners=False)[0]
-    large = large[:, rows, columns]
-    return large[:-1] / large[-1].clamp_min(1e-6), there
+    planes = np.concatenate([logits * known, known[None].astype(np.float32)])
+    large = enlarged(planes, side)[:, rows, columns]
+    return large[:-1] / np.maximum(large[-1], 1e-6), there
 
 
-def _inside(store: ResultStore, cells: Box) -> Tensor:
+def _inside(store: ResultStore, cells: Box) -> Flags:
     """(h, w) bool, which cells share a pixel with the mask."""
     width, height = (math.ceil(n / CELL_PX) for n in store.meta.mask_size)
-    y, x = torch.arange(cells.y0, cells.y1), torch.arange(cells.x0, cells.x1)
-    return ((y >= 0) & (y < height))[:, None] & (x >= 0) & (x < width)
+    y, x = np.arange(cells.y0, cells.y1), np.arange(cells.x0, cells.x1)
+    return np.asarray(((y >= 0) & (y < height))[:, None] & (x >= 0) & (x < width))
