@@ -85,7 +85,7 @@ def log_class_probabilities(pixel: Floats, presence: Floats) -> Floats:
     among = _over_all_sets(np.take_along_axis(pixel, likely, 0), np.take_along_axis(presence, likely, 0))
     left = special.logsumexp(np.take_along_axis(shares, likely, 0), axis=0)
     np.put_along_axis(shares, likely, among + left, 0)
-    return np.minimum(shares, 0)
+    return np.asarray(np.minimum(shares, 0))
 
 
 def decided(scores: Floats, known: Flags) -> Bytes:
