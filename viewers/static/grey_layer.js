@@ -230,6 +230,7 @@ export class GreyLayer {
       this.fetches += 1;
       const stale = revision < this.revision && meets(this.box(...parse(key)), this.rects.slice(-(this.revision - revision)));
       this.touch(key, { ...tile, stale, lutVersion: -1 });
+      if (this.view.pointer) this.view.describeReadout(); // what lies under a resting pointer may have changed
       while (this.tiles.size > KEPT_TILES) this.tiles.delete(this.tiles.keys().next().value);
     } catch {
       this.failed.set(key, performance.now() + RETRY_MS);

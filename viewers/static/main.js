@@ -61,6 +61,7 @@ class Workspace {
       onTrouble: (error) => this.attempt(() => Promise.reject(error)),
       onPointer: (taken) => this.drawing.pause(taken),
     });
+    this.panel.addNote(this.review.panel.words);
     this.panel.adopt(this.review);
     this.panel.adopt(new LayerPanel(this.layers));
     this.panel.adopt(this.drawing.panel);

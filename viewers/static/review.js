@@ -65,6 +65,7 @@ export class Review {
     this.tools.begin();
     this.follow();
     this.panel.render();
+    this.panel.reveal();
   }
 
   leave() {

@@ -21,7 +21,9 @@ export class ReviewPanel {
     this.review = review;
     const { tools } = review;
     this.button = h('button', { type: 'button', class: 'lpd-secondary lpd-review-button', onclick: () => (review.active ? review.leave() : review.enter()) });
-    this.words = h('p', { class: 'lpd-review-words', role: 'status' });
+    this.said = h('span', { role: 'status' });
+    // Stands with the result, not here: no mask is looked at without it.
+    this.words = h('p', { class: 'lpd-review-words', hidden: true }, this.said, h('button', { type: 'button', class: 'lpd-link', title: 'Accept or correct the mask region by region (v)', onclick: () => review.enter() }, 'review it'));
     this.bar = h('progress', { max: 1 });
     this.more = h('p', { class: 'lpd-hint' });
     this.tools = new Map(TOOLS.map(([name, text, title]) => [name, h('button', { type: 'button', title, onclick: () => tools.use(name) }, text)]));
@@ -46,17 +48,18 @@ export class ReviewPanel {
       h('div', { class: 'lpd-shape-acts' }, this.accept, this.undo),
     );
     this.files = h('div', { class: 'lpd-downloads' });
-    this.element = h('section', { class: 'lpd-review', hidden: true }, h('header', {}, h('h3', {}, 'Review'), this.button), this.words, this.bar, this.more, this.work, this.files);
+    this.element = h('section', { class: 'lpd-review', hidden: true }, h('header', {}, h('h3', {}, 'Review'), this.button), this.bar, this.more, this.work, this.files);
   }
 
   render() {
     const { job, status, active } = this.review;
-    this.element.hidden = !job || !status;
+    this.element.hidden = this.words.hidden = !job || !status;
     if (this.element.hidden) return;
     this.button.textContent = active ? 'Done' : 'Review';
     this.button.title = active ? 'Leave the review (v, Esc)' : 'Accept or correct the mask region by region (v)';
     this.renderStatus(status);
     this.work.hidden = !active;
+    this.words.lastChild.hidden = active;
     if (active) this.renderWork();
     this.renderFiles(job, status);
   }
@@ -65,15 +68,21 @@ export class ReviewPanel {
     const some = authors.length > 0;
     this.words.classList.toggle('lpd-caution', !some || share < 1);
     const percent = share >= 1 ? '100' : Math.min(99.9, 100 * share).toFixed(1); // all of it is not said before it is so
-    this.words.textContent = some ? (share >= 1 ? 'Reviewed' : `Partly reviewed: ${percent} % of the tissue`) : 'Not reviewed by a person';
+    this.said.textContent = some ? (share >= 1 ? 'Reviewed' : `Partly reviewed: ${percent} % of the tissue`) : 'Not reviewed by a person';
     this.bar.hidden = !some;
     this.bar.value = share;
     const names = authors.slice(0, 3).map(({ name, last }) => `${name === 'local' ? 'you or others here' : name} (${moment(Date.parse(last) / 1000)})`);
     if (authors.length > 3) names.push(`${authors.length - 3} more`);
     const told = some ? [`${area(reviewed)} reviewed, ${area(changed)} changed; by ${names.join(', ')}.`] : [];
+    if (changed) told.push('The areas of the result are the model’s own.');
     if (earlier) told.push('An earlier mask of this result was reviewed, too; that review is kept in its folder and does not count here.');
     this.more.textContent = told.join(' ');
     this.more.hidden = !told.length;
+  }
+
+  /** Bring the tools into view. */
+  reveal() {
+    this.element.scrollIntoView({ block: 'nearest' });
   }
 
   renderWork() {
