@@ -59,15 +59,16 @@ export class Layers {
     this.refresh();
   }
 
-  /** People have said something of the result that is shown: `rects`, one for each edit since the last time. */
-  showReview(job, { run, revision }, rects) {
-    if (this.job?.id !== job.id || !revision) return;
+  /** People have said something of a result: `rects`, one for each edit of this run. Shown once that result is. */
+  showReview(job, run, rects) {
+    const known = this.review?.run === run ? this.review.revision : 0;
+    const fresh = rects.slice(known);
+    if (this.job?.id !== job.id || !this.job.has_mask || !fresh.length) return;
     const { mask, review } = this.stack;
-    const begins = this.review?.run !== run;
-    this.review = { run, revision };
+    this.review = { run, revision: rects.length };
     review.show(reviewSource(job, run), this.slide);
-    review.grow(rects, begins ? rects.length : review.revision + rects.length, run);
-    if (mask.source?.key === this.maskSource.key) mask.grow(rects, mask.revision + rects.length, mask.run);
+    review.grow(fresh, rects.length, run);
+    if (mask.source?.key === this.maskSource.key) mask.grow(fresh, mask.revision + fresh.length, mask.run);
     this.refresh();
     this.onChange();
   }

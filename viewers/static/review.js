@@ -24,6 +24,7 @@ export class Review {
   render({ job }) {
     const usable = job?.ended && job.has_mask ? job : null;
     if (usable?.id !== this.job?.id) this.open(usable);
+    else if (this.status) this.layers.showReview(this.job, this.status.run, this.rects);
     this.panel.render();
   }
 
@@ -31,6 +32,7 @@ export class Review {
     this.leave();
     this.job = job;
     this.status = null;
+    this.rects = []; // of all edits
     if (job) await this.refresh();
   }
 
@@ -47,9 +49,15 @@ export class Review {
   take(job, status) {
     if (this.job !== job || (this.status?.run === status.run && status.revision < this.status.revision)) return;
     const known = this.status?.run === status.run ? this.status.revision : 0;
-    const fresh = status.rects.slice(status.rects.length - (status.revision - known));
+    if (status.rects.length < status.revision - known) {
+      this.status = null; // another run, of which only the last edits were asked for
+      this.refresh(true);
+      return;
+    }
+    if (!known) this.rects = [];
+    this.rects = [...this.rects, ...status.rects.slice(status.rects.length - (status.revision - known))];
     this.status = status;
-    this.layers.showReview(job, status, fresh);
+    this.layers.showReview(job, status.run, this.rects);
     this.panel.render();
   }
 
