@@ -60,6 +60,11 @@ def settle(page: Page, revision: int) -> None:
     page.wait_for_timeout(300)
 
 
+def differ(one: np.ndarray, other: np.ndarray) -> float:
+    """Share of the pixels around the middle that look otherwise; a focus ring and the read-out are not there."""
+    return float((np.abs(one - other).max(axis=2) > 30)[180:-180, 230:-230].mean())
+
+
 def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, state: State) -> None:
     mask = write_result(app)
     page.goto(app.url)
@@ -86,10 +91,10 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     page.wait_for_function("window.__lpd.state.review.selected")
     page.keyboard.press(str(LYMPHOCYTES + 1))
     settle(page, 2)
-    assert (np.abs(look("review-relabelled") - accepted).max(axis=2) > 30).mean() > 0.02
+    assert differ(look("review-relabelled"), accepted) > 0.1
     page.keyboard.press("Control+z")
     settle(page, 3)
-    assert (np.abs(look("review-undone") - accepted).max(axis=2) > 30).mean() < 0.001
+    assert differ(look("review-undone"), accepted) < 0.002
 
     page.keyboard.press("d")
     page.keyboard.press(str(NECROSIS + 1))
@@ -109,7 +114,7 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     page.wait_for_function("window.__lpd?.slideOpen")
     settle(page, 4)
     assert (words.text_content() or "").startswith("Partly reviewed")
-    assert (np.abs(look("review-reloaded") - painted).max(axis=2) > 30).mean() < 0.002
+    assert differ(look("review-reloaded"), painted) < 0.002
     page.locator("#lpd-layer-review").uncheck()
     page.wait_for_function("!window.__lpd.state.layers.mask.loading && window.__lpd.state.layers.mask.drawn")
     page.mouse.move(middle[0] + 30, middle[1] + 5)
