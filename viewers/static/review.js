@@ -59,6 +59,7 @@ export class Review {
     this.status = status;
     this.layers.showReview(job, status.run, this.rects);
     this.panel.render();
+    if (this.active) this.panel.reveal();
   }
 
   get classes() {

@@ -111,7 +111,7 @@ export class ReviewPanel {
         const square = h('i', { class: 'lpd-square' });
         square.style.background = hex(layers.reviewColors[value]);
         const title = tools.tool === 'brush' ? `Paint ${entry.name} (${value + 1})` : `This is ${entry.name} (${value + 1})`;
-        return h('button', { type: 'button', title, 'aria-pressed': value === chosen, onclick: () => tools.choose(value) }, square, h('span', {}, entry.name), value < 9 && h('kbd', {}, String(value + 1)));
+        return h('button', { type: 'button', title, 'aria-pressed': String(value === chosen), onclick: () => tools.choose(value) }, square, h('span', {}, entry.name), value < 9 && h('kbd', {}, String(value + 1)));
       }),
     );
   }
