@@ -35,5 +35,9 @@ class ResultError(LpdError):
     """A result folder or store is missing, foreign or cannot be written."""
 
 
+class OutdatedError(LpdError):
+    """What a request was made from has been changed meanwhile by somebody else."""
+
+
 class RunError(LpdError):
     """A run folder is in use, unreadable or cannot be written."""

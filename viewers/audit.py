@@ -39,6 +39,8 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("POST", re.compile(r"/api/jobs"), "started"),
     ("POST", re.compile(r"/api/jobs/(?P<job>[^/]+)/cancel"), "cancelled"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/download/.*"), "downloaded"),
+    ("POST", re.compile(r"/results/(?P<job>[^/]+)/review/(region|stroke|undo)"), "corrected"),
+    ("GET", re.compile(r"/results/(?P<job>[^/]+)/review/export/.*"), "downloaded"),
 )
 
 

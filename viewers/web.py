@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
-from lpd.errors import LpdError
+from lpd.errors import LpdError, OutdatedError
 from viewers.access import Access
 from viewers.account_routes import account_router
 from viewers.annotation_routes import annotation_router
@@ -24,6 +24,7 @@ from viewers.guard import RequestGuard
 from viewers.layer_routes import layer_router
 from viewers.page import build_page, page_style
 from viewers.result_routes import result_router
+from viewers.review_routes import review_router
 from viewers.services import Services
 from viewers.sessions import Sessions
 from viewers.slide_routes import slide_router
@@ -35,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 _STATUS: tuple[tuple[tuple[type[LpdError], ...], int], ...] = (
     ((NotFoundError, NotReadyError), 404),
     ((NotAllowedError,), 403),
-    ((ConflictError,), 409),
+    ((ConflictError, OutdatedError), 409),
 )
 _LARGEST_BODY = 16 * MEBIBYTE
 #: The page uploads nothing through Gradio; a log-in is a name and a password.
@@ -79,7 +80,7 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
     sessions = Sessions(services.jobs.folder / ".sessions.json", users) if users else None
     audit = AuditLog(services.jobs.folder / "audit.jsonl")
     app = FastAPI(title="LPD", docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (slide_router, result_router, layer_router, annotation_router):
+    for router in (slide_router, result_router, layer_router, annotation_router, review_router):
         app.include_router(router(services))
     app.include_router(static_router(services.openseadragon))
     app.include_router(account_router(access, users, sessions, audit))

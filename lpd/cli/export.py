@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpd.cli.arguments import positive
-from lpd.errors import ConfigError, LpdError, RunError
+from lpd.errors import ConfigError, LpdError, ResultError, RunError
 
 if TYPE_CHECKING:  # brings in zarr, which `lpd --help` does without
     from lpd.inference.store import ResultStore
+    from lpd.review.review import Review
 
 #: Writes one file of a store and says what is in it, if there is something to say.
-Write = Callable[["ResultStore", Path], str]
+Write = Callable[[Any, Path], str]
 
 _FORMS = ("trident", "clam")
 #: What can be asked for, and the flags that only say how.
@@ -25,7 +26,11 @@ _ASKED = {
     "ome_tiff": (),
     "areas": (),
     "coords": ("coords_format", "tile", "mpp", "overlap", "min_tissue", "classes"),
+    "corrections": (),
+    "labels": (),
 }
+#: What is written of the mask with people's corrections in it if ``--corrected`` is given.
+_OF_MASK = ("geojson", "ome_tiff", "areas", "coords")
 
 _EPILOG = """\
 RESULT is a folder that lpd segment wrote; name results first, then what to write:
@@ -33,6 +38,10 @@ RESULT is a folder that lpd segment wrote; name results first, then what to writ
   lpd export results/a results/b --coords --tile 256 --mpp 0.5 --classes TUM STR
 Without FILE the files go where lpd segment puts them, into the result folder: annotations.geojson, mask.ome.tif,
 areas.csv; coordinates are NAME_patches.h5 (trident) or NAME.h5 (clam), NAME being the slide's.
+
+Corrections that people made in the app. With --corrected, masks and tables have them in, and the names of the files
+begin with corrected-. --corrections writes them alone as annotations with author, time and kind (corrections.geojson),
+--labels as a mask to train on, like --ome-tiff, where 255 means that nobody has judged the pixel (labels.ome.tif).
 
 GeoJSON. --simplify draws the borders along cells of 2, 4, 8 … mask pixels, as large as UM allows; the pixel at a
 cell's middle decides. --smooth puts straight lines in place of stairs: the middle of every cell stays on its side,
@@ -70,6 +79,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--min-tissue", metavar="SHARE", type=float, help="smallest share of a tile, 0 to 1 (default: 0.5)"
     )
+    parser.add_argument("--corrected", action="store_const", const=True, help="with people's corrections in it")
+    parser.add_argument("--corrections", **file, help="people's corrections alone, GeoJSON")
+    parser.add_argument("--labels", **file, help="people's corrections alone, label mask")
     parser.add_argument("--classes", metavar="CODE", nargs="+", help="what counts as tissue (default: all classes)")
     parser.set_defaults(run=run)
 
@@ -133,8 +145,17 @@ def _wanted(args: argparse.Namespace) -> list[tuple[str, Path | None, Write]]:
         "areas": ("areas.csv", lambda: partial(_silently, write_areas_csv)),
         "coords": (FILE_NAMES[form], lambda: _coords(args)),
     }
-    asked = ((vars(args)[key], name, writer) for key, (name, writer) in choices.items())
-    return [(name, None if given is True else given, writer()) for given, name, writer in asked if given is not None]
+    choices |= {
+        "corrections": ("corrections.geojson", lambda: _corrections),
+        "labels": ("labels.ome.tif", lambda: _labels),
+    }
+    wanted = []
+    for key, (name, writer) in choices.items():
+        given, corrected = vars(args)[key], args.corrected and key in _OF_MASK
+        if given is not None:
+            write = partial(_corrected, writer()) if corrected else writer()
+            wanted.append((f"corrected-{name}" if corrected else name, None if given is True else given, write))
+    return wanted
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -144,6 +165,8 @@ def _check(args: argparse.Namespace) -> None:
     for key, manners in _ASKED.items():
         if key not in given and (idle := given.intersection(manners)):
             raise ConfigError(f"{_flag(min(idle))} says how to write {_flag(key)}: pass {_flag(key)}, too")
+    if args.corrected and not given.intersection(_OF_MASK):
+        raise ConfigError(f"--corrected says what to write: pass one of {', '.join(map(_flag, _OF_MASK))}, too")
     files = [key for key in _ASKED if isinstance(vars(args)[key], Path)]
     if files and len(args.results) > 1:
         raise ConfigError(
@@ -155,8 +178,37 @@ def _flag(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def _silently(write: Callable[[ResultStore, Path], object], store: ResultStore, path: Path) -> str:
+def _silently(write: Callable[[Any, Path], object], store: Any, path: Path) -> str:
     write(store, path)
+    return ""
+
+
+def _review(store: ResultStore) -> Review:
+    from lpd.review.review import Review
+
+    review = Review(store)
+    if not review.log.active():
+        raise ResultError(f"{store.folder} has no corrections by people: review it in the app first")
+    return review
+
+
+def _corrected(write: Write, store: ResultStore, path: Path) -> str:
+    from lpd.review.sources import CorrectedMask
+
+    return write(CorrectedMask(_review(store)), path)
+
+
+def _corrections(store: ResultStore, path: Path) -> str:
+    from lpd.review.geojson import write_corrections_geojson
+
+    return f": {write_corrections_geojson(_review(store), path)} corrections"
+
+
+def _labels(store: ResultStore, path: Path) -> str:
+    from lpd.export.ome_tiff import write_ome_tiff
+    from lpd.review.sources import CorrectionsAlone
+
+    write_ome_tiff(CorrectionsAlone(_review(store)), path, unknown="not reviewed")
     return ""
 
 

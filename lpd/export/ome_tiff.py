@@ -19,12 +19,15 @@ _TILE_PX = 512
 _SMALLEST_PX = 512  # levels are added until the longer side is at most this
 
 
-def write_ome_tiff(store: MaskSource, path: Path) -> None:
+def write_ome_tiff(store: MaskSource, path: Path, *, unknown: str = "not computed") -> None:
     """Write the mask, uint8: 0 … C−1 classes, C background, 255 not computed, with the names as OME map annotation.
 
     Levels of downsample 2, 4, … follow as SubIFDs; pixel i of a level is pixel i · 2^k of the mask, so that every
     level holds true labels. Tiles of 512 px, deflate; the physical pixel size is the mask's µm per pixel. Each level is
     read from the store's own of that downsample, tile by tile; memory does not grow with the mask.
+
+    Args:
+        unknown: what 255 is called.
 
     Raises:
         ResultError: the file cannot be written.
@@ -49,7 +52,7 @@ def write_ome_tiff(store: MaskSource, path: Path) -> None:
                     compression="zlib",
                     resolution=(1e4 / pixel_um, 1e4 / pixel_um),
                     resolutionunit="CENTIMETER",
-                    **(_first(store, len(steps) - 1) if step == 1 else {"subfiletype": 1}),
+                    **(_first(store, len(steps) - 1, unknown) if step == 1 else {"subfiletype": 1}),
                 )
     except OSError as error:
         raise ResultError(
@@ -81,10 +84,10 @@ def _colormap(classes: ClassScheme) -> npt.NDArray[np.uint16]:
     return np.ascontiguousarray(colors.T * np.uint16(257))
 
 
-def _first(store: MaskSource, levels_below: int) -> dict[str, Any]:
+def _first(store: MaskSource, levels_below: int, unknown: str) -> dict[str, Any]:
     meta = store.meta
     names = {str(value): c.name for value, c in enumerate(meta.classes.classes)}
-    names |= {str(meta.classes.background): "background", str(NOT_COMPUTED): "not computed"}
+    names |= {str(meta.classes.background): "background", str(NOT_COMPUTED): unknown}
     about = f"LPD label mask of {meta.slide_name} by {meta.checkpoint_name}. {meta.notice}".strip()
     size = {f"PhysicalSize{axis}": meta.mask_mpp for axis in "XY"}
     units = {f"PhysicalSize{axis}Unit": "µm" for axis in "XY"}

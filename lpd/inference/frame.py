@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from lpd.slide.region import Region
+
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,19 @@ class MaskFrame:
         x0, y0 = math.floor(box.x0 * self.scale), math.floor(box.y0 * self.scale)
         x1, y1 = math.ceil(box.x1 * self.scale), math.ceil(box.y1 * self.scale)
         return Region(x0, y0, x1 - x0, y1 - y0).clipped(self.width_l0, self.height_l0)
+
+
+def sample_places(region: Region, size: tuple[int, int], scale: float) -> tuple[Places, Places, float]:
+    """Which pixels, ``scale`` level-0 pixels wide, lie under the middles of a picture of ``region``, ``size`` (w, h).
+
+    Returns:
+        Rows (h,), columns (w,), and the distance of neighbours along the finer axis.
+    """
+    width, height = size
+    step_x, step_y = region.width_l0 / width, region.height_l0 / height
+    xs = np.floor((region.x_l0 + (np.arange(width) + 0.5) * step_x) / scale).astype(np.int64)
+    ys = np.floor((region.y_l0 + (np.arange(height) + 0.5) * step_y) / scale).astype(np.int64)
+    return ys, xs, min(step_x, step_y) / scale
 
 
 def _cover(length_l0: int, scale: float) -> int:

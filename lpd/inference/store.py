@@ -19,12 +19,12 @@ import numpy.typing as npt
 from lpd.errors import LpdError, ResultError, ShapeError
 from lpd.inference.changes import ChangeLog, Changes, PartLog
 from lpd.inference.chunk_buffer import Mask
-from lpd.inference.frame import Box, MaskFrame
+from lpd.inference.frame import Box, MaskFrame, sample_places
 from lpd.inference.meta import CELL_PX, ResultMeta, ResultPart
 from lpd.inference.ngff import mask_attributes, score_attributes
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.prototype_store import PrototypeStore, create_prototypes
-from lpd.inference.pyramid import FORMAT_2, Bytes, Indices, Pyramid, create_arrays, zarr
+from lpd.inference.pyramid import FORMAT_2, Bytes, Pyramid, create_arrays, zarr
 from lpd.runs import write_json_atomically
 from lpd.slide.region import Region
 
@@ -156,7 +156,7 @@ class ResultStore:
 
         Memory stays in proportion to ``size``: an overview is read from a coarser level.
         """
-        ys, xs, step = self._samples(region, size, self.meta.scale)
+        ys, xs, step = sample_places(region, size, self.meta.scale)
         with self._reading():
             return self._mask.sample(ys, xs, step)
 
@@ -183,7 +183,7 @@ class ResultStore:
         """
         if not 0 <= class_index < self.meta.classes.count:
             raise ResultError(f"class {class_index} does not exist: this result has {self.meta.classes.count} classes")
-        ys, xs, step = self._samples(region, size, self.meta.scale * CELL_PX)
+        ys, xs, step = sample_places(region, size, self.meta.scale * CELL_PX)
         with self._reading():
             return self._scores.sample(ys, xs, step, lead=(class_index,))
 
@@ -207,7 +207,7 @@ class ResultStore:
             ResultError: there is no such prototype, or no maps were kept.
         """
         store = self._with_prototype(index)
-        ys, xs, step = self._samples(region, size, self.meta.scale)
+        ys, xs, step = sample_places(region, size, self.meta.scale)
         with self._reading():
             return store.read_prototype(index, ys, xs, step)
 
@@ -327,13 +327,6 @@ class ResultStore:
             attributes = json.loads(path.read_text(encoding="utf-8"))
             write_json_atomically(path, {**attributes, "lpd": meta.to_dict()})
         self.meta = meta
-
-    def _samples(self, region: Region, size: tuple[int, int], scale: float) -> tuple[Indices, Indices, float]:
-        width, height = size
-        step_x, step_y = region.width_l0 / width, region.height_l0 / height
-        xs = np.floor((region.x_l0 + (np.arange(width) + 0.5) * step_x) / scale).astype(np.int64)
-        ys = np.floor((region.y_l0 + (np.arange(height) + 0.5) * step_y) / scale).astype(np.int64)
-        return ys, xs, min(step_x, step_y) / scale
 
     def _write(self, pyramid: Pyramid, x: int, y: int, block: Bytes, where: Mask | None) -> None:
         *lead, height, width = pyramid.shape

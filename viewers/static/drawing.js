@@ -7,7 +7,7 @@ import { ShapeTools } from './shape_tools.js';
 
 export class Drawing {
   /** `classes` tells by which classes regions may be named; `onSegment` is asked to segment a feature's area. */
-  constructor(view, { classes, onTrouble, onSegment }) {
+  constructor(view, { classes, onTrouble, onSegment, onTool }) {
     this.shapes = new Shapes({ onChange: () => this.render(), onTrouble: (error) => onTrouble(error.message ?? String(error)) });
     this.canvas = new ShapeCanvas(view, this.shapes);
     this.panel = new ShapePanel(this.shapes, view, {
@@ -19,8 +19,18 @@ export class Drawing {
     });
     this.tools = new ShapeTools(view, this.shapes, this.canvas, {
       classification: () => this.lastClassification, // the next region is probably one more of the same
-      onTool: () => this.panel.showMeasured(this.canvas.draft?.id !== undefined),
+      onTool: (name) => {
+        this.panel.showMeasured(this.canvas.draft?.id !== undefined);
+        onTool(name);
+      },
     });
+  }
+
+  /** Leave the pointer to others, or have it again. */
+  pause(paused) {
+    if (paused) this.tools.choose('hand');
+    if (paused) this.shapes.select(null);
+    this.tools.paused = paused;
   }
 
   open(slide) {

@@ -66,7 +66,7 @@ export class GreyLayer {
     if (rects.length) this.schedule();
   }
 
-  /** Colours [r, g, b] or [r, g, b, a] by value; those without one stay clear. */
+  /** Colours [r, g, b] or [r, g, b, a] by value; those without one stay clear. `outline` leaves outlines, or 'hatched'. */
   colour(colors, outline = false) {
     this.outline = outline;
     this.lut.fill(0);
@@ -205,7 +205,7 @@ export class GreyLayer {
     const image = context.createImageData(tile.width, tile.height);
     const pixels = new Uint32Array(image.data.buffer);
     for (let i = 0; i < pixels.length; i += 1) pixels[i] = this.lut[tile.values[i]];
-    if (this.outline) hollow(pixels, tile.values, tile.width, tile.height);
+    if (this.outline) hollow(pixels, tile.values, tile.width, tile.height, this.outline === 'hatched');
     context.putImageData(image, 0, 0);
     tile.lutVersion = this.lutVersion;
     return tile.picture;
@@ -230,6 +230,7 @@ export class GreyLayer {
       this.fetches += 1;
       const stale = revision < this.revision && meets(this.box(...parse(key)), this.rects.slice(-(this.revision - revision)));
       this.touch(key, { ...tile, stale, lutVersion: -1 });
+      if (this.view.pointer) this.view.describeReadout(); // what lies under a resting pointer may have changed
       while (this.tiles.size > KEPT_TILES) this.tiles.delete(this.tiles.keys().next().value);
     } catch {
       this.failed.set(key, performance.now() + RETRY_MS);
@@ -266,8 +267,8 @@ export async function greyTile(url) {
   return { values, width, height };
 }
 
-/** Keep only what lies within two values of another class, or of nothing; a tile's own edge is no border. */
-function hollow(pixels, values, width, height) {
+/** Keep only what lies within two values of another class, or of nothing, and every eighth slanting line if `hatched`; a tile's own edge is no border. */
+function hollow(pixels, values, width, height, hatched) {
   const inner = new Uint8Array(values.length);
   for (let y = 0; y < height; y += 1)
     for (let x = 0; x < width; x += 1) {
@@ -280,7 +281,7 @@ function hollow(pixels, values, width, height) {
           (x >= width - reach || values[at + reach] === value) &&
           (y < reach || values[at - reach * width] === value) &&
           (y >= height - reach || values[at + reach * width] === value);
-      inner[at] = same ? 1 : 0;
+      inner[at] = same && !(hatched && (x + y) % 8 === 0) ? 1 : 0;
     }
   for (let i = 0; i < pixels.length; i += 1) if (inner[i]) pixels[i] = 0;
 }

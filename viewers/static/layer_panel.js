@@ -4,9 +4,10 @@ import { memory } from './api.js';
 import { h, moment } from './dom.js';
 import { heat } from './layers.js';
 
-const NAMES = { mask: 'Tissue classes', heat: 'Heatmap', difference: 'Difference', truth: 'Ground truth', tissue: 'Where tissue is' };
+const NAMES = { mask: 'Tissue classes', review: 'Corrections', heat: 'Heatmap', difference: 'Difference', truth: 'Ground truth', tissue: 'Where tissue is' };
 const HINTS = {
   mask: 'The class with the highest score (m)',
+  review: 'What people have judged, hatched; without it the classes are the model’s alone',
   heat: 'Score of one class, or how little the best class is ahead',
   difference: 'Where another result says something else, in its colours',
   truth: 'The mask that lies beside the slide file, as outlines',
@@ -16,7 +17,7 @@ const HINTS = {
 export class LayerPanel {
   constructor(layers) {
     this.layers = layers;
-    this.rows = Object.fromEntries(['mask', 'heat', 'difference', 'truth', 'tissue'].map((name) => [name, this.row(name)]));
+    this.rows = Object.fromEntries(['mask', 'review', 'heat', 'difference', 'truth', 'tissue'].map((name) => [name, this.row(name)]));
     this.element = h('details', { class: 'lpd-layers', open: memory.get('layers-open', true) }, h('summary', {}, h('h3', {}, 'Layers')), ...Object.values(this.rows).map((row) => row.element));
     this.element.addEventListener('toggle', () => memory.set('layers-open', this.element.open));
   }
@@ -69,6 +70,7 @@ export class LayerPanel {
     this.element.hidden = !slide;
     this.results = jobs.filter((one) => one.id !== job?.id && one.has_mask);
     for (const name of ['mask', 'heat']) rows[name].element.hidden = !shown;
+    rows.review.element.hidden = !shown || !layers.review;
     rows.difference.element.hidden = !shown || !this.results.length;
     rows.truth.element.hidden = !slide?.truth;
     for (const [name, row] of Object.entries(rows)) {

@@ -1,5 +1,6 @@
 // The layers over the slide: tissue, ground truth, class mask, one heatmap, the difference of two results. Which are
-// on, and how they look, is kept here; where their values come from is the server's.
+// on, and how they look, is kept here; where their values come from is the server's. What people have corrected is in
+// the class mask, and marked by a layer of its own, as long as that is on.
 
 import { api, memory } from './api.js';
 import { greyTile, GreyLayer } from './grey_layer.js';
@@ -8,9 +9,10 @@ const CELL = 4; // mask pixels along a side of a score cell
 const HEAT = [[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]]; // dark to light
 const TISSUE = [0, 140, 220];
 const SAME = 254;
+const MARKS = 0.5; // darkness of the lines that mark what people have judged
 
 /** Names of layers, from the lowest to the uppermost. */
-export const LAYERS = ['tissue', 'truth', 'mask', 'difference', 'heat'];
+export const LAYERS = ['tissue', 'truth', 'mask', 'review', 'difference', 'heat'];
 
 export class Layers {
   constructor(view, onChange) {
@@ -18,7 +20,7 @@ export class Layers {
     this.onChange = onChange;
     this.stack = Object.fromEntries(LAYERS.map((name) => [name, new GreyLayer(view)]));
     this.settings = { ...defaults(), ...memory.get('layers', {}) };
-    this.on = { tissue: false, truth: false, mask: true, difference: false, heat: false };
+    this.on = { tissue: false, truth: false, mask: true, review: true, difference: false, heat: false };
     this.heat = null; // 'margin' or 'score-N'
     this.other = null; // the result that is compared with
     this.hidden = new Set(); // classes
@@ -43,8 +45,9 @@ export class Layers {
   clearResult() {
     this.job = null;
     this.other = null;
+    this.review = null;
     this.on.difference = false;
-    for (const name of ['mask', 'difference', 'heat']) this.stack[name].clear();
+    for (const name of ['mask', 'review', 'difference', 'heat']) this.stack[name].clear();
   }
 
   /** Show a result as far as it has come. */
@@ -52,8 +55,34 @@ export class Layers {
     if (this.job?.id !== job.id) this.clearResult();
     this.job = job;
     if (!job.has_mask) return;
-    this.mask.show(resultSource(job, 'mask', job.scale), this.slide);
+    this.follow('mask', this.maskSource);
     this.refresh();
+  }
+
+  /** People have said something of a result: `rects`, one for each edit of this run. Shown once that result is. */
+  showReview(job, run, rects) {
+    const known = this.review?.run === run ? this.review.revision : 0;
+    const fresh = rects.slice(known);
+    if (this.job?.id !== job.id || !this.job.has_mask || !fresh.length) return;
+    const { mask, review } = this.stack;
+    this.review = { run, revision: rects.length };
+    review.show(reviewSource(job, run), this.slide);
+    review.grow(fresh, rects.length, run);
+    if (mask.source?.key === this.maskSource.key) mask.grow(fresh, mask.revision + fresh.length, mask.run);
+    this.refresh();
+    this.onChange();
+  }
+
+  /** Somebody begins to review: they see what they judge. */
+  reviewing() {
+    Object.assign(this.on, { mask: true, review: true });
+    this.refresh();
+    this.onChange();
+  }
+
+  get maskSource() {
+    const { job, review } = this;
+    return review && this.on.review ? correctedSource(job, review.run) : resultSource(job, 'mask', job.scale);
   }
 
   grow(rects, revision, run) {
@@ -97,10 +126,12 @@ export class Layers {
     if (this.job?.has_mask) {
       const score = Number(this.heat?.slice(6));
       if (this.heat?.startsWith('score-') && score >= this.job.classes.length - 1) this.heat = null;
+      this.follow('mask', this.maskSource);
       if (this.heat) this.follow('heat', resultSource(this.job, this.heat, this.job.scale * CELL));
       if (this.other) this.follow('difference', differenceSource(this.job, this.other));
     }
     for (const name of LAYERS) this.stack[name].setVisible(this.on[name]);
+    this.stack.review.setVisible(this.on.review && this.on.mask);
     this.stack.heat.setVisible(this.on.heat && Boolean(this.heat));
     this.colour();
   }
@@ -118,9 +149,15 @@ export class Layers {
     return (this.job?.classes ?? []).slice(0, -1).map((entry) => own[entry.code] ?? entry.color);
   }
 
+  /** Colours of all mask values, background included. */
+  get reviewColors() {
+    return [...this.palette, this.job?.classes.at(-1)?.color ?? [255, 255, 255]];
+  }
+
   colour() {
     const shown = this.palette.map((color, value) => (this.hidden.has(value) ? null : color));
     this.mask.colour(shown, this.settings.mask.outline);
+    this.stack.review.colour(this.reviewColors.map((color, value) => (this.hidden.has(value) ? null : color.map((channel) => channel * MARKS))), 'hatched');
     this.stack.truth.colour(this.palette, true);
     this.stack.difference.colour(this.palette);
     this.stack.tissue.colour([TISSUE], true);
@@ -138,6 +175,7 @@ function defaults() {
     tissue: { opacity: 1 },
     truth: { opacity: 1 },
     mask: { opacity: memory.get('opacity', 0.5), outline: false },
+    review: { opacity: 0.8 },
     difference: { opacity: 0.8 },
     heat: { ...plain, threshold: 0.1 },
   };
@@ -147,6 +185,22 @@ const resultSource = (job, layer, scale) => ({
   key: `${job.id} ${layer}`,
   scale,
   tile: (level, col, row, version) => greyTile(api.resultTile(job.id, layer, level, col, row, version)),
+});
+
+const reviewSource = (job, run) => ({
+  key: `${job.id} ${run} review`,
+  scale: job.scale,
+  tile: (level, col, row, version) => greyTile(api.reviewTile(job.id, level, col, row, version)),
+});
+
+/** The mask with what people have said in it. */
+const correctedSource = (job, run) => ({
+  key: `${job.id} ${run} corrected`,
+  scale: job.scale,
+  async tile(level, col, row, version) {
+    const [mask, said] = await Promise.all([greyTile(api.resultTile(job.id, 'mask', level, col, row, version)), greyTile(api.reviewTile(job.id, level, col, row, version))]);
+    return { ...mask, values: mask.values.map((value, i) => (said.values[i] === 255 ? value : said.values[i])) };
+  },
 });
 
 const slideSource = (slide, layer, scale) => ({

@@ -9,6 +9,7 @@ import { LayerPanel } from './layer_panel.js';
 import { LAYERS, Layers } from './layers.js';
 import { Panel } from './panel.js';
 import { Permalink } from './permalink.js';
+import { Review } from './review.js';
 import { SlideList } from './slide_list.js';
 import { SlideView } from './slide_view.js';
 
@@ -50,12 +51,19 @@ class Workspace {
       onLink: () => this.attempt(() => this.copyLink()),
     });
     this.layers = new Layers(this.view, () => this.onLayers());
-    this.panel.adopt(new LayerPanel(this.layers));
     this.drawing = new Drawing(this.view, {
       classes: () => this.shapeClasses,
       onTrouble: (message) => this.toast(message),
       onSegment: (feature) => this.attempt(() => this.segment(feature)),
+      onTool: (name) => name !== 'hand' && this.review.leave(),
     });
+    this.review = new Review(this.view, this.layers, {
+      onTrouble: (error) => this.attempt(() => Promise.reject(error)),
+      onPointer: (taken) => this.drawing.pause(taken),
+    });
+    this.panel.addNote(this.review.panel.words);
+    this.panel.adopt(this.review);
+    this.panel.adopt(new LayerPanel(this.layers));
     this.panel.adopt(this.drawing.panel);
     this.watch = new JobWatch({
       onGrow: (rects, revision, run) => this.layers.grow(rects, revision, run),
@@ -90,6 +98,7 @@ class Workspace {
           maskLoading: mask.loading.size,
           layers: Object.fromEntries(LAYERS.map((name) => [name, { on: layers.on[name], drawn: layers.stack[name].drawn, loading: layers.stack[name].loading.size, fetches: layers.stack[name].fetches }])),
           heat: layers.heat,
+          review: workspace.review.probe,
           turn: view.osd.viewport?.getRotation() ?? 0,
           shapes: shapes.features.length,
           saved: !shapes.unsaved,
@@ -329,17 +338,19 @@ class Workspace {
     const value = this.layers.on.mask ? this.layers.mask.valueAt(x, y) : null;
     if (value === null) return null;
     const [column, row] = [Math.floor(x), Math.floor(y)];
-    if (this.rested?.x === column && this.rested.y === row) return `${this.classes[value]?.name}${this.rested.text}`;
+    const reviewed = this.layers.on.review && this.layers.stack.review.valueAt(x, y) !== null ? ' · reviewed' : '';
+    const { rested } = this;
+    if (rested?.x === column && rested.y === row && rested.value === value) return `${this.classes[value]?.name}${rested.text}${reviewed}`;
     clearTimeout(this.resting);
-    this.resting = setTimeout(() => this.askScore(column, row), REST_MS);
-    return this.classes[value]?.name;
+    this.resting = setTimeout(() => this.askScore(column, row, value), REST_MS);
+    return `${this.classes[value]?.name}${reviewed}`;
   }
 
-  async askScore(x, y) {
+  async askScore(x, y, value) {
     const { job } = this;
-    const { scores, class: found } = await api.value(job?.id, x, y).catch(() => ({}));
+    const { scores } = await api.value(job?.id, x, y).catch(() => ({}));
     if (this.job !== job && this.job?.id !== job?.id) return;
-    this.rested = { x, y, text: scores && found < scores.length ? ` ${scores[found].toFixed(2)}` : '' };
+    this.rested = { x, y, value, text: scores && value < scores.length ? ` ${scores[value].toFixed(2)}` : '' };
     this.view.describeReadout();
   }
 
@@ -367,6 +378,7 @@ class Workspace {
     clearTimeout(this.resting);
     this.watch.stop();
     this.link.destroy();
+    this.review.destroy();
     this.drawing.destroy();
     this.layers.destroy();
     this.view.destroy();

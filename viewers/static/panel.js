@@ -33,6 +33,11 @@ export class Panel {
     this.element.append(part.element);
   }
 
+  /** Show something right below what the result is. */
+  addNote(element) {
+    this.about.after(element);
+  }
+
   get model() {
     return this.models.value || null;
   }

@@ -22,6 +22,7 @@ export class ShapeTools {
   constructor(view, shapes, canvas, { classification, onTool }) {
     Object.assign(this, { view, shapes, canvas, classification, onTool });
     this.tool = 'hand';
+    this.paused = false; // somebody else has the pointer
     this.points = [];
     this.buttons = new Map();
     const button = (name, title, act) => h('button', { type: 'button', title, 'aria-label': title, onclick: act }, icon(name));
@@ -30,7 +31,7 @@ export class ShapeTools {
     this.redoButton = button('redo', 'Redo (Ctrl+Y)', () => shapes.redo());
     this.element = h('div', { class: 'lpd-tools lpd-draw', role: 'toolbar', 'aria-label': 'Drawing' }, ...this.buttons.values(), this.undoButton, this.redoButton);
     view.stage.append(this.element);
-    for (const [name, act] of Object.entries(this.handlers)) view.osd.addHandler(name, act);
+    for (const [name, act] of Object.entries(this.handlers)) view.osd.addHandler(name, (event) => this.paused || act(event));
     this.setKeys();
     this.choose('hand');
   }

@@ -1,0 +1,130 @@
+"""A result reviewed by clicking: accept, relabel, paint, take back; it is all there after a reload, and taken along."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from lpd.classes import BCSS
+from lpd.inference.meta import ResultMeta
+from lpd.inference.store import ResultStore
+from lpd.runs import Run, write_json_atomically
+from lpd.slide.region import Region
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+Look = Callable[[str], np.ndarray]
+State = Callable[[], dict[str, Any]]
+
+
+TUMOUR, STROMA, LYMPHOCYTES, NECROSIS, GLASS = range(5)
+
+
+def write_result(app: Any) -> np.ndarray:
+    """A finished result of the small phantom, 512 × 384 mask pixels: a square of tumour in stroma, glass around."""
+    with urllib.request.urlopen(f"{app.url}/api/slides") as answer:
+        slides = json.load(answer)["slides"]
+    slide_id = next(slide["id"] for slide in slides if slide["name"] == "small-phantom.tif")
+    mask = np.full((384, 512), GLASS, np.uint8)
+    mask[40:344, 40:472] = STROMA
+    mask[142:242, 206:306] = TUMOUR
+    folder = app.results / "20260102-030405-abcdef"
+    record = {"slide_id": slide_id, "slide_name": "small-phantom.tif", "checkpoint": "by hand", "device": "cpu"}
+    more = {"mpp": None, "region_l0": None, "created": 1.7e9, "argv": []}
+    write_json_atomically(folder / "job.json", {**record, **more})
+    with Run(folder / "small-phantom", "segment"):
+        meta = ResultMeta("small-phantom", "f", 1024, 768, 0.5, 1.0, BCSS, "by hand", "0")
+        store = ResultStore.create(folder / "small-phantom", meta)
+        store.write_mask(0, 0, mask)
+        store.commit(Region(0, 0, 1024, 768))
+        store.finish()
+    return mask
+
+
+def settle(page: Page, revision: int) -> None:
+    """Wait until an edit is saved and shown."""
+    page.wait_for_function(
+        "n => { const { review, layers } = window.__lpd.state;"
+        " return review.revision === n && !review.busy && !layers.review.loading && !layers.mask.loading }",
+        arg=revision,
+    )
+    page.wait_for_timeout(300)
+
+
+def differ(one: np.ndarray, other: np.ndarray) -> float:
+    """Share of the pixels around the middle that look otherwise; a focus ring and the read-out are not there."""
+    return float((np.abs(one - other).max(axis=2) > 30)[180:-180, 230:-230].mean())
+
+
+def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, state: State) -> None:
+    mask = write_result(app)
+    page.goto(app.url)
+    page.wait_for_function("window.__lpd?.ready")
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.slideOpen && window.__lpd.state.review.revision === 0")
+    words = page.locator(".lpd-review-words > span")
+    assert words.text_content() == "Not reviewed by a person"
+
+    page.get_by_role("button", name="Review", exact=True).click()
+    box = page.locator(".lpd-osd").bounding_box()
+    assert box
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.click(*middle)
+    page.wait_for_function("window.__lpd.state.review.selected")
+    assert state()["review"]["selected"] == {"value": TUMOUR, "cut": False}
+    look("review-selected")
+    page.get_by_role("button", name="Accept").click()
+    settle(page, 1)
+    assert words.text_content() == "Partly reviewed: 7.6 % of the tissue"  # 100 × 100 of 432 × 304
+    accepted = look("review-accepted")
+
+    page.mouse.click(*middle)
+    page.wait_for_function("window.__lpd.state.review.selected")
+    page.keyboard.press(str(LYMPHOCYTES + 1))
+    settle(page, 2)
+    assert differ(look("review-relabelled"), accepted) > 0.1
+    page.keyboard.press("Control+z")
+    settle(page, 3)
+    assert differ(look("review-undone"), accepted) < 0.002
+
+    page.keyboard.press("d")
+    page.keyboard.press(str(NECROSIS + 1))
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 60, middle[1], steps=5)
+    page.mouse.up()
+    settle(page, 4)
+    page.mouse.move(middle[0] + 30, middle[1] + 5)
+    page.wait_for_function("/Necrosis.* · reviewed/.test(document.querySelector('.lpd-readout').textContent)")
+    page.keyboard.press("Escape")
+    page.mouse.move(box["x"] + 80, box["y"] + 5)
+    painted = look("review-painted")
+    assert not state()["review"]["active"]
+
+    page.reload()
+    page.wait_for_function("window.__lpd?.slideOpen")
+    settle(page, 4)
+    assert (words.text_content() or "").startswith("Partly reviewed")
+    assert differ(look("review-reloaded"), painted) < 0.002
+    page.locator("#lpd-layer-review").uncheck()
+    page.wait_for_function("!window.__lpd.state.layers.mask.loading && window.__lpd.state.layers.mask.drawn")
+    page.mouse.move(middle[0] + 30, middle[1] + 5)
+    page.wait_for_function("document.querySelector('.lpd-readout').textContent.startsWith('Tumour')")
+    with page.expect_download() as download:
+        page.locator("[data-review=labels]").click()
+    labels = tifffile.imread(download.value.path())
+    assert labels.shape == mask.shape
+    length = 60 / state()["scale"] / 2  # in mask pixels of two level-0 pixels; the brush is 100 of them wide
+    capsule = length * 100 + np.pi * 50**2
+    assert abs((labels == NECROSIS).sum() / capsule - 1) < 0.03
+    assert (labels == TUMOUR).sum() == 100 * 100 - (labels == NECROSIS)[142:242, 206:306].sum()
+    assert set(np.unique(labels).tolist()) == {TUMOUR, NECROSIS, 255}
