@@ -39,6 +39,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("POST", re.compile(r"/api/jobs"), "started"),
     ("POST", re.compile(r"/api/jobs/(?P<job>[^/]+)/cancel"), "cancelled"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/download/.*"), "downloaded"),
+    ("GET", re.compile(r"/results/(?P<job>[^/]+)/report.html"), "downloaded"),
 )
 
 

@@ -2,15 +2,17 @@
 // browser keeps only what is looked at, so that reloading, closing and reopening lose nothing.
 
 import { api, memory } from './api.js';
-import { h, icon } from './dom.js';
+import { AreasPanel } from './areas_panel.js';
+import { h, icon, saveFile } from './dom.js';
 import { Drawing } from './drawing.js';
 import { JobWatch } from './job_watch.js';
 import { LayerPanel } from './layer_panel.js';
-import { LAYERS, Layers } from './layers.js';
+import { HEAT_RAMP, LAYERS, Layers } from './layers.js';
 import { Panel } from './panel.js';
 import { Permalink } from './permalink.js';
 import { SlideList } from './slide_list.js';
 import { SlideView } from './slide_view.js';
+import { drawSnapshot, fileName, legendOf, linesOf, toBlob } from './snapshot.js';
 
 const UNREAD_RETRY_MS = 400;
 const OTHERS_MS = 5000;
@@ -48,6 +50,7 @@ class Workspace {
       classAt: (x, y) => this.classAt(x, y),
       onMove: () => this.link.note(),
       onLink: () => this.attempt(() => this.copyLink()),
+      onSnapshot: () => this.attempt(() => this.snapshot()),
     });
     this.layers = new Layers(this.view, () => this.onLayers());
     this.panel.adopt(new LayerPanel(this.layers));
@@ -55,7 +58,10 @@ class Workspace {
       classes: () => this.shapeClasses,
       onTrouble: (message) => this.toast(message),
       onSegment: (feature) => this.attempt(() => this.segment(feature)),
+      onChange: () => this.areasPanel?.changed(),
     });
+    this.areasPanel = new AreasPanel(this.drawing.shapes, { colours: () => this.layers.palette, attempt: (act) => this.attempt(act), saveFile });
+    this.panel.adopt(this.areasPanel, this.panel.result);
     this.panel.adopt(this.drawing.panel);
     this.watch = new JobWatch({
       onGrow: (rects, revision, run) => this.layers.grow(rects, revision, run),
@@ -214,10 +220,19 @@ class Workspace {
     }
   }
 
+  async snapshot() {
+    const { view, slide, classes, job, layers } = this;
+    if (!slide || !view.item) return;
+    const picture = drawSnapshot(view, { entries: legendOf({ layers, classes, job, heatRamp: HEAT_RAMP }), lines: linesOf({ slide, job, layers, view }) });
+    const name = fileName({ slide, view });
+    saveFile(await toBlob(picture), name);
+    this.toast(`The browser saves this view as ${name}.`, 'info');
+  }
+
   showJob(job) {
     this.watch.stop();
     this.job = job ?? null;
-    this.areas = null;
+    this.areas = this.ratio = null;
     this.rested = null;
     this.layers.hidden.clear();
     this.layers.clearResult();
@@ -243,9 +258,9 @@ class Workspace {
   async loadAreas(job) {
     if (!job.downloads.includes('csv')) return;
     await this.attempt(async () => {
-      const { areas } = await api.areas(job.id);
+      const { areas, ratio } = await api.areas(job.id);
       if (this.job?.id !== job.id) return;
-      this.areas = areas;
+      Object.assign(this, { areas, ratio });
       this.panel.render(this);
     });
   }
@@ -317,6 +332,7 @@ class Workspace {
 
   colour() {
     this.layers.colour();
+    this.areasPanel?.changed();
     this.link.note();
   }
 
@@ -367,6 +383,7 @@ class Workspace {
     clearTimeout(this.resting);
     this.watch.stop();
     this.link.destroy();
+    this.areasPanel.destroy();
     this.drawing.destroy();
     this.layers.destroy();
     this.view.destroy();
