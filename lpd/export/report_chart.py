@@ -9,7 +9,7 @@ from lpd.classes import Rgb
 from lpd.export.areas import Tally
 
 _WIDTH, _BAR, _GAP, _NAME = 470, 19, 8, 120
-_LONGEST_NAME = 18
+_LONGEST_NAME = 16
 #: Below this share a figure does not fit into its field.
 _WRITTEN_FROM_PERCENT = 7.0
 _INK = "#17222d"
@@ -26,7 +26,7 @@ def bars(rows: Sequence[tuple[str, Tally]]) -> str:
 def _bar(name: str, found: Tally, y: float) -> str:
     short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     middle = y + _BAR / 2 + 4.5
-    text = f'<text x="{_NAME - 8}" y="{middle}" text-anchor="end" font-size="13" fill="{_INK}">{escape(short)}</text>'
+    text = f'<text x="{_NAME - 8}" y="{middle}" text-anchor="end" font-size="12" fill="{_INK}">{escape(short)}</text>'
     if not found.tissue_mm2:
         return f'{text}<text x="{_NAME}" y="{middle}" font-size="13" fill="{_INK}">no tissue</text>'
     fields, x = [], float(_NAME)

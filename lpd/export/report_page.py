@@ -172,11 +172,11 @@ def _model(page: ReportPage) -> str:
 
 
 def _scores(rows: Sequence[ScoreRow]) -> str:
-    head = ["Protocol", "mIoU", *(f"IoU {_text(name)}" for name, _ in rows[0].iou), "mIoU, interval"]
-    lines = [
-        [_text(row.protocol), f"{row.miou:.1f}", *map(_figure, (iou for _, iou in row.iou)), _text(row.interval)]
-        for row in rows
-    ]
+    head = ["Protocol", "mIoU", *(f"IoU {_text(name)}" for name, _ in rows[0].iou)]
+    lines = []
+    for row in rows:
+        interval = f"<br>mIoU {_text(row.interval)}" if row.interval else ""
+        lines.append([_text(row.protocol) + interval, f"{row.miou:.1f}", *(_figure(iou) for _, iou in row.iou)])
     return _table(head, lines, numbers_from=1)
 
 

@@ -29,7 +29,9 @@ th { font-size: 12px; font-weight: 600; text-align: left; color: #566472; border
 th, td { padding: 4px 8px 4px 0; vertical-align: top; overflow-wrap: anywhere; }
 td { border-bottom: 1px solid #eef1f3; }
 tr { break-inside: avoid; }
+th { overflow-wrap: normal; }
 .n { text-align: right; }
+td.n { white-space: nowrap; }
 .sum td { font-weight: 600; border-top: 1px solid #cfd8de; border-bottom: 0; }
 section > p { font-size: 12.5px; color: #566472; }
 dl { display: grid; grid-template-columns: 170px 1fr; gap: 3px 14px; margin: 0; }
@@ -44,7 +46,9 @@ footer { margin-top: 26px; padding-top: 8px; font-size: 12.5px; color: #566472; 
 @page { margin: 14mm 14mm 18mm; @bottom-center { content: "Research use only. Not a medical device.";
   font: 9pt system-ui, sans-serif; color: #566472; } }
 @media print {
-  body { background: #fff; font-size: 10.5pt; }
+  body { background: #fff; font-size: 9.5pt; line-height: 1.35; }
+  h2 { margin-top: 14px; }
+  footer { margin-top: 14px; }
   main { max-width: none; margin: 0; padding: 0; border: 0; }
   .figures, .areas, section { break-inside: avoid; }
   * { print-color-adjust: exact; }

@@ -91,7 +91,8 @@ def test_neither_torch_nor_openslide_is_needed(result: Path) -> None:
         "import sys\n"
         "for name in ('torch', 'timm', 'openslide', 'matplotlib'): sys.modules[name] = None\n"
         "from lpd.cli import main\n"
-        f"sys.exit(main(['export', {str(result)!r}, '--geojson', '--smooth', '--ome-tiff', '--areas', '--coords', '--report']))"
+        f"sys.exit(main(['export', {str(result)!r}, '--geojson', '--smooth', '--ome-tiff', '--areas', '--coords', "
+        "'--report']))"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root)

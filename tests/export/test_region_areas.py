@@ -93,7 +93,8 @@ def test_memory_does_not_grow_with_the_region() -> None:
     side = 4000
     store = HandMade(np.broadcast_to(np.uint8(1), (side, side)))  # 16 MB
     turns = np.linspace(0, 2 * np.pi, 5000, endpoint=False)
-    circle = Polygon((tuple((side + side * c, side + side * s) for c, s in zip(np.cos(turns), np.sin(turns))),))
+    corners = side + side * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    circle = Polygon((tuple(map(tuple, corners.tolist())),))
     tracemalloc.start()
     found = tally_inside(store, [circle])
     peak = tracemalloc.get_traced_memory()[1]

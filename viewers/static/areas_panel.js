@@ -75,7 +75,9 @@ export class AreasPanel {
     const filled = places.filter(([, { areas }]) => areas.at(-1).area_mm2 > 0);
     this.chart.replaceChildren(...(filled.length ? [this.draw(filled)] : []));
     this.fill(places);
-    this.ratio.replaceChildren(...places.map(([name, found]) => h('span', {}, h('b', {}, 'Tumour/stroma'), places.length > 1 ? ` (${name}) ` : ' ', found.ratio)));
+    const ratios = new Map(places.map(([name, found]) => [found.ratio, name])); // why there is none is said once
+    const told = [...ratios].map(([ratio, name]) => h('span', {}, ratios.size > 1 && h('i', {}, `${name}: `), ratio));
+    this.ratio.replaceChildren(...(told.length ? [h('b', {}, 'Tumour/stroma ratio'), ...told] : []));
     this.said.textContent = this.hint();
   }
 
