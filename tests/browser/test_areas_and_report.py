@@ -66,7 +66,7 @@ def test_areas_report_and_snapshot(page: Page, app: Any, look: Any, state: State
     )
     assert len(shown) == 2
     assert min(shown) > 100
-    figure = other.get_by_role("row", name=re.compile("core <b>7</b>")).inner_text()
+    figure = other.locator("tr", has_text="core <b>7</b>").inner_text()
     assert f"{tumour[3]:.1f} %" in figure
     assert complaints == []
     other.close()
