@@ -41,6 +41,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/download/.*"), "downloaded"),
     ("POST", re.compile(r"/results/(?P<job>[^/]+)/review/(region|stroke|undo)"), "corrected"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/review/export/.*"), "downloaded"),
+    ("GET", re.compile(r"/results/(?P<job>[^/]+)/report.html"), "downloaded"),
 )
 
 

@@ -19,6 +19,7 @@ from viewers.annotations import check_features
 from viewers.errors import NotFoundError, NotReadyError
 from viewers.gate import visitor
 from viewers.jobs import Job, JobRequest
+from viewers.report_routes import describe_ratio
 from viewers.services import Services
 
 _AREAS = "areas.csv"
@@ -90,7 +91,13 @@ def result_router(services: Services) -> APIRouter:
 
     @router.get("/results/{job_id}/areas")
     def areas(job_id: str) -> dict[str, Any]:
-        return {"areas": _read_areas(_file(services.jobs.get(job_id), "csv"))}
+        found = services.jobs.get(job_id)
+        rows = _read_areas(_file(found, "csv"))
+        with services.result(found) as store:
+            classes = store.meta.classes
+        by_code = {row["code"]: row["area_mm2"] for row in rows}
+        ratio = describe_ratio(classes, [by_code.get(code, 0.0) for code in classes.codes])
+        return {"areas": rows, "ratio": ratio}
 
     @router.get("/results/{job_id}/download/{kind}")
     def download(job_id: str, kind: str) -> FileResponse:

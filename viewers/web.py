@@ -23,6 +23,7 @@ from viewers.gate import LOG_IN, Gate
 from viewers.guard import RequestGuard
 from viewers.layer_routes import layer_router
 from viewers.page import build_page, page_style
+from viewers.report_routes import report_router
 from viewers.result_routes import result_router
 from viewers.review_routes import review_router
 from viewers.services import Services
@@ -80,7 +81,7 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
     sessions = Sessions(services.jobs.folder / ".sessions.json", users) if users else None
     audit = AuditLog(services.jobs.folder / "audit.jsonl")
     app = FastAPI(title="LPD", docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (slide_router, result_router, layer_router, annotation_router, review_router):
+    for router in (slide_router, result_router, layer_router, annotation_router, review_router, report_router):
         app.include_router(router(services))
     app.include_router(static_router(services.openseadragon))
     app.include_router(account_router(access, users, sessions, audit))

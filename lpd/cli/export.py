@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,21 @@ from lpd.errors import ConfigError, LpdError, ResultError, RunError
 if TYPE_CHECKING:  # brings in zarr, which `lpd --help` does without
     from lpd.inference.store import ResultStore
     from lpd.review.review import Review
+    from lpd.slide.annotations import DrawnRegion
 
 #: Writes one file of a store and says what is in it, if there is something to say.
 Write = Callable[[Any, Path], str]
 
 _FORMS = ("trident", "clam")
+#: Read, not written; its table and a report go into the result folder.
+_INPUT = "areas_in"
 #: What can be asked for, and the flags that only say how.
 _ASKED = {
     "geojson": ("simplify", "min_area", "smooth"),
     "ome_tiff": (),
     "areas": (),
+    "areas_in": (),
+    "report": ("slide",),
     "coords": ("coords_format", "tile", "mpp", "overlap", "min_tissue", "classes"),
     "corrections": (),
     "labels": (),
@@ -37,7 +43,14 @@ RESULT is a folder that lpd segment wrote; name results first, then what to writ
   lpd export results/a --geojson --simplify 4 --smooth
   lpd export results/a results/b --coords --tile 256 --mpp 0.5 --classes TUM STR
 Without FILE the files go where lpd segment puts them, into the result folder: annotations.geojson, mask.ome.tif,
-areas.csv; coordinates are NAME_patches.h5 (trident) or NAME.h5 (clam), NAME being the slide's.
+areas.csv, region_areas.csv, report.html; coordinates are NAME_patches.h5 (trident) or NAME.h5 (clam), NAME being the
+slide's.
+
+Regions and report. --areas-in counts the mask pixels whose middles lie in each area of a GeoJSON file (from QuPath or
+the viewer; points and lines are left out) and writes region_areas.csv; a --report lists them, too. The report is one
+HTML file that any browser shows, prints and saves as PDF. It takes pictures of the slide and scores of the checkpoint
+from where the manifest says they are, if they are still the same files there.
+  lpd export results/a --report --areas-in regions.geojson
 
 Corrections that people made in the app. With --corrected, masks and tables have them in, and the names of the files
 begin with corrected-. --corrections writes them alone as annotations with author, time and kind (corrections.geojson),
@@ -71,6 +84,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--smooth", action="store_const", const=True, help="straight lines instead of stairs")
     parser.add_argument("--ome-tiff", **file, help="label mask")
     parser.add_argument("--areas", **file, help="area of each class, CSV")
+    parser.add_argument("--areas-in", metavar="GEOJSON", type=Path, help="area of each class in drawn regions, CSV")
+    parser.add_argument("--report", **file, help="pictures, areas, model and settings on one page, HTML")
+    parser.add_argument("--slide", metavar="SLIDE", type=Path, help="the slide, if it has been moved since")
     parser.add_argument("--coords", **file, help="coordinates of tissue tiles, HDF5")
     parser.add_argument("--coords-format", choices=_FORMS, help="for which tool (default: trident)")
     parser.add_argument("--tile", metavar="PX", type=positive, help="side of a tile (default: 256)")
@@ -143,6 +159,8 @@ def _wanted(args: argparse.Namespace) -> list[tuple[str, Path | None, Write]]:
         "geojson": ("annotations.geojson", lambda: _geojson(args)),
         "ome_tiff": ("mask.ome.tif", lambda: partial(_silently, write_ome_tiff)),
         "areas": ("areas.csv", lambda: partial(_silently, write_areas_csv)),
+        "areas_in": ("region_areas.csv", lambda: _region_areas(args)),
+        "report": ("report.html", lambda: _report(args)),
         "coords": (FILE_NAMES[form], lambda: _coords(args)),
     }
     choices |= {
@@ -154,7 +172,8 @@ def _wanted(args: argparse.Namespace) -> list[tuple[str, Path | None, Write]]:
         given, corrected = vars(args)[key], args.corrected and key in _OF_MASK
         if given is not None:
             write = partial(_corrected, writer()) if corrected else writer()
-            wanted.append((f"corrected-{name}" if corrected else name, None if given is True else given, write))
+            where = None if given is True or key == _INPUT else given
+            wanted.append((f"corrected-{name}" if corrected else name, where, write))
     return wanted
 
 
@@ -167,7 +186,7 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"{_flag(min(idle))} says how to write {_flag(key)}: pass {_flag(key)}, too")
     if args.corrected and not given.intersection(_OF_MASK):
         raise ConfigError(f"--corrected says what to write: pass one of {', '.join(map(_flag, _OF_MASK))}, too")
-    files = [key for key in _ASKED if isinstance(vars(args)[key], Path)]
+    files = [key for key in (*_ASKED, "slide") if isinstance(vars(args)[key], Path)]
     if files and len(args.results) > 1:
         raise ConfigError(
             f"{_flag(files[0])} names one file for {len(args.results)} results: leave it out, or export one at a time"
@@ -217,6 +236,46 @@ def _geojson(args: argparse.Namespace) -> Write:
 
     chosen = {"min_area_um2": args.min_area, "simplify_um": args.simplify, "smooth": args.smooth}
     return partial(_silently, partial(write_geojson, **{k: v for k, v in chosen.items() if v is not None}))
+
+
+def _region_areas(args: argparse.Namespace) -> Write:
+    from lpd.export.region_areas import write_region_areas_csv
+    from lpd.slide.annotations import read_regions
+
+    regions = read_regions(args.areas_in)
+    return partial(_silently, lambda store, path: write_region_areas_csv(store, regions, path))
+
+
+def _report(args: argparse.Namespace) -> Write:
+    from lpd.slide.annotations import read_regions
+
+    regions = read_regions(args.areas_in) if args.areas_in else ()
+    return lambda store, path: _write_report(store, path, args.slide, regions)
+
+
+def _write_report(store: ResultStore, path: Path, slide_path: Path | None, regions: Sequence[DrawnRegion]) -> str:
+    from lpd.export.report import ReportParts, write_report
+    from lpd.inference.manifest import read_manifest
+
+    manifest = read_manifest(store.folder)
+    checkpoint = manifest.get("arguments", {}).get("checkpoint")
+    parts = ReportParts(
+        manifest=manifest,
+        checkpoint=Path(checkpoint) if checkpoint else None,
+        regions=regions,
+        unfinished=_unfinished(store),
+    )
+    found = slide_path or Path(manifest.get("slide", {}).get("path", ""))
+    if slide_path is None and not found.is_file():
+        write_report(store, path, parts)
+        return f": without the slide, which is not at {found}; --slide says where it is" if found.name else ""
+    from lpd.slide.opening import open_slide
+
+    with open_slide(found) as slide:
+        if slide_path and slide.fingerprint != store.meta.slide_fingerprint:
+            raise ConfigError(f"{slide_path} is not the slide that {store.folder} is a result of: pass that one")
+        write_report(store, path, replace(parts, slide=slide))
+    return ""
 
 
 def _coords(args: argparse.Namespace) -> Write:

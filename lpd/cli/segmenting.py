@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -160,11 +159,11 @@ class Segmenter:
         from lpd.export.ome_tiff import write_ome_tiff
         from lpd.export.pieces import write_pieces_csv
         from lpd.inference.job import pieces_of
-        from lpd.inference.manifest import MANIFEST_NAME, earlier_runs, write_manifest
+        from lpd.inference.manifest import MANIFEST_NAME, earlier_runs, read_manifest, write_manifest
         from lpd.inference.store import ResultStore
 
         store = ResultStore.open(folder)
-        earlier = earlier_runs(_manifest(folder), len(store.meta.parts))
+        earlier = earlier_runs(read_manifest(folder), len(store.meta.parts))
         _delete_exports(folder, but=MANIFEST_NAME)  # of which the next one keeps a part
         run.say("writing mask.ome.tif")
         write_ome_tiff(store, folder / "mask.ome.tif")
@@ -242,9 +241,10 @@ def _done(folder: Path, slide: Slide, meta: ResultMeta, asked: _Asked) -> Outcom
         ResultError: the folder holds a finished result, or a finished part, of something else.
     """
     from lpd.inference.joining import has_finished
+    from lpd.inference.manifest import read_manifest
     from lpd.inference.store import ResultStore
 
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     done = manifest.get("state") == "done"
     try:
         store = ResultStore.open(folder)
@@ -268,15 +268,6 @@ def _done(folder: Path, slide: Slide, meta: ResultMeta, asked: _Asked) -> Outcom
     said = f"{slide.path.name}: done before, nothing to do (--force does it again) -> {folder}"
     summary = dict(manifest.get("summary", {}))
     return Outcome(slide.path, folder, "kept", said, summary=summary, areas_mm2=_areas(folder))
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    """What an earlier run wrote last; empty if none got so far."""
-    try:
-        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _joins(folder: Path) -> bool:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from lpd.classes import Rgb
+from lpd.classes import NOT_COMPUTED, Rgb
 from lpd.errors import ResultError
-from lpd.export.source import MaskSource, blocks
+from lpd.export.source import MaskSource, Meta, blocks
 from lpd.runs import replacing
 
 
@@ -33,18 +34,59 @@ class ClassArea:
     pixels: int
 
 
+@dataclass(frozen=True)
+class Tally:
+    """A slide, or a part of it, by what its mask pixels are.
+
+    Attributes:
+        classes: in mask order, absent ones with 0.
+        background_mm2: looked at and found to be glass, in mm².
+        not_computed_mm2: not looked at, in mm²: nobody knows what is there.
+    """
+
+    classes: tuple[ClassArea, ...]
+    background_mm2: float
+    not_computed_mm2: float
+
+    @property
+    def tissue_mm2(self) -> float:
+        """All classes together, in mm²."""
+        return sum(row.area_mm2 for row in self.classes)
+
+    @property
+    def area_mm2(self) -> float:
+        """All of it, in mm²."""
+        return self.tissue_mm2 + self.background_mm2 + self.not_computed_mm2
+
+    @property
+    def computed_percent(self) -> float:
+        """How much of it has been looked at, 0–100; 0 of nothing."""
+        return 100 * (1 - self.not_computed_mm2 / self.area_mm2) if self.area_mm2 else 0.0
+
+
 def areas(store: MaskSource) -> list[ClassArea]:
     """The classes in mask order, absent ones with 0; memory does not grow with the slide."""
+    return list(tally(store).classes)
+
+
+def tally(store: MaskSource) -> Tally:
+    """The whole slide; memory does not grow with it."""
     counts = np.zeros(256, np.int64)
     for _, _, block in blocks(store):
         counts += np.bincount(block.ravel(), minlength=256)
-    classes = store.meta.classes.classes
+    return tally_of(store.meta, counts)
+
+
+def tally_of(meta: Meta, counts: npt.NDArray[np.int64]) -> Tally:
+    """A tally from the number of pixels by mask value, (256,)."""
+    classes = meta.classes.classes
     tissue = int(counts[: len(classes)].sum())
-    pixel_mm2 = (store.meta.mask_mpp / 1000) ** 2
-    return [
+    pixel_mm2 = (meta.mask_mpp / 1000) ** 2
+    rows = tuple(
         ClassArea(c.code, c.name, c.color, n * pixel_mm2, 100 * n / tissue if tissue else 0.0, n)
         for c, n in zip(classes, counts.tolist(), strict=False)
-    ]
+    )
+    return Tally(rows, int(counts[meta.classes.background]) * pixel_mm2, int(counts[NOT_COMPUTED]) * pixel_mm2)
 
 
 def write_areas_csv(store: MaskSource, path: Path) -> list[ClassArea]:

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from lpd.errors import ConfigError, ResultError
 from lpd.export.areas import ClassArea, areas
+from lpd.export.scale_bar import round_length, written
 from lpd.export.source import Mask, MaskSource
 from lpd.runs import replacing
 from lpd.slide.region import Region
@@ -98,16 +99,9 @@ def _entry(row: ClassArea) -> Patch:
 
 
 def _scale_bar(axes: Any, width: int, height: int, pixel_um: float) -> None:
-    length_um = _round_length(width * pixel_um / 5)
+    length_um = round_length(width * pixel_um / 5)
     length, left, lower = length_um / pixel_um, 0.02 * width, height - 0.03 * height
     plate = Rectangle((left - 8, lower - 30), length + 16, 38, facecolor="white", alpha=0.8, linewidth=0)
     axes.add_patch(plate)
     axes.plot([left, left + length], [lower, lower], color=_INK, linewidth=4, solid_capstyle="butt")
-    text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-    axes.text(left + length / 2, lower - 6, text, color=_INK, ha="center", va="bottom", fontsize=10)
-
-
-def _round_length(longest_um: float) -> float:
-    """The largest of 1, 2, 5, 10, 20, 50, … µm that is not longer."""
-    power = 10.0 ** np.floor(np.log10(longest_um))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= longest_um * (1 + 1e-9)))
+    axes.text(left + length / 2, lower - 6, written(length_um), color=_INK, ha="center", va="bottom", fontsize=10)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,14 @@ class Meta(Protocol):
     def region(self) -> Region | None: ...
     @property
     def slide_mpp(self) -> float: ...
+    @property
+    def created(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def made_by(self) -> str: ...
     @property
     def origin_l0(self) -> tuple[int, int]: ...
 

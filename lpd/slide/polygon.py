@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,16 +65,21 @@ class Polygon:
 
         Of polygons that share a border, one holds a point on it.
         """
-        outline, *holes = (np.array(ring, np.float64) for ring in self.rings)
+        outline, *holes = self._corners
         inside: Mask = _winding(outline, x_l0, y_l0) != 0
         for hole in holes:
             inside &= _winding(hole, x_l0, y_l0) == 0
         return inside
 
+    @cached_property
+    def _corners(self) -> tuple[Floats, ...]:
+        """The rings as (n, 2)."""
+        return tuple(np.array(ring, np.float64) for ring in self.rings)
+
     @property
     def crosses_itself(self) -> bool:
         """Whether two sides of one ring that are no neighbours touch."""
-        return any(_crosses(np.array(ring, np.float64)) for ring in self.rings)
+        return any(_crosses(ring) for ring in self._corners)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form, read back by :meth:`from_dict`."""

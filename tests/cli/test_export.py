@@ -13,12 +13,16 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from lpd.classes import BCSS
 from lpd.cli import main
+from lpd.errors import ConfigError
 from lpd.inference.meta import ResultMeta
 from lpd.inference.store import ResultStore
 from lpd.runs import Run
+from lpd.slide.annotations import read_regions
+from lpd.slide.opening import open_slide
 from lpd.slide.region import Region
 
 
@@ -87,7 +91,8 @@ def test_neither_torch_nor_openslide_is_needed(result: Path) -> None:
         "import sys\n"
         "for name in ('torch', 'timm', 'openslide', 'matplotlib'): sys.modules[name] = None\n"
         "from lpd.cli import main\n"
-        f"sys.exit(main(['export', {str(result)!r}, '--geojson', '--smooth', '--ome-tiff', '--areas', '--coords']))"
+        f"sys.exit(main(['export', {str(result)!r}, '--geojson', '--smooth', '--ome-tiff', '--areas', '--coords', "
+        "'--report']))"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root)
@@ -97,7 +102,10 @@ def test_neither_torch_nor_openslide_is_needed(result: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "nothing is asked for: pass one or more of --geojson, --ome-tiff, --areas, --coords"),
+        (
+            (),
+            "nothing is asked for: pass one or more of --geojson, --ome-tiff, --areas, --areas-in, --report, --coords",
+        ),
         (("--areas", "--smooth"), "--smooth says how to write --geojson: pass --geojson, too"),
         (("--geojson", "--tile", "3"), "--tile says how to write --coords: pass --coords, too"),
         (("--geojson", "--simplify", "-1"), "must be numbers of at least 0"),
@@ -165,3 +173,59 @@ def test_what_cannot_be_written_is_said(result: Path, tmp_path: Path, capsys: py
         assert f"cannot write {tmp_path / 'file' / 'x'}" in capsys.readouterr().err
         assert export(result, flag, tmp_path) == 1
         assert f"cannot write {tmp_path}" in capsys.readouterr().err
+
+
+def write_regions(path: Path) -> Path:
+    """A rectangle over 100 columns of tumour and 50 of stroma, 10 rows high, and a point."""
+    ring = [[200, 0], [500, 0], [500, 20], [200, 20], [200, 0]]
+    shapes = (("Polygon", [ring]), ("Point", [1, 1]))
+    features = [
+        {"type": "Feature", "properties": {"name": "core"}, "geometry": {"type": kind, "coordinates": coordinates}}
+        for kind, coordinates in shapes
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def test_drawn_regions_and_report(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    regions = write_regions(tmp_path / "drawn.geojson")
+    before = names(result)
+    assert export(result, "--areas-in", regions, "--report") == 0
+    assert names(result) - before == {"region_areas.csv", "report.html"}
+    with (result / "region_areas.csv").open() as file:
+        rows = {row["code"]: row for row in csv.DictReader(file)}
+    assert (rows["TUM"]["area_mm2"], rows["STR"]["percent_of_tissue"]) == ("0.001000", "33.3333")
+    assert {row["region"] for row in rows.values()} == {"core"}
+    page = (result / "report.html").read_text(encoding="utf-8")
+    assert "Tumour to Stroma 2.00 : 1" in page  # 200 and 100 columns of the slide
+    assert "core" in page
+    assert "The slide file was not at hand" in page
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_report_finds_the_slide_or_is_told(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "moved" / "slide.png"
+    picture.parent.mkdir()
+    Image.new("RGB", (800, 600), (200, 100, 150)).save(picture)
+    (result / "manifest.json").write_text(json.dumps({"slide": {"path": str(tmp_path / "gone.png")}}))
+    assert export(result, "--report") == 0
+    assert f"without the slide, which is not at {tmp_path / 'gone.png'}; --slide says where it is" in (
+        capsys.readouterr().out
+    )
+    assert export(result, "--report", "--slide", picture) == 1
+    assert "slide.png is not the slide that" in capsys.readouterr().err
+    with open_slide(picture) as slide:
+        meta = ResultMeta("slide", slide.fingerprint, 800, 600, 0.5, 1.0, BCSS, "c", "sha256:1")
+    own = tmp_path / "own"
+    ResultStore.create(own, meta).finish()
+    assert export(own, "--report", tmp_path / "r.html", "--slide", picture) == 0
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").count("data:image/jpeg") == 2
+
+
+def test_regions_that_cannot_be_read(result: Path, tmp_path: Path) -> None:
+    (tmp_path / "points.geojson").write_text('{"type": "Point", "coordinates": [1, 2]}')
+    with pytest.raises(ConfigError, match="holds no areas: draw a rectangle or polygon"):
+        read_regions(tmp_path / "points.geojson")
+    assert export(result, "--areas-in", tmp_path / "points.geojson") == 1
+    assert export(result, "--areas-in", tmp_path / "missing.geojson") == 1
+    assert export(result, "--slide", tmp_path) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,10 @@ class HandMadeMeta:
     region: Region | None = None
     slide_mpp: float = 0.5
     origin_l0: tuple[int, int] = (0, 0)
+    created: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    backend: str = ""
+    made_by: str = "0"
 
 
 @dataclass

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from lpd.errors import ConfigError, ResultError
-from lpd.export.snapshot import _round_length, write_snapshot
+from lpd.export.scale_bar import round_length
+from lpd.export.snapshot import write_snapshot
 from lpd.slide.region import Region
 
 from .conftest import HandMade
@@ -73,7 +74,7 @@ def test_same_result_same_picture(store: HandMade, tmp_path: Path) -> None:
     ("longest", "length"), [(1, 1), (1.9, 1), (2, 2), (4.99, 2), (99, 50), (100, 100), (731, 500), (0.3, 0.2)]
 )
 def test_scale_bar_is_round(longest: float, length: float) -> None:
-    assert _round_length(longest) == pytest.approx(length)
+    assert round_length(longest) == pytest.approx(length)
 
 
 def test_bad_requests_are_named(store: HandMade, tmp_path: Path) -> None:

@@ -14,6 +14,12 @@ const BASE = new URL('../..', import.meta.url).pathname.replace(/\/$/, '');
 export const address = (path) => BASE + path;
 
 async function ask(method, path, body) {
+  const response = await answerOf(method, path, body);
+  return response.json().catch(() => ({}));
+}
+
+/** The answer to a request that succeeded. */
+async function answerOf(method, path, body) {
   const options = { method, headers: {}, cache: 'no-store' };
   if (body !== undefined) {
     options.headers['Content-Type'] = 'application/json';
@@ -25,9 +31,9 @@ async function ask(method, path, body) {
   } catch {
     throw new ApiError('The app does not answer: check that it is still running.', 0);
   }
+  if (response.ok) return response;
   const data = await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(sentence(data.error ?? 'The app could not do that.'), response.status);
-  return data;
+  throw new ApiError(sentence(data.error ?? 'The app could not do that.'), response.status);
 }
 
 const sentence = (text) => {
@@ -35,6 +41,9 @@ const sentence = (text) => {
   const capital = /^[a-z]+ /.test(trimmed) ? trimmed[0].toUpperCase() + trimmed.slice(1) : trimmed;
   return /[.!?…]$/.test(capital) ? capital : `${capital}.`;
 };
+
+/** A file that was sent, with the name to save it under. */
+const file = async (response) => ({ blob: await response.blob(), name: decodeURIComponent(/filename\*=UTF-8''([^;]+)/.exec(response.headers.get('Content-Disposition'))?.[1] ?? 'file') });
 
 const at = encodeURIComponent;
 
@@ -52,6 +61,8 @@ export const api = {
   start: (request) => ask('POST', '/api/jobs', request),
   cancel: (id) => ask('POST', `/api/jobs/${at(id)}/cancel`),
   changes: (id, since, run) => ask('GET', `/results/${at(id)}/changes?since=${since}&run=${at(run)}`),
+  regionAreas: (id, polygons) => ask('POST', `/results/${at(id)}/region-areas`, { polygons }),
+  report: (id) => answerOf('GET', `/results/${at(id)}/report.html`).then(file),
   areas: (id) => ask('GET', `/results/${at(id)}/areas`),
   download: (id, kind) => address(`/results/${at(id)}/download/${at(kind)}`),
   resultTile: (id, layer, level, col, row, version) => address(`/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`),

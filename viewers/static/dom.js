@@ -18,8 +18,16 @@ const ICONS = {
   pin: 'M8 14s4.5-4.2 4.5-7.5a4.5 4.5 0 0 0-9 0C3.5 9.800 8 14 8 14ZM8 8a1.500 1.500 0 1 0 0-3 1.500 1.500 0 0 0 0 3Z',
   undo: 'M3 6.5h6.2a3.4 3.4 0 0 1 0 6.8H6M5.800 3.500 2.800 6.500l3 3',
   redo: 'M13 6.5H6.800a3.400 3.400 0 0 0 0 6.800H10M10.200 3.500l3 3-3 3',
+  camera: 'M2 5h3l1.200-1.800h3.600L11 5h3v7.500H2ZM8 11a2.300 2.300 0 1 0 0-4.600 2.300 2.300 0 0 0 0 4.600Z',
   list: 'M2.5 4h11M2.5 8h11M2.5 12h11',
 };
+
+/** Let the browser save a blob under a name. */
+export function saveFile(blob, name) {
+  const link = h('a', { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
 
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);

@@ -6,8 +6,9 @@ import { Shapes } from './shapes.js';
 import { ShapeTools } from './shape_tools.js';
 
 export class Drawing {
-  /** `classes` tells by which classes regions may be named; `onSegment` is asked to segment a feature's area. */
-  constructor(view, { classes, onTrouble, onSegment, onTool }) {
+  /** `classes` tells by which classes regions may be named; `onSegment` is asked to segment a feature's area, `onChange` told. */
+  constructor(view, { classes, onTrouble, onSegment, onTool, onChange }) {
+    this.onChange = onChange;
     this.shapes = new Shapes({ onChange: () => this.render(), onTrouble: (error) => onTrouble(error.message ?? String(error)) });
     this.canvas = new ShapeCanvas(view, this.shapes);
     this.panel = new ShapePanel(this.shapes, view, {
@@ -49,6 +50,7 @@ export class Drawing {
     this.canvas?.schedule();
     this.panel?.render();
     this.tools?.render();
+    this.onChange();
   }
 
   destroy() {

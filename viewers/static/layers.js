@@ -27,6 +27,10 @@ export class Layers {
     for (const name of LAYERS) this.stack[name].setOpacity(this.settings[name].opacity);
   }
 
+  get tissueColor() {
+    return TISSUE;
+  }
+
   get mask() {
     return this.stack.mask;
   }
@@ -240,6 +244,9 @@ export function heatColors(threshold, inverted) {
     return heat(share);
   });
 }
+
+/** Colours of the heatmap from 0 to 1. */
+export const HEAT_RAMP = HEAT;
 
 export function heat(share) {
   const at = share * (HEAT.length - 1);

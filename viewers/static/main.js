@@ -2,16 +2,18 @@
 // browser keeps only what is looked at, so that reloading, closing and reopening lose nothing.
 
 import { api, memory } from './api.js';
-import { h, icon } from './dom.js';
+import { AreasPanel } from './areas_panel.js';
+import { h, icon, saveFile } from './dom.js';
 import { Drawing } from './drawing.js';
 import { JobWatch } from './job_watch.js';
 import { LayerPanel } from './layer_panel.js';
-import { LAYERS, Layers } from './layers.js';
+import { HEAT_RAMP, LAYERS, Layers } from './layers.js';
 import { Panel } from './panel.js';
 import { Permalink } from './permalink.js';
 import { Review } from './review.js';
 import { SlideList } from './slide_list.js';
 import { SlideView } from './slide_view.js';
+import { drawSnapshot, fileName, legendOf, linesOf, toBlob } from './snapshot.js';
 
 const UNREAD_RETRY_MS = 400;
 const OTHERS_MS = 5000;
@@ -49,6 +51,7 @@ class Workspace {
       classAt: (x, y) => this.classAt(x, y),
       onMove: () => this.link.note(),
       onLink: () => this.attempt(() => this.copyLink()),
+      onSnapshot: () => this.attempt(() => this.snapshot()),
     });
     this.layers = new Layers(this.view, () => this.onLayers());
     this.drawing = new Drawing(this.view, {
@@ -56,12 +59,15 @@ class Workspace {
       onTrouble: (message) => this.toast(message),
       onSegment: (feature) => this.attempt(() => this.segment(feature)),
       onTool: (name) => name !== 'hand' && this.review.leave(),
+      onChange: () => this.areasPanel?.changed(),
     });
+    this.areasPanel = new AreasPanel(this.drawing.shapes, { colours: () => this.layers.palette, attempt: (act) => this.attempt(act), saveFile });
     this.review = new Review(this.view, this.layers, {
       onTrouble: (error) => this.attempt(() => Promise.reject(error)),
       onPointer: (taken) => this.drawing.pause(taken),
     });
     this.panel.addNote(this.review.panel.words);
+    this.panel.adopt(this.areasPanel, this.panel.result);
     this.panel.adopt(this.review);
     this.panel.adopt(new LayerPanel(this.layers));
     this.panel.adopt(this.drawing.panel);
@@ -223,10 +229,19 @@ class Workspace {
     }
   }
 
+  async snapshot() {
+    const { view, slide, classes, job, layers } = this;
+    if (!slide || !view.item) return;
+    const picture = drawSnapshot(view, { entries: legendOf({ layers, classes, job, heatRamp: HEAT_RAMP }), lines: linesOf({ slide, job, layers, view }) });
+    const name = fileName({ slide, view });
+    saveFile(await toBlob(picture), name);
+    this.toast(`The browser saves this view as ${name}.`, 'info');
+  }
+
   showJob(job) {
     this.watch.stop();
     this.job = job ?? null;
-    this.areas = null;
+    this.areas = this.ratio = null;
     this.rested = null;
     this.layers.hidden.clear();
     this.layers.clearResult();
@@ -252,9 +267,9 @@ class Workspace {
   async loadAreas(job) {
     if (!job.downloads.includes('csv')) return;
     await this.attempt(async () => {
-      const { areas } = await api.areas(job.id);
+      const { areas, ratio } = await api.areas(job.id);
       if (this.job?.id !== job.id) return;
-      this.areas = areas;
+      Object.assign(this, { areas, ratio });
       this.panel.render(this);
     });
   }
@@ -326,6 +341,7 @@ class Workspace {
 
   colour() {
     this.layers.colour();
+    this.areasPanel?.changed();
     this.link.note();
   }
 
@@ -379,6 +395,7 @@ class Workspace {
     this.watch.stop();
     this.link.destroy();
     this.review.destroy();
+    this.areasPanel.destroy();
     this.drawing.destroy();
     this.layers.destroy();
     this.view.destroy();

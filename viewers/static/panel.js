@@ -27,10 +27,10 @@ export class Panel {
     this.element = h('aside', { class: 'lpd-panel', 'aria-label': 'Controls' }, this.facts, this.question, this.run, this.work, this.result);
   }
 
-  /** Take in another part, below the result. */
-  adopt(part) {
+  /** Take in another part, behind one of the sections, else as the last. */
+  adopt(part, after = this.element.lastChild) {
     this.parts = [...(this.parts ?? []), part];
-    this.element.append(part.element);
+    after.after(part.element);
   }
 
   /** Show something right below what the result is. */

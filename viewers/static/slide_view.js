@@ -9,7 +9,7 @@ const STEPS = [1, 2, 5];
 const MAGNIFICATIONS = [1.25, 2.5, 5, 10, 20, 40, 60];
 
 export class SlideView {
-  constructor(stage, { onToggleMask, classAt, onMove, onLink }) {
+  constructor(stage, { onToggleMask, classAt, onMove, onLink, onSnapshot }) {
     this.stage = stage;
     this.slide = null;
     this.classAt = classAt;
@@ -18,7 +18,7 @@ export class SlideView {
     this.readout = h('div', { class: 'lpd-readout', hidden: true });
     this.zoom = this.buildZoom();
     this.message = h('div', { class: 'lpd-stage-message', hidden: true });
-    stage.append(this.host, this.tools(onToggleMask, onLink), this.bar, h('div', { class: 'lpd-corner' }, this.readout, this.zoom), this.message);
+    stage.append(this.host, this.tools(onToggleMask, onLink, onSnapshot), this.bar, h('div', { class: 'lpd-corner' }, this.readout, this.zoom), this.message);
     this.osd = window.OpenSeadragon({
       element: this.host,
       showNavigationControl: false,
@@ -52,9 +52,10 @@ export class SlideView {
     this.host.addEventListener('pointermove', (event) => this.track(event));
     this.host.addEventListener('pointerleave', () => this.track(null));
     this.keys = new ViewKeys(this, onToggleMask);
+    this.keys.others.set('s', () => onSnapshot() ?? true);
   }
 
-  tools(onToggleMask, onLink) {
+  tools(onToggleMask, onLink, onSnapshot) {
     const button = (name, title, act) => h('button', { type: 'button', title, 'aria-label': title, onclick: act }, icon(name));
     this.eye = button('eye', 'Show or hide the mask (m)', onToggleMask);
     return h(
@@ -66,6 +67,7 @@ export class SlideView {
       button('turn', 'Turn by 90° (r, R the other way)', () => this.turn(90)),
       button('full', 'Full screen (f)', () => this.toggleFull()),
       button('link', 'Copy a link to this view', onLink),
+      button('camera', 'Save a picture of this view as PNG, with layers, legend and scale bar (s)', onSnapshot),
       this.eye,
     );
   }
@@ -216,13 +218,19 @@ export class SlideView {
   }
 
   describeBar() {
+    const { px, text } = this.scaleBar();
+    this.bar.hidden = false;
+    this.bar.firstChild.textContent = text;
+    this.bar.lastChild.style.width = `${px}px`;
+  }
+
+  /** How long the scale bar is in CSS pixels, and what it says. */
+  scaleBar() {
     const perPixel = (this.slide.mpp ?? 1) / this.scale;
     const widest = BAR_PX * perPixel;
     const power = 10 ** Math.floor(Math.log10(widest));
     const size = Math.max(...STEPS.map((step) => step * power).filter((value) => value <= widest));
-    this.bar.hidden = false;
-    this.bar.firstChild.textContent = this.slide.mpp ? length(size) : `${count(size)} px`;
-    this.bar.lastChild.style.width = `${size / perPixel}px`;
+    return { px: size / perPixel, text: this.slide.mpp ? length(size) : `${count(size)} px` };
   }
 
   describeReadout() {
