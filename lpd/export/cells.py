@@ -60,7 +60,7 @@ class CellGrid:
         """Mask values (height, width) of a block that may reach past the grid; 255 there."""
         rows, columns = self.shape
         out = np.full((block.height, block.width), NOT_COMPUTED, np.uint8)
-        side = max(1, BLOCK_PX // self.step)
+        side = -(-(BLOCK_PX + 2) // self.step)  # a block and the cells around it at once
         for y in range(max(0, block.y), min(rows, block.y + block.height), side):
             for x in range(max(0, block.x), min(columns, block.x + block.width), side):
                 height = min(side, rows - y, block.y + block.height - y)

@@ -141,5 +141,7 @@ def _assembled(pieces: _Pieces, regions: Regions, scores: RegionScores) -> Itera
 
 def _from_first(ring: Points) -> Points:
     """The same closed ring, begun at the uppermost of its leftmost corners, wherever the blocks' seams fell."""
-    first = int(np.lexsort((ring[:-1, 1], ring[:-1, 0]))[0])
+    x, y = ring[:-1].T
+    leftmost = np.flatnonzero(x == x.min())
+    first = int(leftmost[np.argmin(y[leftmost])])
     return np.concatenate([np.roll(ring[:-1], -first, axis=0), ring[first : first + 1]])

@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from lpd.export.cells import Block, CellGrid
+from lpd.export.rings import RegionNumbers
 from lpd.export.source import Mask
 
 Numbers = npt.NDArray[np.int32]
@@ -36,8 +37,8 @@ class Regions:
         """True if a region reaches into ``block``."""
         return block in self._first
 
-    def numbers(self, block: Block, values: Mask, keep: npt.NDArray[np.bool_]) -> Numbers:
-        """Region of every cell of a block of the grid, −1 for none: (height, width).
+    def numbers(self, block: Block, values: Mask, keep: npt.NDArray[np.bool_]) -> RegionNumbers:
+        """Region of every cell of a block of the grid, −1 for none: (height, width), made where it is asked for.
 
         Args:
             values: the block's mask values.
@@ -48,8 +49,7 @@ class Regions:
         of_label = np.full(len(found.value) + 1, -1, np.int32)
         of_label[1:] = self._region[first : first + len(found.value)]
         of_label[1:][~keep[of_label[1:]]] = -1
-        numbers: Numbers = found.spread(of_label)
-        return numbers
+        return found.spread(of_label)
 
 
 def find_regions(grid: CellGrid, class_count: int) -> Regions:
@@ -95,16 +95,28 @@ class _Labels:
     _run: Numbers  # (h, w), which run of equal cells along its row a cell is in
     _label: Numbers  # of each run
 
-    def spread(self, of_label: npt.NDArray[Any], where: Any = np.s_[:]) -> Any:
-        """What ``of_label`` (L + 1,) says of the label of each cell, (h, w), or of those ``where``."""
-        return of_label[self._label][self._run[where]]
+    def spread(self, of_label: npt.NDArray[Any]) -> _Spread:
+        """What ``of_label`` (L + 1,) says of the label of each cell, (h, w)."""
+        return _Spread(self._run, of_label[self._label])
+
+
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """An array (h, w) of values given by run, of which few are looked at."""
+
+    _run: Numbers
+    _of_run: npt.NDArray[Any]
+
+    def __getitem__(self, where: Any, /) -> Any:
+        return self._of_run[self._run[where]]
 
 
 def _label(values: Mask, class_count: int) -> _Labels:
     begins = np.ones(values.shape, np.bool_)
     begins[:, 1:] = values[:, 1:] != values[:, :-1]
     first = np.flatnonzero(begins)
-    run = np.cumsum(begins.ravel(), dtype=np.int32) - np.int32(1)
+    lengths = np.diff(first, append=values.size)
+    run = np.repeat(np.arange(len(first), dtype=np.int32), lengths)
     # Of two runs that touch, one begins where they first do.
     touch = (values[1:] == values[:-1]) & (begins[1:] | begins[:-1]) & (values[1:] < class_count)
     above = np.flatnonzero(touch)
@@ -113,7 +125,6 @@ def _label(values: Mask, class_count: int) -> _Labels:
     count = int(np.count_nonzero(value < class_count))
     label_of = np.zeros(len(value), np.int32)
     label_of[order[:count]] = np.arange(1, count + 1)
-    lengths = np.diff(first, append=values.size)
     cells = np.bincount(label_of[part], weights=lengths, minlength=count + 1)[1:].astype(np.int64)
     return _Labels(value[order[:count]], cells, run.reshape(values.shape), label_of[part])
 
@@ -140,12 +151,12 @@ class _Seams:
 
     def join(self, block: Block, values: Mask, found: _Labels, of_label: Edge) -> None:
         """Note which of a block's labels, counted as ``of_label`` says, go on from the blocks above and to its left."""
-        across = slice(block.x, block.x + block.width)
-        self._touch(self._above[across], self._above_value[across], found.spread(of_label, np.s_[0]), values[0])
+        across, numbers = slice(block.x, block.x + block.width), found.spread(of_label)
+        self._touch(self._above[across], self._above_value[across], numbers[0], values[0])
         if block.x > 0:
-            self._touch(self._left, self._left_value, found.spread(of_label, np.s_[:, 0]), values[:, 0])
-        self._above[across], self._above_value[across] = found.spread(of_label, np.s_[-1]), values[-1]
-        self._left, self._left_value = found.spread(of_label, np.s_[:, -1]), values[:, -1].copy()
+            self._touch(self._left, self._left_value, numbers[:, 0], values[:, 0])
+        self._above[across], self._above_value[across] = numbers[-1], values[-1]
+        self._left, self._left_value = numbers[:, -1], values[:, -1].copy()
 
     def _touch(self, one: Edge, one_value: Mask, other: Edge, other_value: Mask) -> None:
         same = (one >= 0) & (other >= 0) & (one_value == other_value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,13 @@ from lpd.export.source import Mask
 Points = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int32]
+
+
+class RegionNumbers(Protocol):
+    """The region of each cell of a block (h, w), −1 for none: an array, or what can be asked for parts of one."""
+
+    def __getitem__(self, where: Any, /) -> Numbers: ...
+
 
 #: Mean over all directions of a line's length by that of the middles of its cell edges: |cos| + (√2 − 1) |sin|.
 _ALL_DIRECTIONS = math.pi / 8 / math.tan(math.pi / 8)
@@ -36,7 +44,7 @@ class Chain:
     goes_on: int
 
 
-def border_chains(framed: Mask, numbers: Numbers, x: int, y: int) -> Iterator[Chain]:
+def border_chains(framed: Mask, numbers: RegionNumbers, x: int, y: int) -> Iterator[Chain]:
     """Follow the borders of a block's regions; where they leave the block, the chain ends.
 
     Regions are 4-connected and differ in value from their 4-neighbours, so that values alone tell where a border runs.
@@ -46,7 +54,7 @@ def border_chains(framed: Mask, numbers: Numbers, x: int, y: int) -> Iterator[Ch
         numbers: (h, w) region of each cell; borders of −1 are not followed.
         x, y: the block's first column and row in the grid, below 2^30.
     """
-    runs = _runs(framed, np.pad(numbers, 1, constant_values=-1), x - 1, y - 1)
+    runs = _runs(np.ascontiguousarray(framed), numbers, x - 1, y - 1)
     order = np.argsort(runs.begins)
     place = np.searchsorted(runs.begins, runs.goes_on, sorter=order).clip(max=max(0, len(order) - 1))
     following = order[place] if len(order) else order
@@ -68,42 +76,53 @@ class _Runs:
     region: Numbers
 
 
-def _runs(values: Mask, numbers: Numbers, x: int, y: int) -> _Runs:
-    parts = []
-    height, width = values.shape
-    corner, wanted = np.array([x, y]), numbers >= 0
-    for quarter in range(4):
-        # Turned by quarters, every side of a cell is once the upper one, which is followed to the right.
-        turned = np.ascontiguousarray(np.rot90(values, quarter))
-        start, end, turn = _upper_runs(turned, np.ascontiguousarray(np.rot90(wanted, quarter)))
-        region = np.rot90(numbers, quarter)[start[:, 1], start[:, 0]]
-        start, end = (_turned_back(points, quarter, width, height) + corner for points in (start, end))
-        follows = (quarter + turn) % 4
-        parts.append((start, end, _keys(start, np.full_like(follows, quarter)), _keys(end, follows), region))
+def _runs(values: Mask, numbers: RegionNumbers, x: int, y: int) -> _Runs:
+    """All runs of a framed block, whose frame begins at column ``x`` and row ``y``: of upper sides first, then of the
+    right, lower and left ones, which are upper sides, too, once the block is turned by so many quarters."""
+    width, flat, parts = values.shape[1], values.ravel(), []
+    for quarter, cells in enumerate(_beside_borders(values)):
+        ahead, outward = ((1, -width), (width, 1), (-1, width), (-width, -1))[quarter]
+        region = numbers[cells // width - 1, cells % width - 1]
+        cells, region = cells[region >= 0], region[region >= 0]
+        # The frame around the block is no region's, so that what follows one another in memory is in one row.
+        joined = (np.diff(cells) == ahead) & (flat[cells[1:]] == flat[cells[:-1]])
+        begins, ends = np.ones((2, len(cells)), np.bool_)
+        begins[1:], ends[:-1] = ~joined, ~joined
+        start, last, region = cells[begins], cells[ends], region[begins]
+        # Past its end the border bends right round the cell, unless the region goes on ahead: then it bends left if
+        # the region goes on beyond the border, too, and is merely cut by the block's edge if not.
+        goes_on, beyond = flat[last + ahead] == flat[start], flat[last + ahead + outward] == flat[start]
+        turn = np.where(goes_on, np.where(beyond, -1, 0), 1)
+        here = _corner(start, width, quarter) + np.array([x, y])
+        there = _corner(last, width, (quarter + 1) % 4) + np.array([x, y])
+        keys = _keys(here, np.full(len(start), quarter)), _keys(there, (quarter + turn) % 4)
+        parts.append((here, there, *keys, region))
     return _Runs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _upper_runs(values: Mask, wanted: npt.NDArray[np.bool_]) -> tuple[Points, Points, npt.NDArray[np.int64]]:
-    """Runs along upper sides of wanted cells, left to right: start, end, turn at the end (−1 left, 0 none, 1 right)."""
-    # The frame around the block is no region's, so that what follows one another in memory is in one row.
-    at = values.shape[1] + np.flatnonzero((values[1:] != values[:-1]) & wanted[1:])
-    flat = values.ravel()
-    joined = (np.diff(at) == 1) & (flat[at[1:]] == flat[at[:-1]])
-    row, first = np.divmod(at[np.append(True, ~joined)[: len(at)]], values.shape[1])
-    last = at[np.append(~joined, True)[-len(at) :]] % values.shape[1] if len(at) else first
-    value = values[row, first]
-    # Past its end the border bends right round the cell, unless the region goes on to the right: then it bends left
-    # if the region goes on above, too, and is merely cut by the block's edge if not.
-    ahead, above = values[row, last + 1] == value, values[row - 1, last + 1] == value
-    turn = np.where(ahead, np.where(above, -1, 0), 1)
-    return np.stack([first, row], 1), np.stack([last + 1, row], 1), turn
+def _beside_borders(values: Mask) -> Iterator[npt.NDArray[np.int64]]:
+    """Places in memory of a framed block's cells with another value above them; to their right, below, to their left.
+
+    Each in the order in which one reads the block after a quarter turn counter-clockwise for every side before.
+    """
+    height, width = values.shape[0] - 2, values.shape[1] - 2
+    row, column = np.divmod(np.flatnonzero(values[1:, 1:-1] != values[:-1, 1:-1]), width)
+    place = row * (width + 2) + column + 1
+    yield place[row < height] + width + 2
+    below = place[row > 0][::-1]
+    row, column = np.divmod(np.flatnonzero(values[1:-1, 1:] != values[1:-1, :-1]), width + 1)
+    # From right to left, each column downwards.
+    order = np.argsort((width - column).astype(np.min_scalar_type(width)), kind="stable")
+    place, column = ((row + 1) * (width + 2) + column)[order], column[order]
+    yield place[column > 0]
+    yield below
+    yield place[column < width][::-1] + 1
 
 
-def _turned_back(points: Points, quarter: int, width: int, height: int) -> Points:
-    """Corner points of an array turned by ``quarter`` counter-clockwise quarters, in the frame before turning."""
-    x, y = points[:, 0], points[:, 1]
-    turned = ((x, y), (width - y, x), (width - x, height - y), (y, height - x))[quarter]
-    return np.stack(turned, 1)
+def _corner(cells: npt.NDArray[np.int64], width: int, number: int) -> Points:
+    """(N, 2) a corner of each cell, as (x, y): the upper left one and on clockwise."""
+    row, column = np.divmod(cells, width)
+    return np.stack([column + (number in (1, 2)), row + (number >= 2)], 1)
 
 
 def _keys(corners: Points, direction: npt.NDArray[np.int64]) -> Keys:
@@ -154,14 +173,19 @@ def simple_rings(corners: Points) -> Iterator[Points]:
         (M, 2) rings, the first corner repeated at the end.
     """
     keys = corners[:, 1] << 32 | corners[:, 0]
-    order = np.argsort(keys, kind="stable")
-    again = keys[order[1:]] == keys[order[:-1]]
-    if not again.any():
+    if not _any_twice(keys):
         yield np.concatenate([corners, corners[:1]])
         return
+    order = np.argsort(keys, kind="stable")
+    again = keys[order[1:]] == keys[order[:-1]]
     repeated = np.sort(np.union1d(order[1:][again], order[:-1][again]))
     corners, keys = (np.roll(array, -repeated[0], axis=0) for array in (corners, keys))
     yield from _split(corners, keys, repeated - repeated[0])
+
+
+def _any_twice(keys: Keys) -> bool:
+    ordered = np.sort(keys)
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def _split(corners: Points, keys: Keys, repeated: npt.NDArray[np.int64]) -> Iterator[Points]:

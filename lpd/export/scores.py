@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lpd.export.cells import Block, CellGrid
+from lpd.export.rings import RegionNumbers
 from lpd.export.source import Mask
-
-Numbers = npt.NDArray[np.int32]
 
 #: Scores vary slowly: one look at every so many mask pixels, along each axis, is enough.
 _EVERY_PX = 4
@@ -22,7 +21,7 @@ class RegionScores:
         self._sum = np.zeros(region_count, np.float64)
         self._count = np.zeros(region_count, np.int64)
 
-    def add(self, grid: CellGrid, block: Block, values: Mask, numbers: Numbers) -> None:
+    def add(self, grid: CellGrid, block: Block, values: Mask, numbers: RegionNumbers) -> None:
         """Look at a block.
 
         Args:
@@ -33,14 +32,22 @@ class RegionScores:
         every = max(1, _EVERY_PX // grid.step)
         # Which cells are looked at does not depend on where blocks begin.
         first_x, first_y = ((every // 2 - start) % every for start in (block.x, block.y))
-        values, numbers = values[first_y::every, first_x::every], numbers[first_y::every, first_x::every]
+        some = np.s_[first_y::every, first_x::every]
+        values, regions = values[some], numbers[some]
         x_px, y_px = ((start * grid.step + grid.step // 2) for start in (block.x + first_x, block.y + first_y))
         height, width = values.shape
-        for value in np.unique(values[numbers >= 0]).tolist():
+        for value in np.flatnonzero(np.bincount(values[regions >= 0])).tolist():
             scores = grid.store.read_scores_px(value, x_px, y_px, (width, height), every * grid.step)
-            known = (values == value) & (numbers >= 0) & (scores <= _MAX)
-            np.add.at(self._sum, numbers[known], scores[known])
-            np.add.at(self._count, numbers[known], 1)
+            known = (values == value) & (regions >= 0) & (scores <= _MAX)
+            self._count_in(regions[known], scores[known])
+
+    def _count_in(self, regions: npt.NDArray[np.int32], scores: Mask) -> None:
+        if not len(regions):
+            return
+        first = int(regions.min())
+        counts, sums = np.bincount(regions - first), np.bincount(regions - first, weights=scores)
+        self._count[first : first + len(counts)] += counts
+        self._sum[first : first + len(sums)] += sums  # of whole numbers: exact in any order
 
     def mean(self, region: int) -> float | None:
         """Mean score of a region, 0–1; None where none of the cells looked at has one."""

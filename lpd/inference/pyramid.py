@@ -13,6 +13,7 @@ from numcodecs import Blosc
 
 from lpd.classes import NOT_COMPUTED
 from lpd.inference.chunk_buffer import ChunkBuffer, Mask
+from lpd.inference.chunk_files import ChunkFiles
 
 zarr: Any = _zarr
 Bytes = npt.NDArray[np.uint8]
@@ -74,6 +75,7 @@ class Pyramid:
         if len(self._levels) < (level_count(*self.shape[-2:]) if self._levels else 1):
             raise KeyError(f"level {len(self._levels)} is missing")
         self._buffer = ChunkBuffer(self._levels, _BUFFER_BYTES)
+        self._files = [ChunkFiles(group_path / str(number), level) for number, level in enumerate(self._levels)]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -115,11 +117,16 @@ class Pyramid:
         rows, columns = _inside(ys, height), _inside(xs, width)
         y, x = ys[rows] >> level, xs[columns] >> level
         if len(y) and len(x):
-            slab = np.asarray(self._levels[level][(*lead, slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1))])
+            slab = self._slab(level, lead, int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1)
             # Picking rows and columns takes longer than decoding them: where all are wanted they are taken as they are.
             whole = slab.shape[-2:] == (len(y), len(x)) and _each_once(y) and _each_once(x)
             out[..., rows, columns] = slab if whole else slab[(..., *np.ix_(y - y[0], x - x[0]))]
         return out
+
+    def _slab(self, level: int, lead: tuple[int | slice, ...], top: int, bottom: int, left: int, right: int) -> Bytes:
+        if self._files[level].takes(lead):
+            return self._files[level].read(lead, top, bottom, left, right)
+        return np.asarray(self._levels[level][(*lead, slice(top, bottom), slice(left, right))])
 
 
 def _inside(places: Indices, length: int) -> slice:
