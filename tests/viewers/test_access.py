@@ -30,9 +30,9 @@ BASE = "http://127.0.0.1:7860"
 GUARDED = (
     "/", "/config", "/api/slides", "/api/slides/x", "/api/checkpoints", "/api/jobs", "/api/me", "/slides/x.dzi",
     "/slides/x_files/0/0_0.jpeg", "/slides/x/thumbnail", "/slides/x/picture/label", "/results/x/download/csv",
-    "/results/x/mask_files/0/0_0.png", "/results/x/changes", "/results/x/review", "/app/0/main.js", "/openseadragon/openseadragon.js",
+    "/results/x/mask_files/0/0_0.png", "/results/x/changes", "/app/0/main.js", "/openseadragon/openseadragon.js",
     "/healthz", "/gradio_api/queue/data?session_hash=x", "/gradio_api/info", "/assets/x.js", "/log-in/", "//log-in",
-    "/log-in/../api/slides",
+    "/log-in/../api/slides", "/results/x/review",
     "/LOG-IN", "/nothing",
 )  # fmt: skip
 
