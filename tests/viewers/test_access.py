@@ -32,7 +32,7 @@ GUARDED = (
     "/slides/x_files/0/0_0.jpeg", "/slides/x/thumbnail", "/slides/x/picture/label", "/results/x/download/csv",
     "/results/x/mask_files/0/0_0.png", "/results/x/changes", "/app/0/main.js", "/openseadragon/openseadragon.js",
     "/healthz", "/gradio_api/queue/data?session_hash=x", "/gradio_api/info", "/assets/x.js", "/log-in/", "//log-in",
-    "/log-in/../api/slides",
+    "/log-in/../api/slides", "/results/x/review",
     "/LOG-IN", "/nothing",
 )  # fmt: skip
 
