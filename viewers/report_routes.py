@@ -17,7 +17,7 @@ from lpd.export.areas import Tally
 from lpd.export.region_areas import tally_inside
 from lpd.export.report import ReportParts, make_report
 from lpd.export.tumour_stroma import in_words, tumour_stroma, why_no_ratio
-from lpd.inference.manifest import read_manifest
+from lpd.inference.manifest_file import read_manifest
 from lpd.inference.store import ResultStore
 from lpd.slide.annotations import DrawnRegion, is_area, region_of
 from viewers.annotations import AnnotationFiles

@@ -255,7 +255,7 @@ def _report(args: argparse.Namespace) -> Write:
 
 def _write_report(store: ResultStore, path: Path, slide_path: Path | None, regions: Sequence[DrawnRegion]) -> str:
     from lpd.export.report import ReportParts, write_report
-    from lpd.inference.manifest import read_manifest
+    from lpd.inference.manifest_file import read_manifest
 
     manifest = read_manifest(store.folder)
     checkpoint = manifest.get("arguments", {}).get("checkpoint")

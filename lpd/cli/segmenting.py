@@ -159,7 +159,8 @@ class Segmenter:
         from lpd.export.ome_tiff import write_ome_tiff
         from lpd.export.pieces import write_pieces_csv
         from lpd.inference.job import pieces_of
-        from lpd.inference.manifest import MANIFEST_NAME, earlier_runs, read_manifest, write_manifest
+        from lpd.inference.manifest import earlier_runs, write_manifest
+        from lpd.inference.manifest_file import MANIFEST_NAME, read_manifest
         from lpd.inference.store import ResultStore
 
         store = ResultStore.open(folder)
@@ -241,7 +242,7 @@ def _done(folder: Path, slide: Slide, meta: ResultMeta, asked: _Asked) -> Outcom
         ResultError: the folder holds a finished result, or a finished part, of something else.
     """
     from lpd.inference.joining import has_finished
-    from lpd.inference.manifest import read_manifest
+    from lpd.inference.manifest_file import read_manifest
     from lpd.inference.store import ResultStore
 
     manifest = read_manifest(folder)

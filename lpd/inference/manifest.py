@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lpd
+from lpd.inference.manifest_file import MANIFEST_NAME
+from lpd.inference.pipeline import SegmentSummary
+from lpd.inference.store import ResultStore
 from lpd.runs import write_json_atomically
+from lpd.slide.slide import Slide
 
-if TYPE_CHECKING:  # brings in torch, which those who only read manifests do without
-    from lpd.inference.pipeline import SegmentSummary
-    from lpd.inference.store import ResultStore
-    from lpd.slide.slide import Slide
-
-MANIFEST_NAME = "manifest.json"
 _KEPT = ("state", "arguments", "settings", "summary", "versions")
 _PACKAGES = (
     "torch",
@@ -76,15 +73,6 @@ def write_manifest(
     }
     write_json_atomically(path, document)
     return path
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the last run wrote into a result folder; empty if none got so far, or if it cannot be read."""
-    try:
-        found = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def earlier_runs(manifest: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
