@@ -178,8 +178,9 @@ class Run:
     """The worker's side of a run folder; use as a context manager around the work.
 
     Entering takes the run's lock (and waits for ``device_lock`` if given, as ``queued``) and makes SIGTERM and Ctrl-C
-    stop requests until it is left. Leaving writes the final state: ``done`` after :meth:`complete` or if nobody asked
-    to stop, ``cancelled`` if somebody did, ``failed`` with the error's sentence.
+    stop requests until it is left; the device may be given back before, see :meth:`free_device`. Leaving writes the
+    final state: ``done`` after :meth:`complete` or if nobody asked to stop, ``cancelled`` if somebody did, ``failed``
+    with the error's sentence.
 
     Raises:
         RunError: another process is working in this folder, or it cannot be written.
@@ -231,8 +232,7 @@ class Run:
         finally:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
-            if self._device_lock is not None:
-                self._device_lock.release()
+            self.free_device()
             self._lock.release()
 
     def stop_requested(self) -> bool:
@@ -244,6 +244,11 @@ class Run:
     def complete(self) -> None:
         """All work is done: a stop request that came too late for it does not make the run a cancelled one."""
         self._complete = True
+
+    def free_device(self) -> None:
+        """The work left needs the device no more: whoever is next in line for ``device_lock`` may have it now."""
+        if self._device_lock is not None:
+            self._device_lock.release()
 
     def say(self, message: str) -> None:
         """Set the one line that people read beside the state."""
