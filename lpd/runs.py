@@ -113,6 +113,18 @@ def has_ended(folder: Path) -> bool:
     return _said(folder / _STATE_FILE).ended
 
 
+def forget_end(folder: Path) -> None:
+    """Forget how the run in a folder ended, before another one begins there: until then it counts as new.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        (folder / _STATE_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write to {folder} ({error.strerror or error}): choose another folder") from error
+
+
 def clear_temporaries(folder: Path) -> None:
     """Delete what a killed process was writing in a folder, see :func:`replacing`; nobody else may write there."""
     for leftover in folder.glob(f"{_TEMPORARY}*"):
