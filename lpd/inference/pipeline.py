@@ -162,10 +162,10 @@ def _chosen(job: SegmentJob, tissue: FineTissue, run: Run) -> tuple[Backend, tup
     """The backend as asked for, or the quickest that agrees with the reference: on this slide, if it is large enough to
     try all of them, else on a batch of this one and of other small ones before it."""
     pixels, backend = job.window_count * job.seen_px**2, job.backend
-    if job.settings.backend != "auto" or not job.sample or not backend.alternatives or pixels < _WORTH_CHECKING_PX:
+    small, shape = pixels < _WORTH_TRYING_PX, (job.seen_px, job.batch_size, job.settings.threads, job.settings.tta)
+    if job.settings.backend != "auto" or not job.sample or not backend.alternatives:
         return backend, ()
-    shape, small = (job.seen_px, job.batch_size, job.settings.threads, job.settings.tta), pixels < _WORTH_TRYING_PX
-    if small and backend.tried.is_first(shape):  # maybe there will be no other
+    if small and (pixels < _WORTH_CHECKING_PX or backend.tried.is_first(shape)):  # of which there may be no other
         return backend, ()
     run.say("trying what computes fastest here")
     windows = list(job.windows(_spread(job.sample, job.batch_size if small else _TRIED_WINDOWS), tissue))

@@ -137,7 +137,7 @@ def small(monkeypatch):
 
 
 def test_small_slides_are_tried_on_together(segment: Segment, variants, small):
-    variants.ways = {"torch-bf16": (0.0, 0.5), "torch-frozen": (0.01, 0.0), "openvino": (0.001, 0.0)}
+    variants.ways = {"torch-bf16": (0.0, 0.5), "openvino": (0.0, 0.0)}
     expected = whole_mask(segment()[0])
     found = [segment(using=variants, batch_size=1) for _ in range(6)]
     assert [summary.backend for _, summary in found] == ["torch"] * 4 + ["openvino"] * 2
@@ -153,7 +153,7 @@ def test_small_slides_are_tried_on_together(segment: Segment, variants, small):
         [(3, 3), (3, 3), (5, 5)],
     ]
     store, summary = found[-1]
-    assert [t.passed for t in summary.trials] == [False, True, True]
+    assert [t.passed for t in summary.trials] == [False, False, True]
     assert [t.agreement_here for t in summary.trials] == [None, None, 1.0]
     assert store.meta.trials[2]["slides"] == 5
     _, summary = segment(using=variants, into=store.folder, resume=True, batch_size=1)
@@ -161,18 +161,18 @@ def test_small_slides_are_tried_on_together(segment: Segment, variants, small):
 
 
 def test_a_way_that_does_not_agree_on_this_slide_is_not_used_for_it(segment: Segment, variants, small):
-    variants.ways = {"openvino": (0.001, 0.0)}
+    variants.ways = {"openvino": (0.0, 0.0)}
     for _ in range(4):
         segment(using=variants, batch_size=1)
     (tried,) = variants.tried.ways.values()
     tried["openvino"] += choosing.Measured(same=10**6, tissue=10**6)  # so that all together it does
-    variants.ways = {"openvino": (0.001, 0.1)}
+    variants.ways = {"openvino": (0.0, 0.1)}
     _, summary = segment(using=variants, batch_size=1)
     by_name = {t.backend: t for t in summary.trials}
     assert summary.backend == "torch"
     assert by_name["openvino"].agreement > 0.999
     assert by_name["openvino"].agreement_here == pytest.approx(0.9, abs=0.02)
-    variants.ways = {"openvino": (0.001, 0.0)}
+    variants.ways = {"openvino": (0.0, 0.0)}
     assert segment(using=variants, batch_size=1)[1].backend == "openvino"
 
 
