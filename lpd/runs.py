@@ -113,6 +113,18 @@ def has_ended(folder: Path) -> bool:
     return _said(folder / _STATE_FILE).ended
 
 
+def forget_end(folder: Path) -> None:
+    """Forget how the run in a folder ended, before another one begins there: until then it counts as new.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        (folder / _STATE_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write to {folder} ({error.strerror or error}): choose another folder") from error
+
+
 def clear_temporaries(folder: Path) -> None:
     """Delete what a killed process was writing in a folder, see :func:`replacing`; nobody else may write there."""
     for leftover in folder.glob(f"{_TEMPORARY}*"):
@@ -178,8 +190,9 @@ class Run:
     """The worker's side of a run folder; use as a context manager around the work.
 
     Entering takes the run's lock (and waits for ``device_lock`` if given, as ``queued``) and makes SIGTERM and Ctrl-C
-    stop requests until it is left. Leaving writes the final state: ``done`` after :meth:`complete` or if nobody asked
-    to stop, ``cancelled`` if somebody did, ``failed`` with the error's sentence.
+    stop requests until it is left; the device may be given back before, see :meth:`free_device`. Leaving writes the
+    final state: ``done`` after :meth:`complete` or if nobody asked to stop, ``cancelled`` if somebody did, ``failed``
+    with the error's sentence.
 
     Raises:
         RunError: another process is working in this folder, or it cannot be written.
@@ -231,8 +244,7 @@ class Run:
         finally:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
-            if self._device_lock is not None:
-                self._device_lock.release()
+            self.free_device()
             self._lock.release()
 
     def stop_requested(self) -> bool:
@@ -244,6 +256,11 @@ class Run:
     def complete(self) -> None:
         """All work is done: a stop request that came too late for it does not make the run a cancelled one."""
         self._complete = True
+
+    def free_device(self) -> None:
+        """The work left needs the device no more: whoever is next in line for ``device_lock`` may have it now."""
+        if self._device_lock is not None:
+            self._device_lock.release()
 
     def say(self, message: str) -> None:
         """Set the one line that people read beside the state."""

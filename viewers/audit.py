@@ -155,9 +155,10 @@ class AuditTrail:
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] < 400:
-                # The answer to a start says where the new job is.
+                # The answer to a start says where the job is; that of one that was only shown again does not.
                 place = dict(message["headers"]).get(b"location", b"").decode("latin-1")
-                await self._note(scope, action, ids or {"job": place.rpartition("/")[2]})
+                if ids or place:
+                    await self._note(scope, action, ids or {"job": place.rpartition("/")[2]})
             await send(message)
 
         await self._app(scope, receive, noting)

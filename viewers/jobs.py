@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,19 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from lpd.errors import LpdError, RunError
-from lpd.runs import RunState, StateName, is_alive, read_state, request_stop, write_json_atomically
+from lpd.runs import RunState, StateName, forget_end, is_alive, read_state, request_stop, write_json_atomically
 from viewers.errors import NotFoundError
+from viewers.job_log import LOG_NAME, log_lines, reason, where
 from viewers.processes import signal_group, start_process
 
 _LOGGER = logging.getLogger(__name__)
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 #: How a run reports an error that is not one of ours: by the name of its class.
 _UNEXPECTED = re.compile(r"\w+(Error|Exception|Warning|Exit|Iteration): ")
-_JOB, _LOG, _EXIT, _CANCEL = "job.json", "log.txt", "exit.json", "cancel"
-_REGIONS = "regions.geojson"
+_JOB, _EXIT, CANCEL_NAME = "job.json", "exit.json", "cancel"
+REGIONS_NAME, LOCK_NAME = "regions.geojson", "device.lock"
 
 #: A job without a run folder, started by an app that is gone, counts as dead after this long.
 _START_PATIENCE_S = 120.0
+#: A process that has said how its run ended is gone by then.
+_END_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Jobs:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stop_patience_s = stop_patience_s
         for job in self.all():
-            if not job.run.ended and (job.folder / _CANCEL).exists():  # the app ended before it had stopped the job
+            if not job.run.ended and (job.folder / CANCEL_NAME).exists():  # the app ended before it had stopped the job
                 self._see_to_the_end(job.id)
 
     def start(self, request: JobRequest) -> Job:
@@ -115,7 +118,7 @@ class Jobs:
         """
         job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         folder = self.folder / job_id
-        argv = (*self._command, *segment_arguments(request, folder, self.folder / "device.lock"))
+        argv = (*self._command, *segment_arguments(request, folder, self.folder / LOCK_NAME))
         record = {
             "slide_id": request.slide_id,
             "slide_name": request.slide_path.name,
@@ -129,11 +132,42 @@ class Jobs:
             "argv": argv,
         }
         if request.polygons:
-            write_json_atomically(folder / _REGIONS, {"type": "MultiPolygon", "coordinates": request.polygons})
+            write_json_atomically(folder / REGIONS_NAME, {"type": "MultiPolygon", "coordinates": request.polygons})
         write_json_atomically(folder / _JOB, record)
-        self._children[job_id] = start_process(argv, folder, folder / _LOG)
-        threading.Thread(target=self._reap, args=(job_id, folder), name=f"reap {job_id}", daemon=True).start()
+        try:
+            self._begin(job_id, argv)
+        except LpdError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return self.get(job_id)
+
+    def go_on(self, job: Job) -> Job:
+        """Give the command of a job that has ended again, which goes on with what is in its folder; return at once.
+
+        Raises:
+            LpdError: its folder cannot be written, its process has not ended yet, or none can be started.
+        """
+        deadline = time.monotonic() + _END_PATIENCE_S
+        while job.id in self._children:  # it has said how it ended, and is just ending
+            if time.monotonic() > deadline:
+                raise LpdError(f"the work on {job.slide_name} is still being stopped: try again in a moment")
+            time.sleep(0.05)
+        path = job.folder / _JOB
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            for name in (_EXIT, CANCEL_NAME):
+                (job.folder / name).unlink(missing_ok=True)
+        except (OSError, ValueError) as error:
+            raise LpdError(f"the record of result {job.id} cannot be changed ({error}): delete its folder") from error
+        forget_end(job.run_folder)
+        write_json_atomically(path, {**record, "created": time.time()})  # its place in the queue is the last
+        self._begin(job.id, job.argv)
+        return self.get(job.id)
+
+    def _begin(self, job_id: str, argv: tuple[str, ...]) -> None:
+        folder = self.folder / job_id
+        self._children[job_id] = start_process(argv, folder, folder / LOG_NAME)
+        threading.Thread(target=self._reap, args=(job_id, folder), name=f"reap {job_id}", daemon=True).start()
 
     def get(self, job_id: str) -> Job:
         """One job, as it is now.
@@ -204,23 +238,23 @@ class Jobs:
         job = self.get(job_id)
         if not job.run.ended:
             try:
-                (job.folder / _CANCEL).touch()
+                (job.folder / CANCEL_NAME).touch()
             except OSError as error:
-                reason = f"cannot write to {_where(job.folder, '')} ({error.strerror})"
+                reason = f"cannot write to {where(job.folder, '')} ({error.strerror})"
                 raise LpdError(f"{reason}: check the disk, then cancel again") from error
             self._see_to_the_end(job_id)
         return self.get(job_id)
 
     def log_tail(self, job_id: str, lines: int = 40) -> str:
         """The last lines of what the command printed."""
-        return "\n".join(_log_lines(self.get(job_id).folder)[-lines:])
+        return "\n".join(log_lines(self.get(job_id).folder)[-lines:])
 
     def _state(self, job: Job) -> RunState:
         try:
             state = read_state(job.run_folder)
         except LpdError as error:
             return RunState(state="failed", message=str(error))
-        cancelled = (job.folder / _CANCEL).exists()
+        cancelled = (job.folder / CANCEL_NAME).exists()
         if state.state == "new":
             return self._state_before_run(job, cancelled)
         if state.state == "crashed" and cancelled:
@@ -229,10 +263,10 @@ class Jobs:
             return replace(state, state="queued", message="Going on …")
         if state.state == "crashed":
             return replace(
-                state, message=f"The work ended unexpectedly: start it again, or look at {_where(job.folder)}."
+                state, message=f"The work ended unexpectedly: start it again, or look at {where(job.folder)}."
             )
         if state.state == "failed" and _UNEXPECTED.match(state.message):
-            return replace(state, message=f"Something unexpected went wrong: {_where(job.folder)} says what.")
+            return replace(state, message=f"Something unexpected went wrong: {where(job.folder)} says what.")
         return replace(state, message="Stopping …") if cancelled and not state.ended else state
 
     def _state_before_run(self, job: Job, cancelled: bool) -> RunState:
@@ -243,7 +277,9 @@ class Jobs:
         orphaned = job.id not in self._children and time.time() - job.created > _START_PATIENCE_S
         if ended or orphaned:
             name = "cancelled" if cancelled else "failed"
-            message = "" if cancelled else _reason(job.folder)
+            message = "" if cancelled else reason(job.folder)
+            if _went_well(job.folder):  # of a job that is gone on with: nothing was left to do
+                name, message = "done", ""
         return RunState(kind="segment", state=name, message=message, started=job.created, updated=job.created)
 
     def _reap(self, job_id: str, folder: Path) -> None:
@@ -301,7 +337,7 @@ def segment_arguments(request: JobRequest, out: Path, device_lock: Path) -> tupl
     if request.region_l0 is not None:
         arguments += ["--region", *(str(v) for v in request.region_l0)]
     if request.polygons:
-        arguments += ["--regions", str(out / _REGIONS)]
+        arguments += ["--regions", str(out / REGIONS_NAME)]
     if request.mpp is not None:
         arguments += ["--mpp", str(request.mpp)]
     return tuple(arguments)
@@ -337,23 +373,8 @@ def _run_folder(folder: Path, slide_name: str) -> Path:
     return folder / Path(slide_name).stem
 
 
-def _reason(folder: Path) -> str:
-    """The sentence with which the command failed before it had a run folder."""
-    for line in reversed(_log_lines(folder)):
-        if line.startswith("lpd "):  # "lpd segment: <sentence>"
-            return line.partition(": ")[2]
-    return f"The work could not be started: look at {_where(folder)}."
-
-
-def _where(folder: Path, name: str = _LOG) -> str:
-    """Where the job's log is, as people find it from the project's folder."""
-    return f"{folder.parent.name}/{folder.name}/{name}"
-
-
-def _log_lines(folder: Path) -> list[str]:
+def _went_well(folder: Path) -> bool:
     try:
-        with (folder / _LOG).open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 16_384))
-            return log.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return []
+        return bool(json.loads((folder / _EXIT).read_text(encoding="utf-8"))["exit_code"] == 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from contextlib import suppress
@@ -22,7 +21,7 @@ def start_process(argv: tuple[str, ...], folder: Path, log: Path) -> subprocess.
     It gives way to the app: people who look at slides do not wait for what is computed.
 
     Raises:
-        LpdError: it cannot be started; ``folder`` is gone then.
+        LpdError: it cannot be started.
     """
     path = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -32,7 +31,6 @@ def start_process(argv: tuple[str, ...], folder: Path, log: Path) -> subprocess.
                 argv, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, cwd=folder, env=environment, **_apart()
             )
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise LpdError(f"cannot start {argv[0]} ({error.strerror}): check the Python installation") from error
     if os.name != "nt":
         with suppress(OSError):  # it has ended already

@@ -16,6 +16,7 @@ from lpd.inference.meta import ResultMeta
 from lpd.slide.region import Region
 from viewers import checkpoints, jobs
 from viewers.annotations import check_features
+from viewers.asked_before import obtain
 from viewers.errors import NotFoundError, NotReadyError
 from viewers.gate import visitor
 from viewers.jobs import Job, JobRequest
@@ -38,7 +39,7 @@ _MOST_POLYGONS = 1000
 
 class NewJob(BaseModel):
     """Body of a request to segment a slide, a region (x, y, width, height in level-0 pixels) of it, or polygons (closed
-    rings of points, as in a GeoJSON MultiPolygon)."""
+    rings of points, as in a GeoJSON MultiPolygon); ``anew`` also where that has been done before."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,6 +48,7 @@ class NewJob(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     region: tuple[_Pixel, _Pixel, _Pixel, _Pixel] | None = None
     polygons: list[list[list[tuple[_Place, _Place]]]] = Field(default=[], max_length=_MOST_POLYGONS)
+    anew: bool = False
 
 
 def result_router(services: Services) -> APIRouter:
@@ -65,9 +67,15 @@ def result_router(services: Services) -> APIRouter:
 
     @router.post("/api/jobs", status_code=201)
     def start(request: Request, response: Response, new: NewJob) -> dict[str, Any]:
-        job = services.jobs.start(_request(services, new, visitor(request).name))
-        response.headers["Location"] = f"{request.scope.get('root_path', '')}/api/jobs/{job.id}"
-        return _describe(services, job)
+        services.catalogue.files()  # so that a file that was replaced is known to be another slide
+        asked = _request(services, new, visitor(request).name)
+        fingerprint = services.catalogue.info(new.slide).fingerprint
+        job, found = obtain(services.jobs, asked, fingerprint, anew=new.anew)
+        if found == "there":
+            response.status_code = 200
+        else:
+            response.headers["Location"] = f"{request.scope.get('root_path', '')}/api/jobs/{job.id}"
+        return _describe(services, job) | {"found": found}
 
     @router.get("/api/jobs/{job_id}")
     def job(job_id: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lpd.inference.backend import Backend, any_size
 from lpd.inference.meta import CELL_PX
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.settings import BackendName
+from lpd.inference.trials import Tried
 from lpd.model.header import CheckpointInfo
 
 _PATCHES = 8
@@ -29,6 +30,7 @@ class StandIn:
         self.device = torch.device("cpu")
         self.any_size = any_size(info)
         self.alternatives: tuple[BackendName, ...] = ()
+        self.tried = Tried()
         self._answers: dict[tuple[int, int, int], Tensor] = {}
 
     def running(self, name: BackendName) -> Backend:

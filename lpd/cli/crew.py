@@ -116,15 +116,16 @@ def result_in(folder: Path) -> tuple[str, int]:
     """Which run began the result in a folder, and how many panels of it there are; nothing if none did.
 
     A run that goes on does some panels again: those count once, or a slide that ends every process would seem to grow.
+    One that adds a part gets further with panels that an earlier part has, too: of those it computes other pixels.
     """
     from lpd.inference.changes import ChangeLog
     from lpd.inference.store import CHANGES_NAME
 
+    log = ChangeLog(folder / CHANGES_NAME)
     try:
-        changes = ChangeLog(folder / CHANGES_NAME).read()
+        return log.read().run, sum(len(set(part.rects)) for part in log.parts())
     except (OSError, ValueError, KeyError, TypeError):  # which the slide's own turn will tell of
         return "", 0
-    return changes.run, len(set(changes.rects))
 
 
 def ask_to_stop(folder: Path) -> None:

@@ -129,6 +129,7 @@ class Segmenter:
                     run.complete()
                     return kept
                 summary = self._compute(slide, folder, run, force=force)
+                run.free_device()  # the next slide is computed while the files of this one are written
                 areas_mm2 = self._export(slide, folder, summary, run)
                 if not summary.cancelled:
                     run.complete()

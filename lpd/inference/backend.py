@@ -22,6 +22,7 @@ from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.prototype_maps import layer_logits, planned_maps
 from lpd.inference.runners import REFERENCE, Runner, alternatives, make_runner
 from lpd.inference.settings import BackendName, DeviceName, largest_window_px
+from lpd.inference.trials import Tried
 from lpd.model.adaptation import PicturePrototypes, PictureSample
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.header import CheckpointInfo
@@ -38,8 +39,10 @@ class Backend(Protocol):
         name: how it is run; ``torch``, PyTorch in fp32, is the reference.
         device: where the logits lie.
         any_size: whether it sees a picture alike in windows larger than the tiles that it was trained on.
+        tried: what small slides have shown of its ways; all those that share the network have the same.
     """
 
+    tried: Tried
     info: CheckpointInfo
     name: BackendName
     device: torch.device
@@ -103,6 +106,7 @@ class NetworkBackend:
         self.device = device
         self.name: BackendName = REFERENCE
         self.prototypes: PicturePrototypes | None = None
+        self.tried = Tried()
         self.any_size = any_size(info)
         self._network = network.to(device).to(memory_format=torch.channels_last).eval()
         self._runners: dict[BackendName, Runner] = {}

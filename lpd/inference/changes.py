@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from lpd.inference.frame import Box
+from lpd.inference.frame import Box, MaskFrame
 from lpd.slide.region import Region
 
 _REGION = tuple(field.name for field in dataclasses.fields(Region))
@@ -135,6 +136,16 @@ class ChangeLog:
             return
         for line in content.split(b"\n")[:-1]:  # what follows the last newline is still being written
             yield json.loads(line)
+
+
+def finished_rows(rects: Sequence[Region], frame: MaskFrame, wanted: Box) -> tuple[Box]:
+    """The rows from the top of ``wanted`` on that the rectangles, which were finished row by row, cover in full."""
+    right, last = frame.to_l0(wanted), wanted.y0
+    for rect in rects:
+        if right is not None and rect.right_l0 >= right.right_l0:  # the end of a row of panels
+            # Level-0 rectangles are rounded outwards: the row that a whole pixel less still touches is surely there.
+            last = max(last, math.floor((rect.bottom_l0 - 1) / frame.scale))
+    return (Box(wanted.x0, wanted.y0, wanted.x1, min(last, wanted.y1)),)
 
 
 def _line(values: dict[str, Any]) -> bytes:

@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from lpd.config import Settings
 from lpd.inference.backend import Backend
 from lpd.inference.meta import CELL_PX
 from lpd.inference.settings import BackendName
+from lpd.inference.trials import Measured, Trial
 from lpd.model.scoring import log_scores
-
-#: The share of tissue that must fall into the same class as under the reference.
-LEAST_AGREEMENT = 0.999
-#: A way that is less than this much quicker is not worth other last digits.
-_LEAST_SPEED = 1.1
 
 #: A full batch (B, w, w, 3) uint8 RGB, and (B, w, w) where it shows tissue.
 Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 
 
-@dataclass(frozen=True)
-class Trial(Settings):
-    """How one way did beside the reference.
-
-    Attributes:
-        backend: its name.
-        speed: how many times as fast as the reference it was.
-        agreement: share of the tissue that it put into the same class, 0–1.
-        failure: why it could not be run, else empty.
-    """
-
-    backend: BackendName
-    speed: float
-    agreement: float
-    failure: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return not self.failure and self.agreement >= LEAST_AGREEMENT and self.speed >= _LEAST_SPEED
+#: So many windows of small slides must have been seen before one way is chosen for those that follow.
+ENOUGH_WINDOWS = 4
 
 
 def choose(
@@ -63,29 +40,65 @@ def choose(
     Raises:
         CheckpointError: the reference answers with something that is no number.
     """
+    names = takewhile(lambda _: not stop_requested(), reference.alternatives)
+    trials = tuple(measured.trial(name) for name, measured in _measured(reference, names, batches))
+    return _best(reference, trials), trials
+
+
+def choose_by_several(
+    reference: Backend, batches: Sequence[Batch], tried: dict[BackendName, Measured]
+) -> tuple[Backend, tuple[Trial, ...]]:
+    """As :func:`choose`, on few windows of each of several small slides.
+
+    All ways are tried until enough windows have been seen, and the reference stands; from then on only the quickest
+    that agreed is, and is taken if it agrees on this slide too. If none agreed nothing is tried any more.
+
+    Args:
+        reference: PyTorch in fp32.
+        batches: of windows of this slide.
+        tried: how each way did on slides before; this one's part is added.
+
+    Returns:
+        The backend, and how all ways did on all slides so far.
+
+    Raises:
+        CheckpointError: the reference answers with something that is no number.
+    """
+    enough = tried and min(m.windows for m in tried.values()) >= ENOUGH_WINDOWS
+    chosen = _quickest(tuple(m.trial(name) for name, m in tried.items())) if enough else None
+    names = reference.alternatives if not enough else () if chosen is None else (chosen,)
+    here = dict(_measured(reference, names, batches)) if names else {}
+    for name, measured in here.items():
+        tried[name] = tried.get(name, Measured()) + measured
+    trials = tuple(m.trial(name, here[name].agreement if name in here else None) for name, m in tried.items())
+    return (reference if chosen is None else _best(reference, tuple(t for t in trials if t.backend == chosen))), trials
+
+
+def _best(reference: Backend, trials: tuple[Trial, ...]) -> Backend:
+    best = _quickest(trials)
+    return reference if best is None else reference.running(best)
+
+
+def _quickest(trials: tuple[Trial, ...]) -> BackendName | None:
+    best = max((trial for trial in trials if trial.passed), key=lambda trial: trial.speed, default=None)
+    return best.backend if best is not None else None
+
+
+def _measured(
+    reference: Backend, names: Iterable[BackendName], batches: Sequence[Batch]
+) -> Iterator[tuple[BackendName, Measured]]:
+    """How each way does on a slide's windows; those that show no tissue do not count."""
     expected, seconds = _classes(reference, batches)
     tissue = [_cells(where) for _, where in batches]
-    names = takewhile(lambda _: not stop_requested(), reference.alternatives)
-    trials = tuple(_try(reference, name, batches, expected, tissue, seconds) for name in names)
-    passed = [trial for trial in trials if trial.passed]
-    best = max(passed, key=lambda trial: trial.speed, default=None)
-    return reference if best is None else reference.running(best.backend), trials
-
-
-def _try(
-    reference: Backend,
-    name: BackendName,
-    batches: Sequence[Batch],
-    expected: Sequence[npt.NDArray[np.intp]],
-    tissue: Sequence[npt.NDArray[np.bool_]],
-    seconds: float,
-) -> Trial:
-    try:
-        found, taken = _classes(reference.running(name), batches)
-    except Exception as error:  # libraries refuse a network in many ways; the reference does without them
-        return Trial(name, 0.0, 0.0, f"{type(error).__name__}: {error}"[:300])
-    same = sum(int(((a == b) & t).sum()) for a, b, t in zip(found, expected, tissue, strict=True))
-    return Trial(name, seconds / max(taken, 1e-9), same / max(1, sum(int(t.sum()) for t in tissue)))
+    windows, cells = sum(int(t.any(axis=(1, 2)).sum()) for t in tissue), sum(int(t.sum()) for t in tissue)
+    for name in names:
+        try:
+            found, taken = _classes(reference.running(name), batches)
+        except Exception as error:  # libraries refuse a network in many ways; the reference does without them
+            yield name, Measured(windows=windows, slides=1, failure=f"{type(error).__name__}: {error}"[:300])
+            continue
+        same = sum(int(((a == b) & t).sum()) for a, b, t in zip(found, expected, tissue, strict=True))
+        yield name, Measured(seconds, taken, same, cells, windows, 1)
 
 
 def _classes(backend: Backend, batches: Sequence[Batch]) -> tuple[list[npt.NDArray[np.intp]], float]:

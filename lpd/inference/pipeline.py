@@ -18,7 +18,7 @@ from lpd.inference.adapting import Window
 from lpd.inference.backend import Backend
 from lpd.inference.blend import BlendedPanel, Blender
 from lpd.inference.blocks import BlockReader
-from lpd.inference.choosing import Batch, Trial, choose
+from lpd.inference.choosing import Batch, choose, choose_by_several
 from lpd.inference.devices import cpu_threads
 from lpd.inference.frame import Box
 from lpd.inference.job import Band, SegmentJob, describe, prepare
@@ -30,6 +30,7 @@ from lpd.inference.reader import PanelPixels, read_panels
 from lpd.inference.refining import RefiningWriter, refinement_of
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
+from lpd.inference.trials import Trial
 from lpd.inference.writer import PanelWriter
 from lpd.runs import Run
 from lpd.slide.fine_tissue import FineTissue
@@ -39,6 +40,8 @@ Bytes = npt.NDArray[np.uint8]
 _COUNTED_ROWS = 512
 #: Windows that ways to run the network are tried on, and what a slide must hold for that to pay: 48 windows of 672 px.
 _TRIED_WINDOWS, _WORTH_TRYING_PX = 4, 48 * 672**2
+#: From the second small slide on a batch of each is tried, if the slide holds so much more.
+_WORTH_CHECKING_PX = 8 * 672**2
 
 
 @dataclass(frozen=True)
@@ -156,16 +159,30 @@ def _tissue_in(store: ResultStore) -> int:
 
 
 def _chosen(job: SegmentJob, tissue: FineTissue, run: Run) -> tuple[Backend, tuple[Trial, ...]]:
-    """The backend as asked for, or the quickest that agrees with the reference, if the slide is large enough to try."""
-    worth = job.settings.backend == "auto" and job.window_count * job.seen_px**2 >= _WORTH_TRYING_PX
-    if not worth or not job.sample or not job.backend.alternatives:
-        return job.backend, ()
+    """The backend as asked for, or the quickest that agrees with the reference: on this slide, if it is large enough to
+    try all of them, else on a batch of this one and of other small ones before it."""
+    pixels, backend = job.window_count * job.seen_px**2, job.backend
+    small, shape = pixels < _WORTH_TRYING_PX, (job.seen_px, job.batch_size, job.settings.threads, job.settings.tta)
+    if job.settings.backend != "auto" or not job.sample or not backend.alternatives:
+        return backend, ()
+    if small and (pixels < _WORTH_CHECKING_PX or backend.tried.is_first(shape)):  # of which there may be no other
+        return backend, ()
     run.say("trying what computes fastest here")
-    spread = np.linspace(0, len(job.sample) - 1, _TRIED_WINDOWS).round().astype(int)
-    windows = list(job.windows([job.sample[i] for i in np.unique(spread)], tissue))
-    found = choose(job.backend, _tried(windows, job.batch_size), run.stop_requested) if windows else (job.backend, ())
+    windows = list(job.windows(_spread(job.sample, job.batch_size if small else _TRIED_WINDOWS), tissue))
+    found: tuple[Backend, tuple[Trial, ...]] = backend, ()
+    if windows and small:
+        found = choose_by_several(backend, _tried(windows, job.batch_size), backend.tried.ways.setdefault(shape, {}))
+    elif windows:
+        found = choose(backend, _tried(windows, job.batch_size), run.stop_requested)
     run.say("")
     return found
+
+
+def _spread(sample: list[Box], count: int) -> list[Box]:
+    """So many windows of a sample, from its first to its last; of one, that in the middle."""
+    last = len(sample) - 1
+    places = np.linspace(0, last, count) if count > 1 else np.array([last / 2])
+    return [sample[i] for i in np.unique(places.round().astype(int))]
 
 
 def _tried(windows: list[Window], size: int) -> list[Batch]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -17,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lpd.errors import LpdError, ResultError, ShapeError
-from lpd.inference.changes import ChangeLog, Changes, PartLog
+from lpd.inference.changes import ChangeLog, Changes, PartLog, finished_rows
 from lpd.inference.chunk_buffer import Mask
-from lpd.inference.frame import Box, MaskFrame, sample_places
+from lpd.inference.frame import Box, sample_places
 from lpd.inference.meta import CELL_PX, ResultMeta, ResultPart
 from lpd.inference.ngff import mask_attributes, score_attributes
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
@@ -132,7 +131,7 @@ class ResultStore:
     def _told(self, part: ResultPart, log: PartLog) -> PartLog:
         boxes, frame, region = log.boxes, self.meta.frame, part.place.region
         if log.rects and not boxes:  # of old, when a result was one rectangle, finished row by row
-            boxes = _finished_rows(log.rects, frame, frame.to_mask(region) if region else frame.bounds)
+            boxes = finished_rows(log.rects, frame, frame.to_mask(region) if region else frame.bounds)
         return PartLog(boxes, log.rects, log.complete or bool(part.ended))
 
     def begin_part(self, meta: ResultMeta) -> None:
@@ -342,16 +341,6 @@ class ResultStore:
             yield
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
             raise ResultError(f"{self.folder} cannot be read ({error}): segment the slide again") from error
-
-
-def _finished_rows(rects: Sequence[Region], frame: MaskFrame, wanted: Box) -> tuple[Box]:
-    """The rows from the top of ``wanted`` on that the rectangles, which were finished row by row, cover in full."""
-    right, last = frame.to_l0(wanted), wanted.y0
-    for rect in rects:
-        if right is not None and rect.right_l0 >= right.right_l0:  # the end of a row of panels
-            # Level-0 rectangles are rounded outwards: the row that a whole pixel less still touches is surely there.
-            last = max(last, math.floor((rect.bottom_l0 - 1) / frame.scale))
-    return (Box(wanted.x0, wanted.y0, wanted.x1, min(last, wanted.y1)),)
 
 
 def now() -> str:

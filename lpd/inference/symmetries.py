@@ -54,6 +54,7 @@ class SymmetricBackend:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.info, self.name, self.device, self.any_size = backend.info, backend.name, backend.device, backend.any_size
+        self.tried = backend.tried
 
     @property
     def alternatives(self) -> tuple[BackendName, ...]:

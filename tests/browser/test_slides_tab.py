@@ -157,6 +157,15 @@ def test_finished_result_is_coloured_without_asking_again(page: Page, app: Any, 
     assert collection["features"]
     assert "tissue" in page.locator(".lpd-legend-head").inner_text()
 
+    job = state()["job"]["id"]
+    page.get_by_role("button", name="Segment slide").click()  # there is nothing to compute
+    page.get_by_text("here is the result").wait_for()
+    assert [found.id for found in Jobs(app.results).all()] == [job]
+    look("shown again")
+    page.get_by_role("button", name="Compute anew").click()
+    wait_for_job(page, f"job?.id !== '{job}'")
+    assert len(Jobs(app.results).all()) == 2
+
 
 def test_a_result_that_is_deleted_gives_the_buttons_back(page: Page, app: Any) -> None:
     visit(page, app.url, "large-phantom.tif")

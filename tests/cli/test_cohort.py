@@ -137,14 +137,14 @@ def test_a_worker_that_dies_idle_costs_nothing(cohort, checkpoint, tmp_path):
 class Dying:
     """A crew whose every process dies, after it has finished panels in these places."""
 
-    def __init__(self, finished: list[list[int]]) -> None:
-        self._finished, self._hand = finished, None
+    def __init__(self, finished: list[list[int]], *, joining: bool = False) -> None:
+        self._finished, self._hand, self._joining = finished, None, joining
 
     def begin(self, slide, folder, again) -> bool:
         if self._hand is None and self._finished:
             self._hand, log = slide, ChangeLog(folder / "changes.jsonl")
             folder.mkdir(parents=True, exist_ok=True)
-            log.go_on() if again else log.start()
+            log.go_on() if again or self._joining else log.start()
             for x_l0 in self._finished.pop(0):
                 log.append([Region(x_l0, 0, 1, 1)])
             return True
@@ -164,6 +164,21 @@ class Dying:
 def test_a_slide_that_gets_further_is_not_given_up(tmp_path):
     folders = {CohortSlide(tmp_path / "a.png"): tmp_path / "a"}
     crew = Dying([[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1], [0, 1, 2, 3, 4]])  # the last two: no
+    (outcome,) = lead(folders, crew)
+    assert outcome.state == "failed"
+    assert "3 times" in outcome.said
+    assert not crew._finished
+
+
+def test_a_further_part_gets_on_with_panels_that_an_earlier_part_has_too(tmp_path):
+    folders = {CohortSlide(tmp_path / "a.png"): tmp_path / "a"}
+    (tmp_path / "a").mkdir()
+    log = ChangeLog(tmp_path / "a" / "changes.jsonl")
+    log.start()
+    log.append([Region(x_l0, 0, 1, 1) for x_l0 in range(4)])
+    log.finish()
+    log.begin_part()
+    crew = Dying([[0], [1], [2], [3], [3], [0, 1]], joining=True)  # the last two: no
     (outcome,) = lead(folders, crew)
     assert outcome.state == "failed"
     assert "3 times" in outcome.said

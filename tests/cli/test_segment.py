@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from lpd.cli import segmenting as command
 from lpd.cli.progress import ReportingRun
 from lpd.config import InputSpec, ModelConfig
 from lpd.errors import ResultError, SlideError
+from lpd.export.ome_tiff import write_ome_tiff
 from lpd.inference.store import ResultStore
 from lpd.model.checkpoint import save_checkpoint
 from lpd.model.header import CheckpointInfo
@@ -391,3 +394,27 @@ def test_runs_over_parts_of_a_slide_add_up(tmp_path: Path, checkpoint: Path, cap
     assert "one.png has no piece of tissue 2: it has 1, numbered from 1" in capsys.readouterr().err
     assert main(["pieces", str(slide), "--mpp", "0.5"]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("1,")
+
+
+def test_the_next_slide_is_computed_while_files_of_this_one_are_written(tmp_path: Path, checkpoint: Path, monkeypatch):
+    first, second = paint(tmp_path / "one.png"), paint(tmp_path / "two.png", 1)
+    real, ended = write_ome_tiff, threading.Event()
+
+    def waiting(store: ResultStore, path: Path) -> None:
+        if path.parent.name == "one":
+            ended.wait(60)
+            assert read_state(tmp_path / "out" / "two").state == "done"
+        real(store, path)
+
+    monkeypatch.setattr("lpd.export.ome_tiff.write_ome_tiff", waiting)
+    more = ("--mpp", "0.5", "--resident", "no", "--queue-lock", str(tmp_path / "device.lock"))
+    codes: list[int] = []
+    one = threading.Thread(target=lambda: codes.append(segment(tmp_path / "out", checkpoint, first, more=more)))
+    one.start()
+    until = time.monotonic() + 60
+    while read_state(tmp_path / "out" / "one").message != "writing mask.ome.tif" and time.monotonic() < until:
+        time.sleep(0.02)
+    assert segment(tmp_path / "out", checkpoint, second, more=more) == 0
+    ended.set()
+    one.join()
+    assert codes == [0]

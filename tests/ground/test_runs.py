@@ -235,6 +235,22 @@ def test_a_folder_that_cannot_be_used_is_a_sentence(tmp_path):
         pass
 
 
+def test_who_needs_the_device_no_more_lets_the_next_one_have_it(tmp_path):
+    lock = tmp_path / "device.lock"
+    body = f"""
+        run.free_device()
+        while not Path({str(tmp_path / "go")!r}).exists():
+            time.sleep(0.02)
+    """
+    first = _start_worker(tmp_path / "first", body, lock)
+    _wait_for(tmp_path / "first", "running")
+    with Run(tmp_path / "next", "segment", device_lock=lock):
+        assert read_state(tmp_path / "first").state == "running"
+    (tmp_path / "go").touch()
+    assert first.wait() == 0
+    assert read_state(tmp_path / "first").state == read_state(tmp_path / "next").state == "done"
+
+
 @pytest.mark.parametrize("value", [float("nan"), "half a character \ud800"])
 def test_what_is_no_json_is_refused_and_keeps_the_old_file(tmp_path, value):
     target = tmp_path / "file.json"

@@ -17,6 +17,7 @@ from lpd.config import Calibration, InputSpec, ModelConfig
 from lpd.inference import pipeline
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
+from lpd.inference.trials import Tried
 from lpd.model.header import CheckpointInfo
 from lpd.runs import Run
 from lpd.slide.opening import open_slide
@@ -50,6 +51,7 @@ class ColourBackend:
             path, SCHEME, InputSpec(mpp=1.0, tile_px=TILE_PX, mean=(0.5, 0.5, 0.5)), model, calibration
         )
         self.device = torch.device("cpu")
+        self.tried = Tried()
         self.batches: list[int] = []
         self.swaps = False
         self.sampled: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]] = []

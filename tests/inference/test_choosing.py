@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lpd.errors import ConfigError
-from lpd.inference import pipeline
+from lpd.inference import choosing, pipeline
 from lpd.inference.choosing import choose
 from lpd.inference.settings import SegmentSettings
 
@@ -28,6 +28,7 @@ class Variants(ColourBackend):
         if name not in self.ways:
             raise ConfigError(f"backend {name} is broken")
         other = Variants(self.info.path)
+        other.tried = self.tried
         other.name, other.ways = name, self.ways
         other.seconds, other.wrong = self.ways[name]
         other.batches = self.batches
@@ -126,6 +127,71 @@ def test_a_small_slide_is_not_tried_on(segment: Segment, variants):
     variants.ways = {"torch-frozen": (0.0, 0.0)}
     _, summary = segment(using=variants)
     assert (summary.backend, summary.trials) == ("torch", ())
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The painted slide is one of those that a way is chosen for on several of."""
+    monkeypatch.setattr(pipeline, "_WORTH_CHECKING_PX", 1)
+    monkeypatch.setattr(choosing, "ENOUGH_WINDOWS", 3)
+
+
+def test_small_slides_are_tried_on_together(segment: Segment, variants, small):
+    variants.ways = {"torch-bf16": (0.0, 0.5), "openvino": (0.0, 0.0)}
+    expected = whole_mask(segment()[0])
+    found = [segment(using=variants, batch_size=1) for _ in range(6)]
+    assert [summary.backend for _, summary in found] == ["torch"] * 4 + ["openvino"] * 2
+    assert all((whole_mask(store) == expected).all() for store, _ in found)
+    assert found[0][1].trials == ()  # maybe there would have been no other slide
+    for _, summary in found[1:4]:
+        assert [t.backend for t in summary.trials] == list(Variants.alternatives)
+    assert [[(t.windows, t.slides) for t in s.trials] for _, s in found[1:]] == [
+        [(1, 1)] * 3,
+        [(2, 2)] * 3,
+        [(3, 3)] * 3,
+        [(3, 3), (3, 3), (4, 4)],  # from now on the one that was chosen is checked on each slide
+        [(3, 3), (3, 3), (5, 5)],
+    ]
+    store, summary = found[-1]
+    assert [t.passed for t in summary.trials] == [False, False, True]
+    assert [t.agreement_here for t in summary.trials] == [None, None, 1.0]
+    assert store.meta.trials[2]["slides"] == 5
+    _, summary = segment(using=variants, into=store.folder, resume=True, batch_size=1)
+    assert (summary.backend, summary.trials) == ("openvino", found[-1][1].trials)
+
+
+def test_a_way_that_does_not_agree_on_this_slide_is_not_used_for_it(segment: Segment, variants, small):
+    variants.ways = {"openvino": (0.0, 0.0)}
+    for _ in range(4):
+        segment(using=variants, batch_size=1)
+    (tried,) = variants.tried.ways.values()
+    tried["openvino"] += choosing.Measured(same=10**6, tissue=10**6)  # so that all together it does
+    variants.ways = {"openvino": (0.0, 0.1)}
+    _, summary = segment(using=variants, batch_size=1)
+    by_name = {t.backend: t for t in summary.trials}
+    assert summary.backend == "torch"
+    assert by_name["openvino"].agreement > 0.999
+    assert by_name["openvino"].agreement_here == pytest.approx(0.9, abs=0.02)
+    variants.ways = {"openvino": (0.0, 0.0)}
+    assert segment(using=variants, batch_size=1)[1].backend == "openvino"
+
+
+def test_where_nothing_agrees_trying_ends(segment: Segment, variants, small):
+    variants.ways = {"openvino": (0.0, 0.5)}
+    for _ in range(4):
+        segment(using=variants, batch_size=1)
+    before = len(variants.batches)
+    _, summary = segment(using=variants, batch_size=1)
+    assert len(variants.batches) - before == summary.windows
+    assert (summary.backend, [t.slides for t in summary.trials]) == ("torch", [3] * 3)
+
+
+def test_other_settings_are_tried_apart(segment: Segment, variants, small):
+    variants.ways = {"openvino": (0.0, 0.0)}
+    for _ in range(5):
+        segment(using=variants, batch_size=1)
+    assert segment(using=variants, batch_size=1)[1].backend == "openvino"
+    assert segment(using=variants, batch_size=2)[1].backend == "torch"
 
 
 def test_what_a_person_asks_for_is_taken_untried(segment: Segment, variants):

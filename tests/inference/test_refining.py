@@ -19,13 +19,17 @@ from lpd.inference.wanted import BoxPixels, Wanted
 from lpd.refinement.crf import CrfSettings, refine_crf
 from lpd.refinement.pamr import PamrSettings, refine_pamr
 from lpd.runs import Run, request_stop
+from lpd.slide.polygon import Polygon
 from lpd.slide.region import Region
 from lpd.slide.slide import Slide
 
 from .conftest import ColourBackend, Segment, all_scores, paint_slide, whole_mask
 from .test_going_on import begin, levels_of
+from .test_joining import middles_inside
 
 BACKGROUND = 3
+LEFT = Polygon((((310.51, 100.13), (380.07, 120.29), (340.17, 300.31)),), "Left")
+RIGHT = Polygon((((300.33, 140.13), (555.41, 90.07), (540.29, 470.17), (400.3, 350.7)),), "Right")  # off the slide, too
 SMALL_PAMR = PamrSettings(iterations=4, dilations=(1, 3, 6))
 SMALL_CRF = CrfSettings(iterations=2, bilateral_sigma_xy=30, bilateral_sigma_rgb=60)
 
@@ -108,6 +112,26 @@ def test_a_region_is_a_crop_of_the_whole(segment: Segment, foggy, name, mpp: flo
     mask[rows, columns] = 255
     assert (mask == 255).all()
     assert not summary.cancelled
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("name", "mpp", "panel_px"), [("pamr", 0.53, 96), ("crf", 0.5, 2000)])
+def test_polygons_are_cut_out_of_the_whole_and_add_up_to_it(segment: Segment, foggy, tmp_path, name, mpp, panel_px):
+    pixels = paint_slide(tmp_path / "small.png", 620, 380)
+    choices = {"using": foggy, "mpp": mpp, "refinement": name, "window_px": 64, "stride_px": 32}
+    whole, _ = segment(**choices, pixels=pixels)
+    expected = whole_mask(whole)
+    assert (expected != whole_mask(segment(**{**choices, "refinement": "none"})[0])).mean() > 0.001
+    folder = tmp_path / "joined"
+    for polygons in ([LEFT], [LEFT, RIGHT]):  # across a border of blocks, and in several of them
+        drawn = [polygon.to_dict() for polygon in polygons]
+        part, summary = segment(**choices, into=folder, resume=True, panel_px=panel_px, polygons=drawn)
+        inside = middles_inside(part.mask_shape, 1 / mpp, *polygons)
+        np.testing.assert_array_equal(whole_mask(part), np.where(inside, expected, 255))
+    assert summary.kept > 0
+    joined, _ = segment(**choices, into=folder, resume=True, panel_px=panel_px)
+    for found, level in zip(levels_of(joined), levels_of(whole), strict=True):
+        np.testing.assert_array_equal(found, level)
 
 
 @pytest.mark.usefixtures("quick")

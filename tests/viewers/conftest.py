@@ -42,6 +42,7 @@ FAKE_LPD = """
     from lpd.errors import ResultError
     from lpd.inference.meta import ResultMeta
     from lpd.inference.store import ResultStore
+    from lpd.model.header import file_digest
     from lpd.runs import Run
     from lpd.slide.opening import open_slide
     from lpd.slide.region import Region
@@ -60,7 +61,7 @@ FAKE_LPD = """
         if wish == "late-failure":
             raise ResultError("the disk is full: free some space")
         meta = ResultMeta(slide_path.name, slide.fingerprint, slide.width_l0, slide.height_l0, slide.require_mpp(),
-                          slide.require_mpp() * 2, BCSS, wish, "0" * 64, notice="stand-in")
+                          slide.require_mpp() * 2, BCSS, wish, file_digest(args.checkpoint), notice="stand-in")
         store = ResultStore.create(folder, meta)
         width, height = meta.mask_size
         steps = 40 if wish == "slow" else 2

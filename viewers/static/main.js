@@ -18,6 +18,11 @@ import { drawSnapshot, fileName, legendOf, linesOf, toBlob } from './snapshot.js
 const UNREAD_RETRY_MS = 400;
 const OTHERS_MS = 5000;
 const REST_MS = 150; // how long the pointer rests before scores are asked for
+/** What is said where a request is not computed from the start, see viewers/asked_before.py. */
+const FOUND = {
+  there: (job) => (job.ended ? 'This has been segmented with this model before: here is the result.' : 'This is being segmented already.'),
+  'going on': () => 'The segmentation that had not come to its end goes on from there.',
+};
 
 export async function mount(root) {
   window.__lpd?.destroy?.();
@@ -288,12 +293,21 @@ class Workspace {
     const request = { slide: this.slide.id, checkpoint: this.panel.model, device: this.panel.device };
     if (what === 'view') request.region = this.view.region();
     if (what.geometry) request.polygons = what.geometry.type === 'Polygon' ? [what.geometry.coordinates] : what.geometry.coordinates;
+    await this.compute(request);
+  }
+
+  /** Have a request computed, or show what was computed for the same one before. */
+  async compute(request) {
     const job = await this.startOnce(request);
     this.followOthers();
     if (job?.slide_id !== this.slide.id) return; // another slide was chosen meanwhile
-    this.jobs = [job, ...this.jobs];
+    this.jobs = [job, ...this.jobs.filter((known) => known.id !== job.id)];
     this.layers.on.mask = true;
     this.showJob(job);
+    if (FOUND[job.found]) {
+      const anew = { name: 'Compute anew', act: () => this.attempt(() => this.compute({ ...request, anew: true })) };
+      this.toast(FOUND[job.found](job), 'info', job.ended ? anew : null);
+    }
   }
 
   /** Start a job; nothing while another start has not been answered, so that a double click asks once. */
@@ -381,8 +395,10 @@ class Workspace {
     }
   }
 
-  toast(message, kind = 'warning') {
+  toast(message, kind = 'warning', choice = null) {
     const toast = h('div', { class: `lpd-toast lpd-${kind}`, role: kind === 'info' ? 'status' : 'alert' }, icon(kind), h('span', {}, message));
+    const choose = () => (toast.remove(), choice.act());
+    if (choice) toast.append(h('button', { type: 'button', class: 'lpd-choice', onclick: choose }, choice.name));
     toast.append(h('button', { type: 'button', title: 'Dismiss', onclick: () => toast.remove() }, '×'));
     this.toasts.replaceChildren(...[...this.toasts.children].slice(-2), toast);
     setTimeout(() => toast.remove(), 12000);
