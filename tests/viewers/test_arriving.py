@@ -1,4 +1,4 @@
-"""Slides that come in by the page: names, sizes, full disks, people who go away, the public sample; nothing half there."""
+"""Slides that come in by the page: names, full disks, people who go away, the sample; never a half one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_names_become_names_of_files_everywhere(told: str, kept: str) -> None:
 
 @pytest.mark.parametrize("told", ["", ".png", "..", "notes.txt", "a.exe", "a", "a.png/", "....png"])
 def test_names_that_are_no_slides_are_refused(told: str) -> None:
-    with pytest.raises(LpdError, match="no slide by its ending: it must be one of .*svs"):
+    with pytest.raises(LpdError, match=r"no slide by its ending: it must be one of .*svs"):
         safe_name(told)
 
 

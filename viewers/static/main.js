@@ -42,7 +42,7 @@ class Workspace {
     const stage = h('main', { class: 'lpd-stage' });
     this.guide = new Guide(root);
     this.uploads = new Uploads({ onArrived: (slide) => this.attempt(() => this.arrived(slide)), onTrouble: (message) => this.toast(message) });
-    this.list = new SlideList((id) => this.openSlide(id), (slide) => this.toast(slide.error), [this.uploads.button, this.guide.button]);
+    this.list = new SlideList((id) => this.openSlide(id), (slide) => this.toast(slide.error), [this.uploads.input, this.uploads.button, this.guide.button]);
     this.jobList = new JobList({
       onOpen: (job) => this.openSlide(job.slide_id, job.id),
       onCancel: (job) => this.attempt(() => this.cancel(job)),
