@@ -203,9 +203,10 @@ class Workspace {
     this.jobList.render(running);
     for (const job of running) this.list.badge(job.slide_id, job);
     for (const job of this.badged ?? []) if (!running.some((one) => one.slide_id === job.slide_id)) this.list.badge(job.slide_id, { ...job, ended: true });
-    const ended = (this.badged ?? []).some((job) => !running.some((one) => one.id === job.id));
+    const ids = running.map((job) => `${job.id} ${job.state}`).join();
     this.badged = running;
-    if (ended) this.attempt(() => this.loadSlides());
+    if (ids !== (this.knownJobs ?? '')) this.attempt(() => this.loadSlides());
+    this.knownJobs = ids;
     if (this.root.isConnected) this.others = setTimeout(() => this.followOthers(), running.length && !document.hidden ? OTHERS_MS : NOBODY_MS);
   }
 
