@@ -97,6 +97,8 @@ def test_five_thousand_slides_are_listed_at_once(page: Page, app: Any) -> None:
     assert told["oldest"] == "slide 4999.svs"  # the oldest of the first folder
 
     # The real list: folders, search, keys, and why a file is bad.
+    page.locator(".lpd-reason").wait_for()  # all are read
+    page.locator(".lpd-card", has_text="plain image").wait_for()
     texts = page.locator("[role=treeitem] :is(.lpd-name, .lpd-folder-name)").all_inner_texts()
     assert texts == ["slides folder", "b.tif", "a.svs", "ward", "c.png"]
     assert "not segmented" in page.locator(".lpd-card", has_text="b.tif").inner_text()

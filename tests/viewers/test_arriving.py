@@ -161,7 +161,9 @@ def test_whoever_goes_away_in_the_middle_leaves_nothing(services: Services, slid
         "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
         "http_version": "1.1", "root_path": "", "raw_path": b"/api/uploads",
     }  # fmt: skip
-    messages = iter([{"type": "http.request", "body": png(), "more_body": True}, {"type": "http.disconnect"}])
+    messages: Iterator[dict[str, Any]] = iter(
+        [{"type": "http.request", "body": png(), "more_body": True}, {"type": "http.disconnect"}]
+    )
 
     async def receive() -> dict[str, Any]:
         return next(messages)
