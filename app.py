@@ -18,7 +18,7 @@ if __name__ == "__main__":
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 from lpd.errors import LpdError
-from viewers import access
+from viewers import access, options
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,6 +33,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets others on the network in"
     )
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860 on)")
+    options.add_flags(parser)
     access.add_flags(parser)
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     return parser.parse_args(argv)
@@ -62,12 +63,12 @@ def run(args: argparse.Namespace) -> None:
     from viewers.services import make_services
     from viewers.web import make_app
 
-    allowed = access.read_access(args)
+    allowed, chosen = access.read_access(args), options.read_options(args)
     with serving.bind(args.host, args.port) as listening:
         if args.slides == ROOT / "slides" and demo.needs_demo(args.slides):
             print("No slides yet: making a demo slide, this takes a few seconds …", flush=True)
             _make_demo(args.slides)
-        services = make_services(args.slides, args.checkpoints, args.results, openseadragon.ensure())
+        services = make_services(args.slides, args.checkpoints, args.results, openseadragon.ensure(), chosen)
         url = serving.url_of(args.host, listening)
         serving.serve(make_app(services, args.host, allowed), listening, lambda: _announce(args, url))
 

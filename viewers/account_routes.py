@@ -26,7 +26,8 @@ def account_router(access: Access, users: UsersFile | None, sessions: Sessions |
 
     @router.get("/api/me")
     def me(request: Request) -> dict[str, Any]:
-        return {"user": visitor(request).name, "may_log_out": sessions is not None}
+        who = visitor(request)
+        return {"user": who.name, "may_log_out": sessions is not None, "may_cancel_all": who.may_cancel_all}
 
     if users is None or sessions is None:
         return router

@@ -36,6 +36,8 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("PUT", re.compile(r"/api/slides/(?P<slide>[^/]+)/mpp"), "set resolution"),
     ("PUT", re.compile(r"/api/slides/(?P<slide>[^/]+)/annotations"), "saved annotations"),
     ("GET", re.compile(r"/api/slides/(?P<slide>[^/]+)/annotations.geojson"), "downloaded annotations"),
+    ("POST", re.compile(r"/api/uploads"), "uploaded"),
+    ("POST", re.compile(r"/api/sample"), "fetched sample"),
     ("POST", re.compile(r"/api/jobs"), "started"),
     ("POST", re.compile(r"/api/jobs/(?P<job>[^/]+)/cancel"), "cancelled"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/download/.*"), "downloaded"),
@@ -155,10 +157,12 @@ class AuditTrail:
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] < 400:
-                # The answer to a start says where the job is; that of one that was only shown again does not.
+                # The answer to a start says where the new job is, that to an upload where the new slide is; that of a job
+                # which was only shown again says nothing.
                 place = dict(message["headers"]).get(b"location", b"").decode("latin-1")
+                kind = "slide" if "/api/slides/" in place else "job"
                 if ids or place:
-                    await self._note(scope, action, ids or {"job": place.rpartition("/")[2]})
+                    await self._note(scope, action, ids or {kind: place.rpartition("/")[2]})
             await send(message)
 
         await self._app(scope, receive, noting)

@@ -18,7 +18,7 @@ class BodyLimit:
     Args:
         app: what is behind.
         limit: bytes.
-        other: limits of paths that begin so (after the root path); the first that fits counts.
+        other: limits of these paths (after the root path) and of what is below them.
     """
 
     def __init__(self, app: ASGIApp, limit: int, other: Mapping[str, int]) -> None:
@@ -63,7 +63,8 @@ class BodyLimit:
             await refusal(scope, receive, send)
 
     def _limit_of(self, path: str) -> int:
-        return next((limit for start, limit in self._other.items() if path.startswith(start)), self._limit)
+        found = (limit for start, limit in self._other.items() if path == start or path.startswith(f"{start}/"))
+        return next(found, self._limit)
 
 
 class _TooLargeError(Exception):
@@ -71,4 +72,6 @@ class _TooLargeError(Exception):
 
 
 def _size(limit: int) -> str:
+    if limit >= 10**9:
+        return f"{limit / 10**9:g} GB"
     return f"{limit // MEBIBYTE} MB" if limit >= MEBIBYTE else f"{limit // 1024} kB"

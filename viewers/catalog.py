@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -47,15 +49,21 @@ class Catalogue:
         self._remembered = remembered
         self._known = known or KnownSlides()
         self._files: dict[str, SlideFile] = {}
+        self._looked = -math.inf
         self._guard = threading.Lock()
         self._pool: Pool[_Version, Slide] = Pool(lambda key: open_slide(key[0]), Slide.close, _OPEN_SLIDES)
         self._reader = SlideReader(self._read_behind_the_scenes, self._known.save)
 
-    def files(self) -> list[SlideFile]:
-        """All slide files, read from the disk anew, sorted by path."""
+    def files(self, max_age_s: float = 0.0) -> list[SlideFile]:
+        """All slide files, sorted by path; read from the disk anew unless that was done so few seconds ago."""
+        with self._guard:
+            if time.monotonic() - self._looked < max_age_s:
+                return list(self._files.values())
+        begun = time.monotonic()
         found = find_slides(self.folder)
         with self._guard:
             self._files = {file.id: file for file in found}
+            self._looked = begun
         return found
 
     def file(self, slide_id: str) -> SlideFile:
@@ -86,12 +94,22 @@ class Catalogue:
             raise found
         return found
 
-    def infos(self, patience_s: float) -> Iterator[tuple[SlideFile, SlideInfo | LpdError | None]]:
+    def known_info(self, slide_id: str) -> SlideInfo | None:
+        """What the slide has said of itself if it has been asked before; opens nothing and looks for nothing."""
+        with self._guard:
+            file = self._files.get(slide_id)
+        found = self._known.get(file) if file else None
+        return self._with_remembered_mpp(found) if isinstance(found, SlideInfo) else None
+
+    def infos(
+        self, patience_s: float, max_age_s: float = 0.0
+    ) -> Iterator[tuple[SlideFile, SlideInfo | LpdError | None]]:
         """Each slide file with what is known of it; None for those that nobody has opened yet.
 
         They are opened behind the scenes from now on. A few are waited for, but no longer than ``patience_s`` seconds.
+        ``max_age_s`` is as in :meth:`files`.
         """
-        listed = [(file, self._known.get(file)) for file in self.files()]
+        listed = [(file, self._known.get(file)) for file in self.files(max_age_s)]
         unread = [file for file, found in listed if found is None]
         if unread:
             self._reader.want(unread)

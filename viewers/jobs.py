@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -217,12 +217,15 @@ class Jobs:
         except (FileNotFoundError, NotADirectoryError):  # deleted while the app runs; the next start makes it anew
             return []
 
-    def queue(self) -> dict[str, int]:
+    def queue(self, jobs: Iterable[Job] | None = None) -> dict[str, int]:
         """Places in the queue for the device by job id, 1 for the next: those that wait, in the order they came.
 
         A job that waits for nobody, because none is at work and none came before it, has no place: it is starting.
+
+        Args:
+            jobs: all there are, if they have been read just now.
         """
-        going = [job for job in self.all() if not job.run.ended]
+        going = [job for job in (self.all() if jobs is None else jobs) if not job.run.ended]
         waiting = sorted((job for job in going if job.run.state == "queued"), key=lambda job: job.created)
         if len(waiting) == len(going):
             return {job.id: place for place, job in enumerate(waiting) if place}

@@ -12,7 +12,6 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lpd.errors import LpdError, ResultError
-from lpd.inference.meta import ResultMeta
 from lpd.slide.region import Region
 from viewers import checkpoints, jobs
 from viewers.annotations import check_features
@@ -61,9 +60,11 @@ def result_router(services: Services) -> APIRouter:
         return {"folder": str(services.checkpoints.folder), "checkpoints": [checkpoints.describe(c) for c in found]}
 
     @router.get("/api/jobs")
-    def listing(slide: str | None = None) -> dict[str, Any]:
-        queue = services.jobs.queue()
-        return {"jobs": [_describe(services, job, queue) for job in services.jobs.all(slide)]}
+    def listing(slide: str | None = None, going: bool = False) -> dict[str, Any]:
+        found = services.index.all()
+        queue = services.jobs.queue(found)
+        wanted = [job for job in found if slide in (None, job.slide_id) and not (going and job.run.ended)]
+        return {"jobs": [_describe(services, job, queue) for job in wanted]}
 
     @router.post("/api/jobs", status_code=201)
     def start(request: Request, response: Response, new: NewJob) -> dict[str, Any]:
@@ -142,17 +143,24 @@ def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = No
 
     ``queue_position`` is 1 for the next, None for a job that does not wait; ``queue`` is asked for if not given.
     """
-    described = jobs.describe(job) | {"has_mask": False, "classes": [], "notice": "", "scale": None, "downloads": []}
     if queue is None:
-        queue = services.jobs.queue() if job.run.state == "queued" else {}
+        queue = services.jobs.queue(services.index.all()) if job.run.state == "queued" else {}
+    described = services.index.said_once(job, lambda: _describe_result(services, job))
     described["queue_position"] = queue.get(job.id)
+    if described["has_mask"] and not _fits(services, job, described.pop("size_l0")):
+        described |= {"has_mask": False, "message": "The slide file has been replaced since: segment it again."}
+        described["downloads"] = [kind for kind in described["downloads"] if kind != "png"]
+    return described
+
+
+def _describe_result(services: Services, job: Job) -> dict[str, Any]:
+    """What does not depend on other jobs, nor on the slide's file; ``size_l0`` is that of the slide segmented."""
+    described = jobs.describe(job) | {"has_mask": False, "classes": [], "notice": "", "scale": None, "downloads": []}
     if services.has_mask(job):
         with services.result(job) as store:
             meta = store.meta
         described |= {"has_mask": True, "notice": meta.notice, "scale": meta.scale}
-        described["classes"] = checkpoints.describe_classes(meta.classes)
-        if not _fits(services, job, meta):
-            described |= {"has_mask": False, "message": "The slide file has been replaced since: segment it again."}
+        described |= {"classes": checkpoints.describe_classes(meta.classes), "size_l0": (meta.width_l0, meta.height_l0)}
     if job.run.ended:
         made = {kind for kind, (name, _, _) in _DOWNLOADS.items() if (job.run_folder / name).is_file()}
         made |= {"png"} if described["has_mask"] else set()  # drawn when asked for
@@ -160,13 +168,13 @@ def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = No
     return described
 
 
-def _fits(services: Services, job: Job, meta: ResultMeta) -> bool:
-    """False if the slide's file is now one of another size, over which the mask would lie wrongly."""
-    try:
-        info = services.catalogue.info(job.slide_id)
-    except LpdError:
-        return True  # the slide is away; whoever asks for its tiles will hear so
-    return (info.width_l0, info.height_l0) == (meta.width_l0, meta.height_l0)
+def _fits(services: Services, job: Job, size_l0: tuple[int, int]) -> bool:
+    """False if the slide's file is now one of another size, over which the mask would lie wrongly.
+
+    Of a slide that is away or was never opened nothing is known; whoever asks for its tiles will hear.
+    """
+    info = services.catalogue.known_info(job.slide_id)
+    return info is None or (info.width_l0, info.height_l0) == size_l0
 
 
 def _snapshot(services: Services, job: Job) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from lpd.errors import ResultError
@@ -13,8 +14,10 @@ from viewers.catalog import Catalogue
 from viewers.checkpoints import Checkpoints
 from viewers.errors import NotReadyError
 from viewers.jobs import Job, Jobs
+from viewers.options import Options
 from viewers.pool import Pool
 from viewers.resolutions import RememberedMpp
+from viewers.result_index import ResultIndex
 from viewers.slide_info import KnownSlides
 
 _OPEN_RESULTS = 16
@@ -29,9 +32,15 @@ class Services:
     checkpoints: Checkpoints
     jobs: Jobs
     openseadragon: Path
+    options: Options = field(default_factory=Options)
     _stores: Pool[tuple[Path, int], ResultStore] = field(
         default_factory=lambda: Pool(lambda key: ResultStore.open(key[0]), lambda _store: None, _OPEN_RESULTS)
     )
+
+    @cached_property
+    def index(self) -> ResultIndex:
+        """The jobs and results, without opening them anew each time."""
+        return ResultIndex(self.jobs)
 
     @property
     def cache(self) -> Path:
@@ -62,7 +71,9 @@ class Services:
             return False
 
 
-def make_services(slides: Path, checkpoints: Path, results: Path, openseadragon: Path) -> Services:
+def make_services(
+    slides: Path, checkpoints: Path, results: Path, openseadragon: Path, options: Options | None = None
+) -> Services:
     """Services for the three folders and the folder of OpenSeadragon's files.
 
     Raises:
@@ -71,4 +82,4 @@ def make_services(slides: Path, checkpoints: Path, results: Path, openseadragon:
     jobs = Jobs(results)
     known = KnownSlides(jobs.folder / _CACHE / "slides.json")
     catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"), known)
-    return Services(catalogue, Checkpoints(checkpoints), jobs, openseadragon)
+    return Services(catalogue, Checkpoints(checkpoints), jobs, openseadragon, options or Options())

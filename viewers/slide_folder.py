@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from lpd.slide.label_image import LABEL_ENDINGS
 from lpd.slide.opening import SLIDE_SUFFIXES
-
-_MASK = ".mask.tif"
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,11 @@ def find_slides(folder: Path) -> list[SlideFile]:
     return sorted(_one_per_dicom_folder(_walk(folder)), key=lambda file: file.relative.lower())
 
 
+def slide_id(place: bytes) -> str:
+    """The id of the slide that lies at ``place``, seen from the slides folder, with ``/`` between parts."""
+    return hashlib.sha256(place).hexdigest()[:16]
+
+
 def _walk(folder: Path) -> Iterator[SlideFile]:
     waiting = [""]
     while waiting:
@@ -59,11 +63,11 @@ def _walk(folder: Path) -> Iterator[SlideFile]:
                 entries = [entry for entry in listing if not entry.name.startswith(".")]
         except OSError:  # taken away, or not to be looked into: its slides are not there
             continue
-        names = {entry.name for entry in entries}
+        stems = {entry.name.rpartition(".")[0] for entry in entries if _is_slide(entry.name)}
         for entry in entries:
             if _is_folder(entry):
                 waiting.append(f"{inside}{entry.name}/")
-            elif _is_slide(entry.name) and not _is_phantom_mask(entry.name, names):
+            elif _is_slide(entry.name) and not _is_label_image(entry.name, stems):
                 yield _look_at(entry, inside + entry.name, folder)
 
 
@@ -82,9 +86,9 @@ def _is_slide(name: str) -> bool:
 def _look_at(entry: os.DirEntry[str], place: str, folder: Path) -> SlideFile:
     path = Path(entry.path)
     name_bytes = os.fsencode(place)
-    slide_id = hashlib.sha256(name_bytes).hexdigest()[:16]
+    number = slide_id(name_bytes)
     relative = name_bytes.decode("utf-8", "replace")
-    refused = partial(SlideFile, slide_id, path, relative, 0, 0)
+    refused = partial(SlideFile, number, path, relative, 0, 0)
     try:
         # What is no link lies where it was found: resolving 5,000 paths takes longer than all the rest.
         if entry.is_symlink() and not path.resolve(strict=True).is_relative_to(folder):
@@ -97,13 +101,12 @@ def _look_at(entry: os.DirEntry[str], place: str, folder: Path) -> SlideFile:
         return refused(f"{relative} is not a file: replace it with the slide itself")
     if os.fsencode(relative) != name_bytes:
         return refused(f"{relative} has a name with characters that are not UTF-8: rename the file")
-    return SlideFile(slide_id, path, relative, facts.st_size, facts.st_mtime_ns)
+    return SlideFile(number, path, relative, facts.st_size, facts.st_mtime_ns)
 
 
-def _is_phantom_mask(name: str, names: set[str]) -> bool:
-    # ``lpd phantom slide`` writes the true mask beside the slide; it is no slide to look at.
-    stem = name.removesuffix(_MASK)
-    return stem != name and any(stem + ending in names for ending in (".tif", ".tiff", ".svs"))
+def _is_label_image(name: str, stems: set[str]) -> bool:
+    """Whether it is the ground truth of a slide beside it, and so no slide to look at."""
+    return any(name.endswith(ending) and name.removesuffix(ending) in stems for ending in LABEL_ENDINGS)
 
 
 def _one_per_dicom_folder(files: Iterable[SlideFile]) -> Iterator[SlideFile]:

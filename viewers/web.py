@@ -15,6 +15,8 @@ from viewers.access import Access
 from viewers.account_routes import account_router
 from viewers.annotation_routes import annotation_router
 from viewers.annotations import ConflictError
+from viewers.arrival_routes import UPLOADS, arrival_router
+from viewers.arriving import ExistsError
 from viewers.audit import AuditLog, AuditTrail
 from viewers.body_limit import MEBIBYTE, BodyLimit
 from viewers.errors import NotAllowedError, NotFoundError, NotReadyError
@@ -37,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 _STATUS: tuple[tuple[tuple[type[LpdError], ...], int], ...] = (
     ((NotFoundError, NotReadyError), 404),
     ((NotAllowedError,), 403),
-    ((ConflictError, OutdatedError), 409),
+    ((ConflictError, ExistsError, OutdatedError), 409),
 )
 _LARGEST_BODY = 16 * MEBIBYTE
 #: The page uploads nothing through Gradio; a log-in is a name and a password.
@@ -81,7 +83,15 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
     sessions = Sessions(services.jobs.folder / ".sessions.json", users) if users else None
     audit = AuditLog(services.jobs.folder / "audit.jsonl")
     app = FastAPI(title="LPD", docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (slide_router, result_router, layer_router, annotation_router, review_router, report_router):
+    for router in (
+        slide_router,
+        result_router,
+        layer_router,
+        annotation_router,
+        review_router,
+        report_router,
+        arrival_router,
+    ):
         app.include_router(router(services))
     app.include_router(static_router(services.openseadragon))
     app.include_router(account_router(access, users, sessions, audit))
@@ -96,7 +106,8 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
     # Its presence keeps Gradio from adding its own rules, which would let any site in; nobody is on the list.
     app.add_middleware(CORSMiddleware, allow_origins=[])
     _add_trail(app, services, audit)
-    app.add_middleware(BodyLimit, limit=_LARGEST_BODY, other=_OTHER_BODIES)
+    bodies = {**_OTHER_BODIES, **({UPLOADS: services.options.max_upload} if services.options.max_upload else {})}
+    app.add_middleware(BodyLimit, limit=_LARGEST_BODY, other=bodies)
     app.add_middleware(Gate, access=access, sessions=sessions)
     app.add_middleware(RequestGuard, bind_host=host, public_hosts=access.public_hosts)
     app.add_middleware(Front, access=access)  # what is added last comes first

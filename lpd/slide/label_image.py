@@ -20,7 +20,8 @@ from lpd.slide.tissue import nearest_cells
 
 Bytes = npt.NDArray[np.uint8]
 
-_ENDINGS = (".mask.tif", ".mask.tiff", ".mask.png")
+#: Endings of the files that lie beside a slide as its ground truth.
+LABEL_ENDINGS = (".mask.tif", ".mask.tiff", ".mask.png")
 #: A picture without tiles is decoded as a whole.
 _LARGEST_WHOLE_PX = 100_000_000
 _KEPT_TILES = 64
@@ -32,7 +33,7 @@ _UNEVEN_PX = 2
 
 def label_image_of(slide_path: Path) -> Path | None:
     """Where a slide's own ground truth lies: ``<stem>.mask.tif``, ``.tiff`` or ``.png`` beside it; None if nowhere."""
-    beside = (slide_path.with_name(slide_path.stem + ending) for ending in _ENDINGS)
+    beside = (slide_path.with_name(slide_path.stem + ending) for ending in LABEL_ENDINGS)
     return next((path for path in beside if path.is_file()), None)
 
 

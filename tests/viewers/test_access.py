@@ -29,6 +29,7 @@ from viewers.web import make_api
 BASE = "http://127.0.0.1:7860"
 GUARDED = (
     "/", "/config", "/api/slides", "/api/slides/x", "/api/checkpoints", "/api/jobs", "/api/me", "/slides/x.dzi",
+    "/api/setup",
     "/slides/x_files/0/0_0.jpeg", "/slides/x/thumbnail", "/slides/x/picture/label", "/results/x/download/csv",
     "/results/x/mask_files/0/0_0.png", "/results/x/changes", "/app/0/main.js", "/openseadragon/openseadragon.js",
     "/healthz", "/gradio_api/queue/data?session_hash=x", "/gradio_api/info", "/assets/x.js", "/log-in/", "//log-in",
@@ -79,7 +80,8 @@ def test_after_log_in_everything_is_there_and_after_log_out_it_is_not(services: 
         assert (answer.status_code, answer.headers["location"]) == (303, "/?slide=x")
         cookie = answer.headers["set-cookie"].lower()
         assert all(part in cookie for part in ("httponly", "samesite=strict", "path=/", "max-age=43200"))
-        assert client.get("/api/me").json() == {"user": "anna", "may_log_out": True}
+        me = client.get("/api/me").json()
+        assert me == {"user": "anna", "may_log_out": True, "may_cancel_all": False}
         kept = client.cookies[COOKIE]
         assert client.get("/api/slides").status_code == 200
         assert client.post("/log-out").headers["location"] == "/log-in"

@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from lpd.errors import LpdError
+from lpd.slide.label_image import label_image_of
 from viewers.catalog import Catalogue
 from viewers.jobs import JobRequest
 from viewers.resolutions import RememberedMpp
@@ -53,7 +54,7 @@ def no_opening(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_entries_say_where_how_large_and_when(client: TestClient, slides: Path) -> None:
     os.utime(slides / "ward" / "second.png", (1_600_000_000, 1_600_000_000))
-    found = listed(client)
+    found = all_read(client)
     second = found["ward/second.png"]
     assert (second["folder"], second["name"], second["modified"]) == ("ward", "second.png", 1_600_000_000)
     assert second["size_bytes"] == (slides / "ward" / "second.png").stat().st_size
@@ -224,3 +225,79 @@ def test_a_folder_whose_name_is_no_text_spoils_nothing(client: TestClient, slide
     found = all_read(client)
     assert "rename" in found["st\ufffdtion/a.png"]["error"]
     assert found["first.png"]["status"] == "ok"
+
+
+def test_whoever_knows_a_revision_hears_what_has_changed(client: TestClient, slides: Path) -> None:
+    all_read(client)
+    whole = client.get("/api/slides").json()
+    assert client.get("/api/slides", params={"since": whole["revision"]}).json() == {
+        "folder": whole["folder"], "revision": whole["revision"], "changed": [], "gone": [],
+    }  # fmt: skip
+    Image.new("RGB", (50, 40), "white").save(slides / "new.png")
+    (slides / "broken.svs").unlink()
+    all_read(client)  # the disk is looked at
+    news = client.get("/api/slides", params={"since": whole["revision"]}).json()
+    assert [slide["relative"] for slide in news["changed"]] == ["new.png"]
+    assert news["gone"] == [slide["id"] for slide in whole["slides"] if slide["name"] == "broken.svs"]
+    assert client.get("/api/slides", params={"since": news["revision"]}).json()["changed"] == []
+    for strange in ("x", "1", f"{whole['revision']}x", "0-0", whole["revision"].replace("-", "-9-")):
+        assert len(client.get("/api/slides", params={"since": strange}).json()["slides"]) == 3
+
+
+def test_changes_are_asked_for_without_looking_at_the_disk_each_time(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_read(client)
+    revision = client.get("/api/slides").json()["revision"]
+    monkeypatch.setattr("viewers.catalog.find_slides", lambda _: pytest.fail("the disk was read"))
+    monkeypatch.setattr("viewers.slide_listing._FRESH_S", 1000)
+    assert client.get("/api/slides", params={"since": revision}).json()["changed"] == []
+
+
+def test_a_new_result_changes_only_its_slide(services: Services, client: TestClient, wait_for: Wait) -> None:
+    all_read(client)
+    revision = client.get("/api/slides").json()["revision"]
+    file = next(file for file in services.catalogue.files() if file.relative == "first.png")
+    path = services.checkpoints.get("good").path
+    job = services.jobs.start(JobRequest(file.id, file.path, path, mpp=0.5, user="anna"))
+    wait_for(lambda: services.jobs.get(job.id).run.ended)
+    (changed,) = client.get("/api/slides", params={"since": revision}).json()["changed"]
+    assert (changed["name"], [(r["state"], r["user"]) for r in changed["results"]]) == (
+        "first.png",
+        [("done", "anna")],
+    )
+
+
+def test_jobs_that_have_ended_are_described_once(
+    services: Services, client: TestClient, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_read(client)
+    file = next(file for file in services.catalogue.files() if file.relative == "first.png")
+    job = services.jobs.start(JobRequest(file.id, file.path, services.checkpoints.get("good").path, mpp=0.5))
+    wait_for(lambda: (job.folder / "exit.json").is_file())
+    first = client.get("/api/jobs").json()["jobs"]
+    assert (first[0]["has_mask"], "geojson" in first[0]["downloads"]) == (True, True)
+    assert client.get("/api/jobs?going=true").json()["jobs"] == []
+    with monkeypatch.context() as patch:
+        patch.setattr(type(services), "result", lambda *_: pytest.fail("a result was opened"))
+        assert client.get("/api/jobs").json()["jobs"] == first
+        assert client.get(f"/api/jobs?slide={file.id}").json()["jobs"] == first
+    (job.run_folder / "annotations.geojson").unlink()
+    assert "geojson" not in client.get("/api/jobs").json()["jobs"][0]["downloads"]
+    Image.new("RGB", (50, 40), "white").save(file.path)  # another slide of the same name
+    all_read(client)
+    (after,) = client.get("/api/jobs").json()["jobs"]
+    assert (after["has_mask"], "replaced" in after["message"]) == (False, True)
+
+
+@pytest.mark.parametrize("ending", [".mask.tif", ".mask.tiff", ".mask.png"])
+@pytest.mark.parametrize("slide", ["a.svs", "a.SVS", "a.ndpi", "a.png"])
+def test_a_ground_truth_beside_its_slide_is_no_slide(slides: Path, tmp_path: Path, ending: str, slide: str) -> None:
+    (slides / slide).touch()
+    (slides / f"a{ending}").touch()
+    (slides / f"b{ending}").touch()  # of no slide here: somebody's slide may be called so
+    names = {file.relative for file in catalogue(slides, tmp_path / "slides.json").files()}
+    assert (slide in names, f"a{ending}" in names, f"b{ending}" in names) == (True, False, True)
+    found = label_image_of(slides / slide)
+    assert found is not None
+    assert found.name == f"a{ending}"

@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+import app as program
 from lpd.data.phantom import write_phantom_slide
 from lpd.errors import LpdError
+from viewers import catalog
 from viewers.catalog import Catalogue, SlideFile, SlideInfo
+from viewers.options import Options, read_options
 from viewers.services import Services
+from viewers.web import make_api
 
 
 def listed(client: TestClient) -> dict[str, dict[str, Any]]:
@@ -254,3 +259,49 @@ def test_label_and_macro_of_a_real_slide(real_data: Path, client: TestClient, sl
     for name in found["pictures"]:
         assert client.get(f"/slides/{found['id']}/picture/{name}").headers["content-type"] == "image/jpeg"
     assert client.get(f"/slides/{found['id']}/picture/thumbnail").status_code == 404
+
+
+def test_label_and_macro_can_be_kept_back(real_data: Path, services: Services, slides: Path) -> None:
+    (slides / "cmu.svs").write_bytes((real_data / "slides" / "CMU-1-Small-Region.svs").read_bytes())
+    hiding = replace(services, options=Options(hide_labels=True))
+    with TestClient(make_api(hiding, "127.0.0.1"), base_url="http://127.0.0.1:7860") as client:
+        found = client.get(f"/api/slides/{listed(client)['cmu.svs']['id']}").json()
+        assert (found["pictures"], client.get("/api/setup").json()["labels"]) == ([], False)
+        for name in ("label", "macro"):
+            answer = client.get(f"/slides/{found['id']}/picture/{name}")
+            assert (answer.status_code, "--hide-labels" in answer.json()["error"]) == (404, True)
+        assert client.get(found["thumbnail"]).status_code == 200
+
+
+def test_properties_that_tell_the_label_are_kept_back_too(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"hamamatsu.Barcode": "1", "x.PatientName": "2", "mirax.LABEL": "3", "aperio.AppMag": "20"}
+    opened = catalog.open_slide
+
+    def with_label(path: Path) -> Any:
+        slide = opened(path)
+        slide.properties = told
+        return slide
+
+    monkeypatch.setattr("viewers.catalog.open_slide", with_label)
+    for hide, seen in ((True, {"aperio.AppMag"}), (False, set(told))):
+        chosen = replace(services, options=Options(hide_labels=hide))
+        with TestClient(make_api(chosen, "127.0.0.1"), base_url="http://127.0.0.1:7860") as client:
+            found = client.get(f"/api/slides/{listed(client)['first.png']['id']}").json()
+            assert set(found["properties"]) == seen
+
+
+@pytest.mark.parametrize(
+    ("flags", "largest"),
+    [([], 0), (["--allow-upload"], 10 * 10**9), (["--allow-upload", "--max-upload-gb", "0.5"], 5 * 10**8)],
+)
+def test_flags_say_what_may_be_uploaded(flags: list[str], largest: int) -> None:
+    assert read_options(program.parse(flags)).max_upload == largest
+    assert read_options(program.parse([*flags, "--hide-labels"])).hide_labels
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "nan", "inf", "1e9"])
+def test_sizes_that_cannot_be_meant_are_refused(size: str) -> None:
+    with pytest.raises(LpdError, match="is no size of a slide"):
+        read_options(program.parse(["--allow-upload", "--max-upload-gb", size]))
+    with pytest.raises(LpdError, match="without --allow-upload"):
+        read_options(program.parse(["--max-upload-gb", size]))

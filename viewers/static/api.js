@@ -53,11 +53,15 @@ const ADDRESSES = ['dzi', 'tiles', 'thumbnail'];
 const placed = (slide) => ({ ...slide, ...Object.fromEntries(ADDRESSES.filter((name) => slide[name]).map((name) => [name, address(slide[name])])) });
 
 export const api = {
-  slides: () => ask('GET', '/api/slides').then(({ slides, ...rest }) => ({ slides: slides.map(placed), ...rest })),
+  /** All slides, or what has changed since a revision that the app told before. */
+  slides: (since = '') => ask('GET', `/api/slides${since && `?since=${at(since)}`}`).then(({ slides, changed, ...rest }) => ({ slides: slides?.map(placed), changed: changed?.map(placed), ...rest })),
+  setup: () => ask('GET', '/api/setup'),
+  fetchSample: () => ask('POST', '/api/sample'),
   slide: (id) => ask('GET', `/api/slides/${at(id)}`).then(placed),
   setMpp: (id, mpp) => ask('PUT', `/api/slides/${at(id)}/mpp`, { mpp }).then(placed),
   checkpoints: () => ask('GET', '/api/checkpoints'),
   jobs: (slide) => ask('GET', `/api/jobs${slide ? `?slide=${at(slide)}` : ''}`),
+  going: () => ask('GET', '/api/jobs?going=true'),
   start: (request) => ask('POST', '/api/jobs', request),
   cancel: (id) => ask('POST', `/api/jobs/${at(id)}/cancel`),
   changes: (id, since, run) => ask('GET', `/results/${at(id)}/changes?since=${since}&run=${at(run)}`),

@@ -3,6 +3,7 @@
 const ICONS = {
   plus: 'M8 3v10M3 8h10',
   minus: 'M3 8h10',
+  upload: 'M8 10.5V3M4.800 6 8 2.800 11.200 6M3 13.2h10',
   home: 'M2.5 7.5 8 3l5.5 4.5M4 6.5V13h8V6.5',
   full: 'M3 6V3h3M10 3h3v3M13 10v3h-3M6 13H3v-3',
   eye: 'M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8ZM8 10a2 2 0 1 0 0-4 2 2 0 0 0 0 4Z',
@@ -51,6 +52,12 @@ export function icon(name) {
   path.setAttribute('d', ICONS[name]);
   svg.append(path);
   return svg;
+}
+
+/** A size of a file for people. */
+export function bytes(size) {
+  const power = Math.min(4, Math.floor(Math.log10(Math.max(1, size)) / 3));
+  return power ? `${trim(size / 1000 ** power)} ${['', 'kB', 'MB', 'GB', 'TB'][power]}` : `${size} B`;
 }
 
 export const count = (value) => Math.round(value).toLocaleString('en-GB');

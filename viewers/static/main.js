@@ -5,6 +5,9 @@ import { api, memory } from './api.js';
 import { AreasPanel } from './areas_panel.js';
 import { h, icon, saveFile } from './dom.js';
 import { Drawing } from './drawing.js';
+import { Drawers } from './drawers.js';
+import { Guide } from './guide.js';
+import { JobList } from './job_list.js';
 import { JobWatch } from './job_watch.js';
 import { LayerPanel } from './layer_panel.js';
 import { HEAT_RAMP, LAYERS, Layers } from './layers.js';
@@ -14,9 +17,14 @@ import { Review } from './review.js';
 import { SlideList } from './slide_list.js';
 import { SlideView } from './slide_view.js';
 import { drawSnapshot, fileName, legendOf, linesOf, toBlob } from './snapshot.js';
+import { Uploads } from './uploads.js';
+import { welcome } from './welcome.js';
 
-const UNREAD_RETRY_MS = 400;
+const UNREAD_MS = { first: 400, last: 3000 }; // between looks while slides are being read, less and less often
+const EMPTY_MS = 4000;
+const LOOK_AGAIN_MS = 5000; // not more often when somebody comes back to the page
 const OTHERS_MS = 5000;
+const NOBODY_MS = 30000;
 const REST_MS = 150; // how long the pointer rests before scores are asked for
 /** What is said where a request is not computed from the start, see viewers/asked_before.py. */
 const FOUND = {
@@ -40,16 +48,26 @@ class Workspace {
     this.slide = null;
     this.job = null;
     const stage = h('main', { class: 'lpd-stage' });
-    this.list = new SlideList((id) => this.openSlide(id));
+    this.guide = new Guide(root);
+    this.uploads = new Uploads({ onArrived: (slide) => this.attempt(() => this.arrived(slide)), onTrouble: (message) => this.toast(message) });
+    this.list = new SlideList((id) => this.openSlide(id), (slide) => this.toast(slide.error), [this.uploads.input, this.uploads.button, this.guide.button]);
+    this.jobList = new JobList({
+      onOpen: (job) => this.openSlide(job.slide_id, job.id),
+      onCancel: (job) => this.attempt(() => this.cancel(job)),
+      mayCancel: (job) => this.mayCancel(job),
+    });
+    this.list.element.append(this.uploads.element, this.jobList.element);
+    this.drawers = new Drawers(root);
     this.panel = new Panel({
       setMpp: (mpp) => this.attempt(() => this.setMpp(mpp)),
       segment: (what) => this.attempt(() => this.segment(what)),
-      cancel: () => this.attempt(() => this.cancel()),
+      cancel: () => this.attempt(() => this.cancel(this.job)),
+      mayCancel: (job) => this.mayCancel(job),
       chooseJob: (id) => this.showJob(this.jobs.find((job) => job.id === id)),
       colour: () => this.colour(),
     });
     this.toasts = h('div', { class: 'lpd-toasts', 'aria-live': 'polite' });
-    root.replaceChildren(this.list.element, stage, this.panel.element, this.toasts);
+    root.replaceChildren(this.list.element, stage, this.panel.element, this.guide.card, this.drawers.element, this.toasts);
     this.link = new Permalink(() => this.shown);
     this.view = new SlideView(stage, {
       onToggleMask: () => this.layers.toggle('mask'),
@@ -84,6 +102,8 @@ class Workspace {
     });
     this.unmount = new MutationObserver(() => root.isConnected || this.destroy());
     this.unmount.observe(document.body, { childList: true, subtree: true });
+    this.lookAgain = () => !document.hidden && Date.now() - this.listedAt > LOOK_AGAIN_MS && this.attempt(() => this.loadSlides());
+    document.addEventListener('visibilitychange', this.lookAgain);
     this.probe = this.makeProbe();
   }
 
@@ -121,7 +141,7 @@ class Workspace {
 
   async begin() {
     await this.attempt(async () => {
-      await Promise.all([this.loadSlides(), this.loadModels()]);
+      await Promise.all([this.loadSlides(), this.loadModels(), this.loadSetup()]);
       this.followOthers();
       const asked = this.link.asked.slide;
       const usable = this.slides.filter((slide) => slide.status !== 'error');
@@ -131,23 +151,63 @@ class Workspace {
       if (first) await this.openSlide(first);
       else this.nothingToShow();
     });
+    if (this.guide.wanted) this.guide.begin();
     this.probe.ready = true;
   }
 
   nothingToShow() {
-    this.view.close([
-      h('strong', {}, this.slides.length ? 'No slide in the folder can be opened' : 'No slides yet'),
-      h('span', {}, `Put slide files (SVS, NDPI, MRXS, TIFF …) into ${this.folder} and reload the page.`),
-    ]);
+    const [onCopy, onUpload] = [(path) => this.copy(path, 'The path is in the clipboard.'), () => this.uploads.input.click()];
+    const onSample = () => this.attempt(async () => this.arrived(await api.fetchSample()));
+    this.view.close(welcome({ folder: this.folder, count: this.slides.length, setup: this.setup, onSample, onCopy, onUpload }));
     this.panel.render(this);
+    this.empty = true;
+    this.listAgain(EMPTY_MS);
   }
 
+  async loadSetup() {
+    const [setup, me] = await Promise.all([api.setup(), api.me()]);
+    this.setup = setup;
+    this.me = me;
+    this.uploads.allow(setup.max_upload, this.list.element);
+  }
+
+  mayCancel(job) {
+    return Boolean(this.me?.may_cancel_all) || job.user === this.me?.user;
+  }
+
+  /** The list, the first time as a whole, then what has changed in it. */
   async loadSlides() {
-    const { slides, folder } = await api.slides();
-    this.slides = slides;
-    this.folder = folder;
-    this.list.render(slides, this.slide?.id);
-    if (slides.some((slide) => slide.status === 'unread')) setTimeout(() => this.attempt(() => this.loadSlides()), UNREAD_RETRY_MS);
+    this.listedAt = Date.now();
+    const { slides, changed, gone, folder, revision } = await api.slides(this.revision);
+    Object.assign(this, { folder, revision });
+    if (slides) this.slides = slides;
+    else if (changed.length || gone.length) this.mergeSlides(changed, gone);
+    if (slides || changed.length || gone.length) this.list.render(this.slides, this.slide?.id);
+    const unread = this.slides.some((slide) => slide.status === 'unread');
+    this.pause = unread ? Math.min(UNREAD_MS.last, (this.pause ?? UNREAD_MS.first / 1.5) * 1.5) : undefined;
+    const first = this.empty && this.slides.find((slide) => slide.status === 'ok');
+    if (first) await this.openSlide(first.id);
+    if (unread || this.empty) this.listAgain(this.pause ?? EMPTY_MS);
+  }
+
+  listAgain(pause) {
+    clearTimeout(this.listing);
+    if (this.root.isConnected) this.listing = setTimeout(() => this.attempt(() => this.loadSlides()), pause);
+  }
+
+  mergeSlides(changed, gone) {
+    const known = new Map(this.slides.map((slide) => [slide.id, slide]));
+    for (const id of gone) known.delete(id);
+    for (const slide of changed) known.set(slide.id, slide);
+    this.slides = [...known.values()];
+  }
+
+  /** A slide was put into the folder from here. */
+  async arrived({ id, name }) {
+    this.toast(`${name} is in the slides folder now.`, 'info');
+    this.revision = undefined;
+    await this.loadSlides();
+    if (!this.slide && this.slides.some((slide) => slide.id === id && slide.status === 'ok')) await this.openSlide(id);
   }
 
   async loadModels() {
@@ -156,24 +216,30 @@ class Workspace {
     this.modelFolder = folder;
   }
 
-  /** Keep the progress on the pictures of other slides' running jobs up to date, as long as there are any. */
+  /** Keep the jobs, and the progress on the pictures of their slides, up to date. */
   async followOthers() {
     clearTimeout(this.others);
-    const { jobs } = await api.jobs().catch(() => ({ jobs: [] }));
-    const running = jobs.filter((job) => !job.ended);
+    const { jobs: running } = await api.going().catch(() => ({ jobs: [] }));
+    this.jobList.render(running);
     for (const job of running) this.list.badge(job.slide_id, job);
     for (const job of this.badged ?? []) if (!running.some((one) => one.slide_id === job.slide_id)) this.list.badge(job.slide_id, { ...job, ended: true });
+    const ids = running.map((job) => `${job.id} ${job.state}`).join();
     this.badged = running;
-    if (running.length && this.root.isConnected) this.others = setTimeout(() => this.followOthers(), OTHERS_MS);
+    if (ids !== (this.knownJobs ?? '')) this.attempt(() => this.loadSlides());
+    this.knownJobs = ids;
+    if (this.root.isConnected) this.others = setTimeout(() => this.followOthers(), running.length && !document.hidden ? OTHERS_MS : NOBODY_MS);
   }
 
-  async openSlide(id) {
+  /** Open a slide, and a result over it: the named one, else one at work, else the newest with a mask. */
+  async openSlide(id, result) {
+    this.drawers.open(null);
     await this.attempt(async () => {
       this.probe.slideOpen = false;
       this.wanted = id;
       const slide = { ...this.slides.find((known) => known.id === id), ...(await api.slide(id)) };
       if (this.wanted !== id) return; // another slide was chosen meanwhile
       this.slide = slide;
+      this.empty = false;
       this.list.select(id);
       memory.set('slide', id);
       this.showJob(null);
@@ -185,7 +251,7 @@ class Workspace {
       this.jobs = jobs;
       this.layers.open(slide);
       const asked = this.link.take(id);
-      this.showJob(jobs.find((job) => job.id === asked.result) ?? jobs.find((job) => !job.ended) ?? jobs.find((job) => job.has_mask) ?? jobs[0]);
+      this.showJob(jobs.find((job) => job.id === (result ?? asked.result)) ?? jobs.find((job) => !job.ended) ?? jobs.find((job) => job.has_mask) ?? jobs[0]);
       this.restore(asked);
       this.probe.slideOpen = true;
     });
@@ -225,12 +291,15 @@ class Workspace {
 
   async copyLink() {
     this.link.write();
-    const address = String(this.link.address);
+    await this.copy(String(this.link.address), 'The link to this view is in the clipboard.', 'the address bar holds the link to this view.');
+  }
+
+  async copy(text, done, instead = 'mark the text and copy it.') {
     try {
-      await navigator.clipboard.writeText(address);
-      this.toast('The link to this view is in the clipboard.', 'info');
+      await navigator.clipboard.writeText(text);
+      this.toast(done, 'info');
     } catch {
-      this.toast(`The browser does not let this page copy: the address bar holds the link to this view.`, 'info');
+      this.toast(`The browser does not let this page copy: ${instead}`, 'info');
     }
   }
 
@@ -264,7 +333,10 @@ class Workspace {
     this.jobs = this.jobs.map((known) => (known.id === job.id ? job : known));
     if (job.has_mask) this.layers.showResult(job);
     if (job.classes.length !== before?.classes.length) this.colour();
-    if (job.ended && !before?.ended) this.loadAreas(job);
+    if (job.ended && !before?.ended) {
+      this.loadAreas(job);
+      if (before?.id === job.id) this.followOthers(); // it was seen to end: the list and the line have changed
+    }
     this.list.badge(job.slide_id, job);
     this.panel.render(this);
   }
@@ -323,9 +395,10 @@ class Workspace {
     }
   }
 
-  async cancel() {
-    const job = await api.cancel(this.job.id);
+  async cancel({ id }) {
+    const job = await api.cancel(id);
     if (job.id === this.job?.id) this.onState(job);
+    this.followOthers();
   }
 
   /** The folder of the result that is shown was deleted: offer the others, and the buttons again. */
@@ -406,6 +479,11 @@ class Workspace {
 
   destroy() {
     clearTimeout(this.others);
+    clearTimeout(this.listing);
+    document.removeEventListener('visibilitychange', this.lookAgain);
+    this.list.destroy();
+    this.guide.destroy();
+    this.uploads.destroy();
     this.unmount.disconnect();
     clearTimeout(this.resting);
     this.watch.stop();

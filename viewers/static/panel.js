@@ -1,11 +1,12 @@
 // The controls on the right: the slide's facts, the question about its resolution, the model, the one button, the result.
 
 import { address, api, memory } from './api.js';
-import { count, duration, h, icon, moment, trim } from './dom.js';
+import { count, duration, h, icon, trim } from './dom.js';
+import { place } from './job_list.js';
 import { Legend } from './legend.js';
+import { ResultList } from './result_list.js';
 
 const DEVICES = { auto: 'Automatic', cpu: 'Processor (CPU)', cuda: 'NVIDIA GPU', mps: 'Apple GPU' };
-const STATES = { done: 'finished', cancelled: 'stopped early', failed: 'failed', crashed: 'ended unexpectedly', queued: 'waiting', running: 'running' };
 const DOWNLOADS = [
   ['geojson', 'QuPath', 'GeoJSON annotations for QuPath'],
   ['ome-tiff', 'TIFF', 'Label mask as pyramidal OME-TIFF'],
@@ -58,7 +59,7 @@ export class Panel {
       { class: 'lpd-mpp-form' },
       this.mpp,
       h('span', {}, 'µm per pixel'),
-      h('button', { type: 'submit' }, 'Use'),
+      h('button', { type: 'submit', title: 'Measure and segment this slide with this size from now on' }, 'Use'),
     );
     form.addEventListener('submit', (event) => {
       event.preventDefault();
@@ -66,7 +67,7 @@ export class Panel {
       this.acts.setMpp(this.mpp.valueAsNumber);
     });
     const hints = SCANS.map(([name, value]) =>
-      h('button', { type: 'button', class: 'lpd-chip', onclick: () => (this.mpp.value = value) }, `${name}: ${value}`),
+      h('button', { type: 'button', class: 'lpd-chip', title: `Write ${value} into the field, usual for a ${name}`, onclick: () => (this.mpp.value = value) }, `${name}: ${value}`),
     );
     this.ask = h('p', { class: 'lpd-ask' });
     return h('section', { class: 'lpd-question', hidden: true }, this.ask, form, h('div', { class: 'lpd-hints' }, hints));
@@ -78,7 +79,7 @@ export class Panel {
     for (const [value, name] of Object.entries(DEVICES)) this.devices.append(h('option', { value }, name));
     this.devices.value = memory.get('device', 'auto') in DEVICES ? memory.get('device', 'auto') : 'auto';
     this.notice = h('p', { class: 'lpd-notice', hidden: true });
-    this.slideButton = h('button', { type: 'button', class: 'lpd-primary', onclick: () => this.acts.segment('slide') }, 'Segment slide');
+    this.slideButton = h('button', { type: 'button', class: 'lpd-primary', title: 'Segment the whole slide with this model; the mask grows over it, and the page may be closed meanwhile', onclick: () => this.acts.segment('slide') }, 'Segment slide');
     this.viewButton = h('button', { type: 'button', class: 'lpd-secondary', title: 'Segment only the part of the slide that is on screen', onclick: () => this.acts.segment('view') }, 'Segment view');
     this.hint = h('p', { class: 'lpd-hint', hidden: true });
     return h(
@@ -93,10 +94,10 @@ export class Panel {
   }
 
   buildResult() {
-    this.chooser = h('select', { 'aria-label': 'Result', onchange: () => this.acts.chooseJob(this.chooser.value) });
+    this.results = new ResultList((id) => this.acts.chooseJob(id));
     this.about = h('p', { class: 'lpd-about' });
     this.downloads = h('div', { class: 'lpd-downloads' });
-    return h('section', { class: 'lpd-result', hidden: true }, h('h3', {}, 'Result'), this.chooser, this.about, this.legend.element, this.downloads);
+    return h('section', { class: 'lpd-result', hidden: true }, h('h3', {}, 'Result'), this.results.element, this.about, this.legend.element, this.downloads);
   }
 
   render(state) {
@@ -130,16 +131,16 @@ export class Panel {
       this.renderQuestion(slide);
       this.mpp.focus();
     };
-    return h('span', { class: 'lpd-origin' }, given ? 'entered by you' : `from ${slide.mpp_origin}`, h('button', { type: 'button', class: 'lpd-link', onclick: change }, 'change'));
+    return h('span', { class: 'lpd-origin' }, given ? 'entered by you' : `from ${slide.mpp_origin}`, h('button', { type: 'button', class: 'lpd-link', title: 'Enter another size of one pixel', onclick: change }, 'change'));
   }
 
   details(slide) {
     const objective = slide.objective && `${slide.objective}×`;
     const told = { objective, format: slide.vendor, file: slide.relative, ...slide.properties };
     const rows = Object.entries(told).filter(([, value]) => value);
-    const pictures = (slide.pictures ?? []).map((name) => h('figure', {}, h('img', { src: address(`/slides/${slide.id}/picture/${name}?f=${slide.fingerprint}`), alt: name, loading: 'lazy' }), h('figcaption', {}, name)));
+    const pictures = labelPictures(slide);
     const table = h('div', { class: 'lpd-properties' }, rows.map(([name, value]) => h('div', { title: `${name}: ${value}` }, h('b', {}, name), h('span', {}, value))));
-    return h('details', {}, h('summary', {}, 'All details'), h('div', { class: 'lpd-pictures' }, pictures), table);
+    return h('details', {}, h('summary', {}, 'All details'), pictures, table);
   }
 
   renderQuestion(slide) {
@@ -217,7 +218,8 @@ export class Panel {
     }
     const { done, total, unit, rate, eta_s: eta } = job.progress;
     const stopping = job.message.startsWith('Stopping');
-    this.title.textContent = stopping ? 'Stopping' : job.state === 'queued' && job.message !== 'Starting …' ? 'Waiting for another job' : total ? 'Segmenting' : 'Starting';
+    const line = place(job);
+    this.title.textContent = stopping ? 'Stopping' : line ? `Waiting, ${line}` : job.state === 'queued' && job.message !== 'Starting …' ? 'Waiting for another job' : total ? 'Segmenting' : 'Starting';
     this.percent.textContent = total ? `${Math.floor((100 * done) / total)} %` : '';
     if (total) this.bar.value = done / total;
     else this.bar.removeAttribute('value');
@@ -228,7 +230,9 @@ export class Panel {
     ].filter(Boolean);
     const pace = job.message || parts.join(' · ') || ' ';
     this.pace.textContent = this.isLost ? LOST : pace[0].toUpperCase() + pace.slice(1);
-    this.cancelButton.disabled = stopping;
+    const mine = this.acts.mayCancel(job);
+    this.cancelButton.disabled = stopping || !mine;
+    this.cancelButton.title = mine ? 'Stop; what is computed so far is kept' : `${job.user || 'Somebody else'} started this: ask them to cancel it`;
   }
 
   lost(lost) {
@@ -240,15 +244,9 @@ export class Panel {
     const { job, jobs } = state;
     this.result.hidden = !jobs.length || !job;
     if (this.result.hidden) return;
-    const label = (one) => `${moment(one.created)} · ${one.polygons ? 'region' : one.region_l0 ? 'view' : 'slide'} · ${STATES[one.state] ?? one.state}`;
-    const labels = jobs.map(label).join('|');
-    if (this.chooserShows !== labels) {
-      this.chooserShows = labels;
-      this.chooser.replaceChildren(...jobs.map((one) => h('option', { value: one.id }, label(one))));
-    }
-    this.chooser.value = job.id;
+    this.results.render(jobs, job);
     const said = !this.run.hidden && this.notice.textContent.includes(job.notice); // once on the page is enough
-    this.about.replaceChildren(h('span', {}, job.checkpoint), said ? '' : h('span', { class: 'lpd-caution' }, job.notice));
+    this.about.replaceChildren(said ? '' : h('span', { class: 'lpd-caution' }, job.notice));
     if (job.ended && job.state === 'done' && job.message) this.about.append(h('span', { class: 'lpd-caution' }, job.message));
     this.legend.render(state);
     this.renderDownloads(job);
@@ -263,4 +261,16 @@ export class Panel {
     );
     this.downloads.replaceChildren(...(links.length ? [icon('download'), ...links] : []));
   }
+}
+
+/** Label and macro: fetched only when somebody opens them, for they may name the patient. */
+function labelPictures(slide) {
+  const names = slide.pictures ?? [];
+  const place = h('div', { class: 'lpd-pictures' });
+  const hint = 'These pictures may show names or numbers of the patient';
+  const details = h('details', { class: 'lpd-labels', hidden: !names.length }, h('summary', { title: hint }, 'Label and macro (may name the patient)'), place);
+  details.addEventListener('toggle', () => {
+    if (details.open && !place.childElementCount) place.append(...names.map((name) => h('figure', {}, h('img', { src: address(`/slides/${slide.id}/picture/${name}?f=${slide.fingerprint}`), alt: name }), h('figcaption', {}, name))));
+  });
+  return details;
 }

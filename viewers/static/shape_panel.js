@@ -14,7 +14,7 @@ export class ShapePanel {
     this.count = h('span', { class: 'lpd-count' });
     this.list = h('ul', { class: 'lpd-shape-list' });
     this.editor = h('div', { class: 'lpd-shape-editor', hidden: true });
-    this.keep = h('button', { type: 'button', class: 'lpd-secondary', hidden: true, onclick: onKeep }, 'Keep this measurement');
+    this.keep = h('button', { type: 'button', class: 'lpd-secondary', hidden: true, title: 'Save this measurement with the annotations of the slide', onclick: onKeep }, 'Keep this measurement');
     const eye = h('input', { type: 'checkbox', checked: true, id: 'lpd-shapes-on' });
     eye.addEventListener('change', () => onVisible(eye.checked));
     this.file = h('input', { type: 'file', accept: '.geojson,.json,application/geo+json', hidden: true });
