@@ -157,8 +157,8 @@ class AuditTrail:
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] < 400:
-                # The answer to a start says where the new job is, that to an upload where the new slide is; that of a job
-                # which was only shown again says nothing.
+                # The answer to a start says where the new job is, that to an upload where the new slide is; that to a
+                # start which only shows a job again says nothing.
                 place = dict(message["headers"]).get(b"location", b"").decode("latin-1")
                 kind = "slide" if "/api/slides/" in place else "job"
                 if ids or place:
