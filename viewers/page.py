@@ -10,7 +10,19 @@ from viewers import slide_tab
 from viewers.static_routes import static_base
 
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
-_SHEETS = ("shell", "workspace", "panel", "result", "areas", "tools", "review", "account", "browse")
+_SHEETS = (
+    "shell",
+    "workspace",
+    "panel",
+    "result",
+    "areas",
+    "tools",
+    "review",
+    "account",
+    "browse",
+    "arriving",
+    "narrow",
+)
 _MONO = ("ui-monospace", "Consolas", "monospace")
 
 

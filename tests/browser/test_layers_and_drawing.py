@@ -73,7 +73,7 @@ def test_layers_are_coloured_by_score_doubt_and_truth(page: Page, app: Any, look
     page.wait_for_function("window.__lpd?.slideOpen")
     settle(page, "heat")
     layers = state()["layers"]
-    assert {name for name in layers if layers[name]["on"]} == {"heat", "truth"}
+    assert {name for name in layers if layers[name]["on"]} == {"heat", "review", "truth"}
     box = page.locator(".lpd-osd").bounding_box()
     assert box
     page.locator("#lpd-layer-mask").check()

@@ -3,21 +3,25 @@
 
 import { api, memory } from './api.js';
 import { AreasPanel } from './areas_panel.js';
-import { h, icon, saveFile } from './dom.js';
+import { h, saveFile } from './dom.js';
 import { Drawing } from './drawing.js';
 import { Drawers } from './drawers.js';
 import { Guide } from './guide.js';
 import { JobList } from './job_list.js';
 import { JobWatch } from './job_watch.js';
 import { LayerPanel } from './layer_panel.js';
-import { HEAT_RAMP, LAYERS, Layers } from './layers.js';
+import { Layers } from './layers.js';
 import { Panel } from './panel.js';
 import { Permalink } from './permalink.js';
+import { makeProbe } from './probe.js';
+import { Readout } from './readout.js';
 import { Review } from './review.js';
-import { SlideList } from './slide_list.js';
+import { SlideList, merged } from './slide_list.js';
 import { SlideView } from './slide_view.js';
-import { drawSnapshot, fileName, legendOf, linesOf, toBlob } from './snapshot.js';
+import { saveSnapshot } from './snapshot.js';
+import { Toasts } from './toasts.js';
 import { Uploads } from './uploads.js';
+import { restore, shownBy } from './view_address.js';
 import { welcome } from './welcome.js';
 
 const UNREAD_MS = { first: 400, last: 3000 }; // between looks while slides are being read, less and less often
@@ -25,7 +29,6 @@ const EMPTY_MS = 4000;
 const LOOK_AGAIN_MS = 5000; // not more often when somebody comes back to the page
 const OTHERS_MS = 5000;
 const NOBODY_MS = 30000;
-const REST_MS = 150; // how long the pointer rests before scores are asked for
 /** What is said where a request is not computed from the start, see viewers/asked_before.py. */
 const FOUND = {
   there: (job) => (job.ended ? 'This has been segmented with this model before: here is the result.' : 'This is being segmented already.'),
@@ -66,15 +69,16 @@ class Workspace {
       chooseJob: (id) => this.showJob(this.jobs.find((job) => job.id === id)),
       colour: () => this.colour(),
     });
-    this.toasts = h('div', { class: 'lpd-toasts', 'aria-live': 'polite' });
-    root.replaceChildren(this.list.element, stage, this.panel.element, this.guide.card, this.drawers.element, this.toasts);
-    this.link = new Permalink(() => this.shown);
+    this.toasts = new Toasts();
+    root.replaceChildren(this.list.element, stage, this.panel.element, this.guide.card, this.drawers.element, this.toasts.element);
+    this.readout = new Readout(this);
+    this.link = new Permalink(() => shownBy(this));
     this.view = new SlideView(stage, {
       onToggleMask: () => this.layers.toggle('mask'),
-      classAt: (x, y) => this.classAt(x, y),
+      classAt: (x, y) => this.readout.classAt(x, y),
       onMove: () => this.link.note(),
       onLink: () => this.attempt(() => this.copyLink()),
-      onSnapshot: () => this.attempt(() => this.snapshot()),
+      onSnapshot: () => this.attempt(() => saveSnapshot(this)),
     });
     this.layers = new Layers(this.view, () => this.onLayers());
     this.drawing = new Drawing(this.view, {
@@ -104,39 +108,7 @@ class Workspace {
     this.unmount.observe(document.body, { childList: true, subtree: true });
     this.lookAgain = () => !document.hidden && Date.now() - this.listedAt > LOOK_AGAIN_MS && this.attempt(() => this.loadSlides());
     document.addEventListener('visibilitychange', this.lookAgain);
-    this.probe = this.makeProbe();
-  }
-
-  /** What tests and curious people may look at in `window.__lpd`. */
-  makeProbe() {
-    const workspace = this;
-    return {
-      ready: false,
-      slideOpen: false,
-      errors: [],
-      destroy: () => workspace.destroy(),
-      get state() {
-        const { slide, job, layers, view, drawing: { shapes } } = workspace;
-        const { mask } = layers;
-        return {
-          slide: slide?.name ?? null,
-          job: job && { id: job.id, state: job.state, ended: job.ended, progress: job.progress },
-          scale: view.scale,
-          region: view.region() ?? null,
-          maskFetches: mask.fetches,
-          maskDrawn: mask.drawn,
-          maskRevision: mask.revision,
-          maskLoading: mask.loading.size,
-          layers: Object.fromEntries(LAYERS.map((name) => [name, { on: layers.on[name], drawn: layers.stack[name].drawn, loading: layers.stack[name].loading.size, fetches: layers.stack[name].fetches }])),
-          heat: layers.heat,
-          review: workspace.review.probe,
-          turn: view.osd.viewport?.getRotation() ?? 0,
-          shapes: shapes.features.length,
-          saved: !shapes.unsaved,
-          selected: shapes.selected,
-        };
-      },
-    };
+    this.probe = makeProbe(this);
   }
 
   async begin() {
@@ -181,7 +153,7 @@ class Workspace {
     const { slides, changed, gone, folder, revision } = await api.slides(this.revision);
     Object.assign(this, { folder, revision });
     if (slides) this.slides = slides;
-    else if (changed.length || gone.length) this.mergeSlides(changed, gone);
+    else if (changed.length || gone.length) this.slides = merged(this.slides, changed, gone);
     if (slides || changed.length || gone.length) this.list.render(this.slides, this.slide?.id);
     const unread = this.slides.some((slide) => slide.status === 'unread');
     this.pause = unread ? Math.min(UNREAD_MS.last, (this.pause ?? UNREAD_MS.first / 1.5) * 1.5) : undefined;
@@ -193,13 +165,6 @@ class Workspace {
   listAgain(pause) {
     clearTimeout(this.listing);
     if (this.root.isConnected) this.listing = setTimeout(() => this.attempt(() => this.loadSlides()), pause);
-  }
-
-  mergeSlides(changed, gone) {
-    const known = new Map(this.slides.map((slide) => [slide.id, slide]));
-    for (const id of gone) known.delete(id);
-    for (const slide of changed) known.set(slide.id, slide);
-    this.slides = [...known.values()];
   }
 
   /** A slide was put into the folder from here. */
@@ -252,41 +217,9 @@ class Workspace {
       this.layers.open(slide);
       const asked = this.link.take(id);
       this.showJob(jobs.find((job) => job.id === (result ?? asked.result)) ?? jobs.find((job) => !job.ended) ?? jobs.find((job) => job.has_mask) ?? jobs[0]);
-      this.restore(asked);
+      restore(this, asked);
       this.probe.slideOpen = true;
     });
-  }
-
-  /** Show what the address asked for. */
-  restore({ x, y, scale, turn, on, heat, hide, opacity }) {
-    const { layers } = this;
-    if (x && y && scale) this.view.show({ x: Number(x), y: Number(y), scale: Number(scale), degrees: Number(turn ?? 0) }, true);
-    if (on !== undefined) for (const name of LAYERS) if (name !== 'difference') layers.on[name] = on.split(',').includes(name);
-    if (heat) layers.heat = heat;
-    if (opacity) layers.set('mask', 'opacity', Number(opacity));
-    const codes = hide?.split(',') ?? [];
-    this.classes.forEach((entry, value) => codes.includes(entry.code) && layers.hidden.add(value));
-    layers.refresh();
-    this.onLayers();
-  }
-
-  /** What the address says of the page. */
-  get shown() {
-    const { slide, job, layers, view } = this;
-    if (!slide || !view.item) return {};
-    const { x, y, scale, degrees } = view.where;
-    return {
-      slide: slide.id,
-      x,
-      y,
-      scale,
-      turn: degrees || null,
-      result: job?.id,
-      on: LAYERS.filter((name) => layers.on[name] && name !== 'difference').join(',') || 'none',
-      heat: layers.on.heat ? layers.heat : null,
-      hide: [...layers.hidden].map((value) => this.classes[value]?.code).join(','),
-      opacity: layers.settings.mask.opacity,
-    };
   }
 
   async copyLink() {
@@ -303,20 +236,11 @@ class Workspace {
     }
   }
 
-  async snapshot() {
-    const { view, slide, classes, job, layers } = this;
-    if (!slide || !view.item) return;
-    const picture = drawSnapshot(view, { entries: legendOf({ layers, classes, job, heatRamp: HEAT_RAMP }), lines: linesOf({ slide, job, layers, view }) });
-    const name = fileName({ slide, view });
-    saveFile(await toBlob(picture), name);
-    this.toast(`The browser saves this view as ${name}.`, 'info');
-  }
-
   showJob(job) {
     this.watch.stop();
     this.job = job ?? null;
     this.areas = this.ratio = null;
-    this.rested = null;
+    this.readout.forget();
     this.layers.hidden.clear();
     this.layers.clearResult();
     this.colour();
@@ -436,27 +360,6 @@ class Workspace {
     return this.layers.hidden;
   }
 
-  /** What the pointer is on: the class at once, its score when the pointer rests. */
-  classAt(x, y) {
-    const value = this.layers.on.mask ? this.layers.mask.valueAt(x, y) : null;
-    if (value === null) return null;
-    const [column, row] = [Math.floor(x), Math.floor(y)];
-    const reviewed = this.layers.on.review && this.layers.stack.review.valueAt(x, y) !== null ? ' · reviewed' : '';
-    const { rested } = this;
-    if (rested?.x === column && rested.y === row && rested.value === value) return `${this.classes[value]?.name}${rested.text}${reviewed}`;
-    clearTimeout(this.resting);
-    this.resting = setTimeout(() => this.askScore(column, row, value), REST_MS);
-    return `${this.classes[value]?.name}${reviewed}`;
-  }
-
-  async askScore(x, y, value) {
-    const { job } = this;
-    const { scores } = await api.value(job?.id, x, y).catch(() => ({}));
-    if (this.job !== job && this.job?.id !== job?.id) return;
-    this.rested = { x, y, value, text: scores && value < scores.length ? ` ${scores[value].toFixed(2)}` : '' };
-    this.view.describeReadout();
-  }
-
   /** Do something that may fail; people read its sentence. */
   async attempt(act) {
     try {
@@ -468,13 +371,8 @@ class Workspace {
     }
   }
 
-  toast(message, kind = 'warning', choice = null) {
-    const toast = h('div', { class: `lpd-toast lpd-${kind}`, role: kind === 'info' ? 'status' : 'alert' }, icon(kind), h('span', {}, message));
-    const choose = () => (toast.remove(), choice.act());
-    if (choice) toast.append(h('button', { type: 'button', class: 'lpd-choice', onclick: choose }, choice.name));
-    toast.append(h('button', { type: 'button', title: 'Dismiss', onclick: () => toast.remove() }, '×'));
-    this.toasts.replaceChildren(...[...this.toasts.children].slice(-2), toast);
-    setTimeout(() => toast.remove(), 12000);
+  toast(...words) {
+    this.toasts.show(...words);
   }
 
   destroy() {
@@ -485,7 +383,7 @@ class Workspace {
     this.guide.destroy();
     this.uploads.destroy();
     this.unmount.disconnect();
-    clearTimeout(this.resting);
+    this.readout.destroy();
     this.watch.stop();
     this.link.destroy();
     this.review.destroy();

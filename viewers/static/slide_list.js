@@ -200,3 +200,11 @@ export class SlideList {
 }
 
 const keyOf = (line) => line.slide?.id ?? `folder ${line.folder}`;
+
+/** The slides, some of them changed or new, some gone. */
+export function merged(slides, changed, gone) {
+  const known = new Map(slides.map((slide) => [slide.id, slide]));
+  for (const id of gone) known.delete(id);
+  for (const slide of changed) known.set(slide.id, slide);
+  return [...known.values()];
+}

@@ -1,7 +1,8 @@
 // A picture of the view as it is shown, layers, opacities and annotations included, with a legend, a scale bar and
 // whose result it is. Made in the browser from the very canvases that are on screen.
 
-import { moment, trim } from './dom.js';
+import { moment, saveFile, trim } from './dom.js';
+import { HEAT_RAMP } from './layers.js';
 
 const [INK, SOFT] = ['#17222d', '#566472'];
 const [PAD, LINE, FONT] = [12, 20, '12.5px system-ui, sans-serif'];
@@ -9,7 +10,7 @@ const USE = 'Research use only. Not a medical device.';
 const HEAT_PX = 90;
 
 /** Draws the picture; `entries` say what the layers mean, see `legendOf`. */
-export function drawSnapshot(view, { entries, lines }) {
+function drawSnapshot(view, { entries, lines }) {
   const { clientWidth: width, clientHeight: height } = view.osd.canvas;
   const ratio = window.devicePixelRatio || 1;
   const foot = layOut(entries, lines, width);
@@ -99,7 +100,7 @@ function wrapped(context, text, width) {
 }
 
 /** What the layers that are on mean: a mark and a text each. */
-export function legendOf({ layers, classes, job, heatRamp }) {
+function legendOf({ layers, classes, job, heatRamp }) {
   const { on, palette, hidden, settings } = layers;
   const entries = [];
   const named = (outline) => palette.forEach((color, i) => !hidden.has(i) && entries.push({ color: css(color), outline, text: classes[i].name }));
@@ -115,7 +116,7 @@ export function legendOf({ layers, classes, job, heatRamp }) {
 }
 
 /** What stands under the picture: slide, place, model, and what it is not for. */
-export function linesOf({ slide, job, layers, view }) {
+function linesOf({ slide, job, layers, view }) {
   const { x, y, scale, degrees } = view.where;
   const zoom = slide.mpp ? `${trim((10 * scale) / slide.mpp)}× (${trim(slide.mpp / scale)} µm/px)` : `${trim(scale)} of full size`;
   const turned = degrees % 360 ? `, turned by ${Math.round(degrees)}°` : '';
@@ -125,7 +126,7 @@ export function linesOf({ slide, job, layers, view }) {
 }
 
 /** Like `a_10250_8020_10x.png`: slide, centre in level-0 pixels, magnification. */
-export function fileName({ slide, view }) {
+function fileName({ slide, view }) {
   const { x, y, scale } = view.where;
   const zoom = slide.mpp ? `${trim((10 * scale) / slide.mpp)}x` : trim(scale);
   const stem = slide.name.replace(/\.[^.]+$/, '').replace(/[^\p{L}\p{N}.-]+/gu, '-');
@@ -134,4 +135,14 @@ export function fileName({ slide, view }) {
 
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
-export const toBlob = (canvas) => new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error('the picture is empty'))), 'image/png'));
+const toBlob = (canvas) => new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error('the picture is empty'))), 'image/png'));
+
+/** The view as a picture, saved by the browser; nothing without a slide. */
+export async function saveSnapshot(workspace) {
+  const { view, slide, classes, job, layers } = workspace;
+  if (!slide || !view.item) return;
+  const picture = drawSnapshot(view, { entries: legendOf({ layers, classes, job, heatRamp: HEAT_RAMP }), lines: linesOf({ slide, job, layers, view }) });
+  const name = fileName({ slide, view });
+  saveFile(await toBlob(picture), name);
+  workspace.toast(`The browser saves this view as ${name}.`, 'info');
+}
