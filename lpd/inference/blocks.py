@@ -77,10 +77,12 @@ class BlockReader:
                 target[...] = self._block(column, row)[part.y0 - y0 : part.y1 - y0, part.x0 - x0 : part.x1 - x0]
         return out
 
-    def forget(self, x: int, y: int) -> None:
-        """Drop the blocks that end left of column ``x`` and above row ``y``; who needs one again reads it again."""
+    def forget(self, box: Box) -> None:
+        """Drop what nobody needs who goes on row by row from ``box``: blocks that end above it, and those that end left
+        of its right edge and above its lower edge. Who needs one all the same reads it again."""
         with self._lock:
-            done = [(c, r) for c, r in self._blocks if (c + 1) * BLOCK_PX <= x and (r + 1) * BLOCK_PX <= y]
+            ends = {key: ((key[0] + 1) * BLOCK_PX, (key[1] + 1) * BLOCK_PX) for key in self._blocks}
+            done = [key for key, (x, y) in ends.items() if y <= box.y0 or (x <= box.x1 and y <= box.y1)]
             for key in done:
                 del self._blocks[key]
 

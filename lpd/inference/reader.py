@@ -66,8 +66,7 @@ def read_panels(
 def _first(waiting: deque[Future[PanelPixels]], reader: BlockReader, *, forget: bool) -> PanelPixels:
     picture = waiting.popleft().result()
     if forget:  # windows of later panels begin right of this one or below
-        box = picture.panel.box.grown(-picture.margin_px)
-        reader.forget(box.x1, box.y1)
+        reader.forget(picture.panel.box.moved(-picture.margin_px))
     return picture
 
 

@@ -60,7 +60,7 @@ class PanelWriter:
         if box and self._wanted.any(box):
             seen = bool(blended.known.any())
             self.write_mask(box, decide(scores, blended.known)[within(box, blended.pixel_box)] if seen else None)
-        self._tissue.forget(blended.box.x1 - _AROUND_PX, blended.box.y1 - _AROUND_PX)
+        self._tissue.forget(blended.box.moved(-_AROUND_PX))
 
     def has_tissue(self, box: Box) -> bool:
         """Whether any pixel of ``box`` is tissue."""
