@@ -31,9 +31,9 @@ class _Chunk:
 class ChunkBuffer:
     """Writes blocks into arrays (…, H, W) whose chunks are squares of the last two axes.
 
-    Blocks come row by row: what ends above one is written and dropped. Else chunks are kept until there are too many,
-    those longest untouched going first. What :meth:`flush` has not been called for may be in memory only. For one
-    thread at a time.
+    Blocks come row by row: what ends above one is written and dropped, and all is where rows begin anew. Else chunks
+    are kept until there are too many, those longest untouched going first. What :meth:`flush` has not been called for
+    may be in memory only. For one thread at a time.
 
     Attributes:
         bytes: what chunks take now.
@@ -90,11 +90,10 @@ class ChunkBuffer:
         return chunk
 
     def _drop_above(self, array: int, row: int) -> None:
-        if row == self._rows[array]:
-            return
-        self._rows[array] = row
-        for key in [key for key in self._chunks if key[0] == array and key[1] < row]:
-            self._drop(key)
+        before, self._rows[array] = self._rows[array], row
+        if row != before:
+            for key in [key for key in self._chunks if key[0] == array and (key[1] < row or row < before)]:
+                self._drop(key)
 
     def _make_room(self) -> None:
         while self.bytes > self._capacity and len(self._chunks) > 1:

@@ -242,7 +242,8 @@ def test_chunks_above_what_is_put_now_are_written_and_dropped(tmp_path: Path):
             buffer.put(0, x, y, values[:, y : y + 40, x : x + 128])
             assert buffer.bytes <= 2 * 8 * 2 * 64 * 64  # two rows of chunks
         np.testing.assert_array_equal(array[:, : y // 64 * 64], values[:, : y // 64 * 64])
-    buffer.put(0, 0, 0, values[:, :10, :10])  # and back: what was dropped is read again
+    buffer.put(0, 0, 0, values[:, :10, :10])  # and back, as a band after another: what was dropped is read again
+    assert buffer.bytes == 2 * 64 * 64
     buffer.flush()
     np.testing.assert_array_equal(array[:], values)
 
