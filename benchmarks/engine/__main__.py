@@ -10,7 +10,8 @@ from pathlib import Path
 
 from benchmarks.engine.backends import backends
 from benchmarks.engine.export import export
-from benchmarks.engine.overhead import memory, overhead
+from benchmarks.engine.large import large
+from benchmarks.engine.overhead import memory, overhead, phantom_memory
 from benchmarks.engine.page import write_page
 from benchmarks.engine.prototypes import prototypes
 from benchmarks.engine.reading import reading
@@ -42,7 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--parts", nargs="*", choices=tuple(PARTS), default=list(PARTS), help="none: only what else is asked for"
     )
-    parser.add_argument("--memory", type=Path, nargs="+", metavar="SLIDE", help="also peak memory on these slides")
+    parser.add_argument(
+        "--memory",
+        type=Path,
+        nargs="*",
+        metavar="SLIDE",
+        help="also peak memory on these slides; none: on phantoms of 8,000 to 100,000 px, which takes minutes",
+    )
+    parser.add_argument(
+        "--large",
+        type=float,
+        metavar="SHARE",
+        help="also lpd segment on a phantom of 100,000 × 80,000 px, this share of it tissue (0.02: minutes)",
+    )
     parser.add_argument("--export", type=int, metavar="PX", help="also exports of a mask of so many pixels each way")
     parser.add_argument("--json", type=Path, help="file of all rows; those of parts that are not measured now stay")
     parser.add_argument("--page", type=Path, help="Markdown page made from the file of all rows")
@@ -53,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measured = PARTS[part](scene)
         print(f"{tables(measured)}\n", flush=True)
         rows += measured
-    rows += memory(args.checkpoint, args.memory) if args.memory else []
+    if args.memory is not None:
+        rows += memory(args.checkpoint, args.memory) if args.memory else phantom_memory(args.checkpoint)
+    rows += large(args.checkpoint, args.large) if args.large else []
     rows += export(args.export) if args.export else []
     if args.json:
         rows = _joined(args.json, rows)

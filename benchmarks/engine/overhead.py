@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.engine.large_slide import write_large_slide
 from benchmarks.engine.scene import Scene, job_of
 from benchmarks.engine.stand_in import StandIn
 from benchmarks.speed.timing import Row, compare
@@ -20,6 +22,8 @@ from lpd.model.header import read_info
 from lpd.runs import Run
 from lpd.slide.slide import Slide
 
+#: (width, height) of made slides and how much of each is tissue.
+_PHANTOMS = ((8_000, 6_000, 1.0), (16_000, 12_000, 1.0), (40_000, 30_000, 1.0), (100_000, 80_000, 0.125))
 _PROCESS = """
 import sys
 from pathlib import Path
@@ -73,19 +77,36 @@ def memory(checkpoint: Path, slides: Sequence[Path]) -> list[Row]:
     return rows
 
 
+def phantom_memory(checkpoint: Path, slides: Sequence[tuple[int, int, float]] = _PHANTOMS) -> list[Row]:
+    """The same on phantoms that are made for it.
+
+    Args:
+        checkpoint: its classes and its resolution count.
+        slides: width, height (level-0 pixels of 0.5 µm) and share of tissue, see :func:`write_large_slide`.
+    """
+    rows = []
+    for width, height, share in slides:
+        with TemporaryDirectory() as folder:
+            found = memory(checkpoint, [write_large_slide(Path(folder) / "phantom.tif", width, height, share)])
+        said = "" if share == 1 else f", {share:.1%} of it tissue"
+        rows += [dataclasses.replace(row, name=row.name + said) for row in found]
+    return rows
+
+
 def peak_of(path: Path, checkpoint: Path, folder: Path) -> None:
     """Run in a process of its own; prints what it took as JSON."""
     scene = Scene(path, checkpoint, mpp=0.5)
     backend, settings = StandIn(read_info(checkpoint)), scene.settings(adapt=False, reader_threads=2)
     with scene.opened() as slide:
-        before, start = _peak_mb(), scene.clock.now()
+        before, start = peak_mb(), scene.clock.now()
         with Run(folder / "out", "segment") as run:
             segment_slide(slide, backend, folder / "out", settings, run)
         case = f"{slide.width_l0} × {slide.height_l0} px"
         ms = 1000 * (scene.clock.now() - start)
-    print(json.dumps({"case": case, "ms": ms, "mb": _peak_mb() - before}))
+    print(json.dumps({"case": case, "ms": ms, "mb": peak_mb() - before}))
 
 
-def _peak_mb() -> float:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+def peak_mb(process: int | str = "self") -> float:
+    """The most that a process, by its number, has had in memory; 0 if it has just ended."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0) / 1024

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lpd.inference.frame import Box, MaskFrame
+from lpd.inference.own_memory import kept
 from lpd.slide.region import Region
 
 Array = npt.NDArray[Any]
@@ -23,12 +24,19 @@ BLOCK_PX = 512
 _MOST_BLOCKS = 256  # 200 MB of RGB; a slide too wide for it has some pixels read twice
 
 
-def blocks_to_keep(width_px: int, rows: int = 3) -> int:
-    """How many blocks to keep while panels ``width_px`` mask pixels wide in all are read row by row.
+def blocks_to_keep(width_px: int, rows: int) -> int:
+    """How many blocks to keep at most while rectangles that touch so many rows of blocks are read row by row.
 
-    Three rows of blocks: so many does a row of windows touch, and the next one begins with pixels that it has read.
+    Args:
+        width_px: of all rectangles of a row together, in mask pixels.
+        rows: that they touch; the next ones begin with pixels that they have read.
     """
     return min(_MOST_BLOCKS, rows * (width_px // BLOCK_PX) + 16)
+
+
+def rows_touched(height_px: int) -> int:
+    """How many rows of blocks a rectangle so many mask pixels high touches at most."""
+    return -(-(height_px - 1) // BLOCK_PX) + 1
 
 
 class BlockReader:
@@ -69,6 +77,15 @@ class BlockReader:
                 target[...] = self._block(column, row)[part.y0 - y0 : part.y1 - y0, part.x0 - x0 : part.x1 - x0]
         return out
 
+    def forget(self, box: Box) -> None:
+        """Drop what nobody needs who goes on row by row from ``box``: blocks that end above it, and those that end left
+        of its right edge and above its lower edge. Who needs one all the same reads it again."""
+        with self._lock:
+            ends = {key: ((key[0] + 1) * BLOCK_PX, (key[1] + 1) * BLOCK_PX) for key in self._blocks}
+            done = [key for key, (x, y) in ends.items() if y <= box.y0 or (x <= box.x1 and y <= box.y1)]
+            for key in done:
+                del self._blocks[key]
+
     def _block(self, column: int, row: int) -> Array:
         with self._lock:
             block = self._blocks.get((column, row))
@@ -89,7 +106,7 @@ class BlockReader:
             pixels = self._read(Region(x0, y0, width, height), (BLOCK_PX, BLOCK_PX))
             pixels[last_y + 1 :] = pixels[last_y]
             pixels[:, last_x + 1 :] = pixels[:, last_x : last_x + 1]
-            block.set_result(pixels)
+            block.set_result(kept(pixels))
         except Exception as error:  # whoever waits for this block gets the same error
             block.set_exception(error)
 

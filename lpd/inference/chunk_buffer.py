@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lpd.inference.own_memory import kept
+
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 #: An array's number, a row and a column of chunks.
@@ -29,8 +31,9 @@ class _Chunk:
 class ChunkBuffer:
     """Writes blocks into arrays (…, H, W) whose chunks are squares of the last two axes.
 
-    Chunks are kept until there are too many, those longest untouched going first. What :meth:`flush` has not been
-    called for may be in memory only. For one thread at a time.
+    Blocks come row by row: what ends above one is written and dropped, and all is where rows begin anew. Else chunks
+    are kept until there are too many, those longest untouched going first. What :meth:`flush` has not been called for
+    may be in memory only. For one thread at a time.
 
     Attributes:
         bytes: what chunks take now.
@@ -46,6 +49,7 @@ class ChunkBuffer:
         self._arrays = arrays
         self._capacity = capacity_bytes
         self._chunks: OrderedDict[_Key, _Chunk] = OrderedDict()
+        self._rows = [0] * len(arrays)  # of chunks, that the block put last begins in
         self.bytes = 0
 
     def put(self, array: int, x: int, y: int, block: Bytes, where: Mask | None = None) -> None:
@@ -55,6 +59,7 @@ class ChunkBuffer:
         """
         height, width = block.shape[-2:]
         side_y, side_x = self._arrays[array].chunks[-2:]
+        self._drop_above(array, y // side_y)
         for row, top, bottom in _parts(y, height, side_y):
             for column, left, right in _parts(x, width, side_x):
                 chunk = self._chunk((array, row, column))
@@ -78,19 +83,28 @@ class ChunkBuffer:
         chunk = self._chunks.get(key)
         if chunk is None:
             values = np.asarray(self._arrays[key[0]][self._where(key)])
-            chunk = self._chunks[key] = _Chunk(np.array(values), dirty=False)
+            chunk = self._chunks[key] = _Chunk(kept(values), dirty=False)
             self.bytes += chunk.values.nbytes
             self._make_room()
         self._chunks.move_to_end(key)
         return chunk
 
+    def _drop_above(self, array: int, row: int) -> None:
+        before, self._rows[array] = self._rows[array], row
+        if row != before:
+            for key in [key for key in self._chunks if key[0] == array and (key[1] < row or row < before)]:
+                self._drop(key)
+
     def _make_room(self) -> None:
         while self.bytes > self._capacity and len(self._chunks) > 1:
-            key, chunk = next(iter(self._chunks.items()))
-            if chunk.dirty:
-                self._write(key, chunk)
-            del self._chunks[key]
-            self.bytes -= chunk.values.nbytes
+            self._drop(next(iter(self._chunks)))
+
+    def _drop(self, key: _Key) -> None:
+        chunk = self._chunks[key]
+        if chunk.dirty:
+            self._write(key, chunk)
+        del self._chunks[key]
+        self.bytes -= chunk.values.nbytes
 
     def _write(self, key: _Key, chunk: _Chunk) -> None:
         _patiently(self._arrays[key[0]], self._where(key), chunk.values)

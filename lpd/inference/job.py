@@ -12,7 +12,7 @@ from lpd.errors import ConfigError
 from lpd.inference.adapting import Window, read_windows, sample_windows
 from lpd.inference.backend import Backend
 from lpd.inference.bands import bands
-from lpd.inference.blocks import BlockReader, blocks_to_keep
+from lpd.inference.blocks import BlockReader, blocks_to_keep, rows_touched
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.meta import ResultMeta, ResultPart
 from lpd.inference.prototype_maps import check_prototypes
@@ -201,11 +201,13 @@ class SegmentJob:
         return read_windows(boxes, margin_px, self.reader(widest), where, threads)
 
     def reader(self, width_px: int) -> BlockReader:
-        """Reads the slide's pixels; keeps what reading row by row at this width needs."""
+        """Reads the slide's pixels; keeps what reading panels row by row at this width needs."""
         # Beyond the slide comes the colour that is zero to the network, as beyond the border of a tile in training.
         nothing = np.rint(255 * np.array(self.backend.info.input.mean)).astype(np.uint8)
+        grid = self.plan.grid
+        rows = rows_touched(grid.panel_px + grid.overhang_px + 2 * grid.margin_px)
         # A refinement looks at pixels again when the panels around them are done, about three rows of blocks later.
-        rows = 3 if self.settings.refinement == "none" else 6
+        rows += 3 if self.settings.refinement != "none" else 0
         return BlockReader(self.slide.read, self.frame, nothing, blocks_to_keep(width_px, rows))
 
 

@@ -242,7 +242,9 @@ def _predict_band(
     plan, reader = band.plan, job.reader(band.plan.wanted.width)
     blender = Blender(plan, backend.info.classes.count, backend.device, _finishing(job, band, writer, reader, run))
     margin_px, layers = job.plan.grid.margin_px, maps.layers
-    with closing(read_panels(plan.panels(), reader, job.settings.reader_threads, margin_px)) as pictures:
+    forget = job.settings.refinement == "none"  # which reads pixels again
+    panels = read_panels(plan.panels(), reader, job.settings.reader_threads, margin_px, forget=forget)
+    with closing(panels) as pictures:
         for batch in _batches(pictures, job.batch_size):
             if run.stop_requested():
                 return

@@ -41,11 +41,14 @@ class PanelPixels:
 
 
 def read_panels(
-    panels: Iterable[Panel], reader: BlockReader, threads: int, margin_px: int
+    panels: Iterable[Panel], reader: BlockReader, threads: int, margin_px: int, *, forget: bool = False
 ) -> Generator[PanelPixels, None, None]:
-    """Pixels of ``panels``, in order, read at most ``threads + 1`` panels ahead.
+    """Pixels of ``panels``, which come row by row, in order, read at most ``threads + 1`` panels ahead.
 
     Close the iterator (or exhaust it) to end the threads. An error in a thread arrives here as it was raised.
+
+    Args:
+        forget: let the reader drop what no later panel shows.
     """
     waiting: deque[Future[PanelPixels]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="lpd-reader")
@@ -53,11 +56,18 @@ def read_panels(
         for panel in panels:
             waiting.append(pool.submit(_read_panel, panel, reader, margin_px))
             if len(waiting) > threads:
-                yield waiting.popleft().result()
+                yield _first(waiting, reader, forget=forget)
         while waiting:
-            yield waiting.popleft().result()
+            yield _first(waiting, reader, forget=forget)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _first(waiting: deque[Future[PanelPixels]], reader: BlockReader, *, forget: bool) -> PanelPixels:
+    picture = waiting.popleft().result()
+    if forget:  # windows of later panels begin right of this one or below
+        reader.forget(picture.panel.box.moved(-picture.margin_px))
+    return picture
 
 
 def _read_panel(panel: Panel, reader: BlockReader, margin_px: int) -> PanelPixels:

@@ -17,6 +17,8 @@ from lpd.inference.wanted import Wanted, within
 from lpd.slide.fine_tissue import FineTissue
 
 Bytes = npt.NDArray[np.uint8]
+#: Rows of blocks that what is stored at a time touches, and as far left of and above the next as anybody looks.
+_ROWS, _AROUND_PX = 3, 64
 
 
 class PanelWriter:
@@ -42,7 +44,7 @@ class PanelWriter:
     def turn_to(self, wanted: Wanted) -> None:
         """From now on panels are those of these pixels, of which there are some."""
         self._wanted = wanted
-        keep = blocks_to_keep(wanted.box.width)
+        keep = blocks_to_keep(wanted.box.width, _ROWS)
         self._tissue = BlockReader(self._fine_tissue.read, self._frame, np.array(False), keep)
 
     def write(self, blended: BlendedPanel) -> None:
@@ -58,6 +60,7 @@ class PanelWriter:
         if box and self._wanted.any(box):
             seen = bool(blended.known.any())
             self.write_mask(box, decide(scores, blended.known)[within(box, blended.pixel_box)] if seen else None)
+        self._tissue.forget(blended.box.moved(-_AROUND_PX))
 
     def has_tissue(self, box: Box) -> bool:
         """Whether any pixel of ``box`` is tissue."""

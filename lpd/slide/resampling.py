@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,30 +49,41 @@ class Axis:
 
 
 def read_level(
-    source: Source, index: int, box: tuple[float, float, float, float], size: tuple[int, int]
-) -> Image.Image:
-    """Resample a rectangle of the file's level-0 frame from one of its levels.
+    source: Source,
+    index: int,
+    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+    recolor: Callable[[Image.Image], Image.Image] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Resample a rectangle of the file's level-0 frame from one of its levels, uint8 (height, width, 3).
 
-    Memory is that of the result and two pieces of about 2048 × 2048 pixels, however large the rectangle is.
+    Memory is that of the result and two pieces of about 2048 × 2048 pixels, however large the rectangle is. An array of
+    several blocks is fresh; that of one may be read-only.
 
     Args:
         index: the level to read from.
         box: (x, y, width, height) in level-0 pixels; up to one result pixel may lie outside the level and is
             filled by repeating the edge.
         size: (width, height) of the result.
+        recolor: changes the colours of a picture, pixel by pixel.
     """
     level = source.levels[index]
     across, down = _axes(level, box, size)
     factor = _reduction(min(across.step, down.step))
     side_x, side_y = _block_side(across.step / factor), _block_side(down.step / factor)
     if size[0] <= side_x and size[1] <= side_y:
-        return _read_block(source, index, across, down)
-    result = Image.new("RGB", size)
+        return _array(_read_block(source, index, across, down), recolor)
+    result = np.empty((size[1], size[0], 3), dtype=np.uint8)
     for y in range(0, size[1], side_y):
         for x in range(0, size[0], side_x):
             block = across.part(x, min(side_x, size[0] - x)), down.part(y, min(side_y, size[1] - y))
-            result.paste(_read_block(source, index, *block), (x, y))
+            pixels = _array(_read_block(source, index, *block), recolor)
+            result[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
     return result
+
+
+def _array(picture: Image.Image, recolor: Callable[[Image.Image], Image.Image] | None) -> npt.NDArray[np.uint8]:
+    return np.asarray(picture if recolor is None else recolor(picture))
 
 
 def read_exact(

@@ -182,8 +182,9 @@ class Slide:
     def _pixels(self, level: int, box: tuple[float, float, float, float], size: tuple[int, int]) -> Pixels:
         if self._to_srgb is None:
             found = read_exact(self._source, level, box, size)
-            return np.asarray(read_level(self._source, level, box, size)) if found is None else found
-        return np.asarray(self._to_srgb(read_level(self._source, level, box, size)))
+            if found is not None:
+                return found
+        return read_level(self._source, level, box, size, self._to_srgb)
 
 
 def _inside(start: int, length: int, count: int, limit: int) -> tuple[int, int]:

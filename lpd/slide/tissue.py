@@ -39,6 +39,8 @@ _GLASS_BRIGHT, _GLASS_CHROMA = 200, 16
 #: Less glass than this part of the slide is not enough to tell its colour by.
 _GLASS_SHARE = 0.002
 _STRIPE_ROWS = 256
+#: Of a histogram.
+_BINS = 256
 #: Scanners and converters fill what they did not scan with black, too.
 _BLACK = 10
 
@@ -161,15 +163,25 @@ def tissue_mask(slide: Slide, mpp: float = 8.0, *, everything: bool = False) -> 
     pixels = slide.thumbnail(longest)
     seen_mpp = None if slide_mpp is None else slide_mpp * longest_l0 / max(pixels.shape)
     glass = Glass.seen_in(pixels)
-    return TissueMask(find_tissue(pixels, seen_mpp, glass), slide.width_l0, slide.height_l0, slide_mpp, glass)
+    mask = _stained(pixels, glass)
+    del pixels  # as large as all that cleaning takes
+    return TissueMask(_cleaned(mask, seen_mpp), slide.width_l0, slide.height_l0, slide_mpp, glass)
 
 
 def find_tissue(pixels: Pixels, mpp: float | None, glass: Glass | None = None) -> Mask:
     """Tissue in an overview picture, uint8 (h, w, 3) RGB of ``mpp`` µm/px: bool (h, w)."""
-    glass = glass or Glass.seen_in(pixels)
+    return _cleaned(_stained(pixels, glass or Glass.seen_in(pixels)), mpp)
+
+
+def _stained(pixels: Pixels, glass: Glass) -> Mask:
     mask: Mask = np.empty(pixels.shape[:2], np.bool_)
     for rows in _stripes(pixels):
         mask[rows] = glass.signal(pixels[rows]) > glass.threshold
+    return mask
+
+
+def _cleaned(mask: Mask, mpp: float | None) -> Mask:
+    """Without specks and small holes, and grown."""
     speck_px = min(_SPECK_PX_UNKNOWN if mpp is None else _SPECK_UM2 / mpp**2, _SPECK_SHARE * mask.size)
     margin_px = _MARGIN_PX_UNKNOWN if mpp is None else max(1, round(_MARGIN_UM / mpp))
     mask = _without_small_parts(mask, speck_px)
@@ -198,7 +210,19 @@ def _threshold(glass: Glass, pixels: Pixels) -> float:
     logarithm = np.empty(pixels.shape[:2], np.float32)
     for rows in _stripes(pixels):
         np.log(glass.signal(pixels[rows]).clip(0.005, 3.0), out=logarithm[rows])
-    return float(np.clip(np.exp(threshold_otsu(logarithm)), _LOWEST, _HIGHEST))
+    return float(np.clip(np.exp(_otsu(logarithm)), _LOWEST, _HIGHEST))
+
+
+def _otsu(picture: npt.NDArray[np.float32]) -> np.float32:
+    """Otsu's threshold of a picture, which scikit-image would copy for its histogram."""
+    low, high = picture.min(), picture.max()
+    if low == high:
+        return np.float32(low)
+    counts = np.zeros(_BINS, np.int64)
+    for rows in _stripes(picture):
+        own, edges = np.histogram(picture[rows], _BINS, (low, high))
+        counts += own
+    return np.float32(threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2)))
 
 
 def _without_small_parts(mask: Mask, smallest_px: float) -> Mask:

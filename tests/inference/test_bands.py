@@ -11,6 +11,8 @@ from lpd.inference.windows import Plan, WindowGrid, plan_windows
 
 from .conftest import whole_mask
 from .test_going_on import SMALL, begin, levels_of
+from .test_joining import RING
+from .test_prototype_maps import MappedBackend, all_levels
 
 
 @pytest.fixture
@@ -84,3 +86,37 @@ def test_what_was_begun_without_bands_goes_on_in_bands(segment, backend, tmp_pat
     store, summary = segment(into=tmp_path / "killed", resume=True, **SMALL)
     assert summary.kept > 0
     np.testing.assert_array_equal(whole_mask(store), whole_mask(expected))
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("choices", [{}, {"region": {"x_l0": 133, "y_l0": 77, "width_l0": 700, "height_l0": 560}}])
+def test_bands_change_no_byte_of_prototype_maps(segment, backend, monkeypatch, choices):
+    mapped = MappedBackend(backend.info.path)
+    found, banded = segment(using=mapped, prototype_maps=True, **SMALL, **choices)
+    monkeypatch.undo()
+    expected, straight = segment(using=mapped, prototype_maps=True, **SMALL, **choices)
+    assert banded.windows > straight.windows
+    for ours, theirs in zip(all_levels(found), all_levels(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(whole_mask(found), whole_mask(expected))
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("maps", [False, True])
+def test_parts_in_bands_and_then_the_whole_are_one_run_without_bands(segment, backend, tmp_path, monkeypatch, maps):
+    choices = {**SMALL, "using": MappedBackend(backend.info.path), "prototype_maps": maps}
+    into = {"into": tmp_path / "joined", "resume": True}
+    region = {"x_l0": 400, "y_l0": 300, "width_l0": 333, "height_l0": 301}  # 166 mask px: two bands
+    segment(**into, **choices, polygons=[RING.to_dict()])
+    segment(**into, **choices, region=region)
+    joined, last = segment(**into, **choices)
+    monkeypatch.undo()
+    expected, straight = segment(**choices)
+    assert last.parts == 3
+    assert 0 < last.kept < 1
+    assert last.tissue_mm2 == pytest.approx(straight.tissue_mm2)
+    for ours, theirs in zip(levels_of(joined), levels_of(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    if maps:
+        for ours, theirs in zip(all_levels(joined), all_levels(expected), strict=True):
+            np.testing.assert_array_equal(ours, theirs)

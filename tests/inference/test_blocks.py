@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lpd.errors import SlideError
-from lpd.inference.blocks import BlockReader
+from lpd.inference.blocks import BLOCK_PX, BlockReader, rows_touched
 from lpd.inference.frame import Box, MaskFrame
 from lpd.inference.reader import read_panels
 from lpd.inference.windows import WindowGrid, plan_windows
@@ -117,3 +117,23 @@ def test_panels_arrive_in_order_and_closing_early_ends_the_threads():
     assert (corner[:, :16] == 255).all()
     pictures.close()
     assert lpd_threads() == []
+
+
+@pytest.mark.parametrize("height", [1, 2, 448, 512, 513, 514, 672, 1024, 1025, 1026])
+def test_a_rectangle_touches_so_many_rows_of_blocks_at_most(height):
+    touched = max(-(-(y + height) // BLOCK_PX) - y // BLOCK_PX for y in range(BLOCK_PX))
+    assert rows_touched(height) == touched
+
+
+@pytest.mark.parametrize("margin_px", [0, 16])
+def test_blocks_are_dropped_when_no_panel_needs_them_and_none_is_read_twice(monkeypatch, margin_px):
+    monkeypatch.setattr("lpd.inference.blocks.BLOCK_PX", 64)
+    plan = plan_windows(WindowGrid(1500, 1200, 96, 64, panel_strides=1), Box(0, 0, 1500, 1200), lambda _w: True)
+    reader, read = make(2.0, cache=1000)
+    most = 0
+    for picture in read_panels(plan.panels(), reader, 1, margin_px, forget=True):
+        seen = picture.panel.windows[0].grown(margin_px)
+        np.testing.assert_array_equal(picture.crop(picture.panel.windows[0]), make(2.0)[0].read(seen))
+        most = max(most, len(reader._blocks))
+    assert len(read.calls) == len(set(read.calls)) == 24 * 19
+    assert most <= 2 * 24 + 8  # of 456: what the next row of panels shows, too, and some around the panel

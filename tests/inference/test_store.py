@@ -232,6 +232,22 @@ def test_chunks_that_do_not_fit_into_memory_together_are_written_and_read_again(
         np.testing.assert_array_equal(arrays[number][:], values // (1 + number))
 
 
+def test_chunks_above_what_is_put_now_are_written_and_dropped(tmp_path: Path):
+    shape = (2, 320, 512)
+    values = np.random.default_rng(9).integers(0, 255, shape, dtype=np.uint8)
+    array = zarr.create(shape, chunks=(1, 64, 64), dtype="uint8", fill_value=255, store=str(tmp_path), path="0")
+    buffer = ChunkBuffer([array], 1 << 30)
+    for y in range(0, 320, 40):
+        for x in range(0, 512, 128):
+            buffer.put(0, x, y, values[:, y : y + 40, x : x + 128])
+            assert buffer.bytes <= 2 * 8 * 2 * 64 * 64  # two rows of chunks
+        np.testing.assert_array_equal(array[:, : y // 64 * 64], values[:, : y // 64 * 64])
+    buffer.put(0, 0, 0, values[:, :10, :10])  # and back, as a band after another: what was dropped is read again
+    assert buffer.bytes == 2 * 64 * 64
+    buffer.flush()
+    np.testing.assert_array_equal(array[:], values)
+
+
 def test_a_log_that_does_not_fit_on_the_disk_ends_with_a_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     log = ChangeLog(tmp_path / "changes.jsonl")
     log.start()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from lpd.errors import ConfigError
 from lpd.slide.opening import open_slide
 from lpd.slide.region import Region
-from lpd.slide.tissue import TissueMask, find_tissue, tissue_mask
+from lpd.slide.tissue import TissueMask, _otsu, find_tissue, tissue_mask
 
 GLASS = np.array([243, 240, 244])
 STROMA, PALE, NUCLEI = np.array([226, 170, 205]), np.array([238, 214, 230]), np.array([110, 70, 140])
@@ -153,3 +154,14 @@ def test_real_slides(real_data: Path, name: str, low: float, high: float) -> Non
     """Shares checked by eye against the pictures."""
     with open_slide(real_data / "slides" / name) as slide:
         assert low <= tissue_mask(slide).fraction <= high
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (256, 40), (700, 300)])
+def test_the_threshold_is_that_of_scikit_image_to_the_last_bit(shape):
+    random = np.random.default_rng(7)
+    for scale in (0.05, 0.2, 1.0):
+        picture = np.log(random.gamma(0.7, scale, shape).clip(0.005, 3)).astype(np.float32)
+        found, expected = _otsu(picture), threshold_otsu(picture)
+        assert found == expected
+        assert found.dtype == expected.dtype
+    assert _otsu(np.full(shape, -1.25, np.float32)) == -1.25
