@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,10 +34,7 @@ def write_large_slide(path: Path, width: int, height: int, share: float = 1.0) -
         width, height: in level-0 pixels.
         share: of the squares of 4,096 px, how many show the phantom; the others are glass.
     """
-    with TemporaryDirectory(dir=path.parent) as folder:
-        small = Path(folder) / "square.tif"
-        write_phantom_slide(small, _SQUARE_PX, _SQUARE_PX)
-        levels = _encoded_levels(small)
+    levels = _square()
     across, down = -(-width // _SQUARE_PX), -(-height // _SQUARE_PX)
     squares = np.random.default_rng(1).permutation(across * down).reshape(down, across) < round(share * across * down)
     with replacing(path) as temporary:
@@ -46,6 +44,15 @@ def write_large_slide(path: Path, width: int, height: int, share: float = 1.0) -
                 _write_level(tiff, size, _spread(tiles, squares, size), (width, height))
         declare_jpeg(temporary)
     return path
+
+
+@cache
+def _square() -> list[_Tiles]:
+    """The levels of the small phantom, which takes longest."""
+    with TemporaryDirectory() as folder:
+        small = Path(folder) / "square.tif"
+        write_phantom_slide(small, _SQUARE_PX, _SQUARE_PX)
+        return _encoded_levels(small)
 
 
 def _encoded_levels(path: Path) -> list[_Tiles]:
