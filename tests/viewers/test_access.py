@@ -226,7 +226,8 @@ def test_jobs_are_cancelled_by_who_started_them_or_an_admin(
         slide = next(s["id"] for s in client.get("/api/slides").json()["slides"] if s["name"] == "first.png")
         client.put(f"/api/slides/{slide}/mpp", json={"mpp": 0.5})
         first, second, third = (
-            client.post("/api/jobs", json={"slide": slide, "checkpoint": "slow"}).json()["id"] for _ in range(3)
+            client.post("/api/jobs", json={"slide": slide, "checkpoint": "slow", "anew": True}).json()["id"]
+            for _ in range(3)
         )
         assert client.get(f"/api/jobs/{first}").json()["user"] == "anna"
         log_in(client, "berta")

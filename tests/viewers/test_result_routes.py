@@ -168,7 +168,7 @@ def test_failures_are_told_in_the_commands_own_sentence(wait_for: Wait, client: 
 
 
 def test_jobs_of_a_slide_come_newest_first(wait_for: Wait, client: TestClient, ready: str) -> None:
-    ids = [finish(wait_for, client, start(client, ready)["id"])["id"] for _ in range(2)]
+    ids = [finish(wait_for, client, start(client, ready, anew=True)["id"])["id"] for _ in range(2)]
     listed = [job["id"] for job in client.get("/api/jobs", params={"slide": ready}).json()["jobs"]]
     assert sorted(listed) == sorted(ids)
     assert client.get("/api/jobs", params={"slide": "other"}).json() == {"jobs": []}
