@@ -16,9 +16,10 @@ from lpd.errors import ConfigError, LpdError
 from lpd.export.areas import Tally
 from lpd.export.region_areas import tally_inside
 from lpd.export.report import ReportParts, make_report
+from lpd.export.source import MaskSource
 from lpd.export.tumour_stroma import in_words, tumour_stroma, why_no_ratio
 from lpd.inference.manifest_file import read_manifest
-from lpd.inference.store import ResultStore
+from lpd.review.sources import CorrectedMask, with_corrections
 from lpd.slide.annotations import DrawnRegion, is_area, region_of
 from viewers.annotations import AnnotationFiles
 from viewers.errors import NotFoundError, NotReadyError
@@ -57,15 +58,17 @@ def report_router(services: Services) -> APIRouter:
         found = services.jobs.get(job_id)
         if not found.run.ended:
             raise NotReadyError(f"result {job_id} has no report yet: it can be made when the work is done")
-        with services.result(found) as store:
+        with services.result(found) as store, services.reviews.of(found) as review:
+            review.refresh()
             parts = ReportParts(
                 manifest=read_manifest(found.run_folder),
                 checkpoint=_checkpoint(services, store.meta.checkpoint_name),
                 regions=_named_regions(drawn_files, store.meta.slide_fingerprint),
+                review=with_corrections(review.status()),
                 unfinished="" if store.changes().complete else "was not finished",
                 author=visitor(request).name,
             )
-            text = _with_slide(services, found, store, parts)
+            text = _with_slide(services, found, CorrectedMask(review, noted=False), parts)
         name = quote(f"{Path(found.slide_name).stem}-{found.checkpoint}-report.html", safe="")
         headers = {
             "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
@@ -98,7 +101,7 @@ def describe_ratio(classes: ClassScheme, areas_mm2: list[float]) -> str:
     return in_words(found) if found else f"none: {why_no_ratio(classes)}"
 
 
-def _with_slide(services: Services, job: Job, store: ResultStore, parts: ReportParts) -> str:
+def _with_slide(services: Services, job: Job, store: MaskSource, parts: ReportParts) -> str:
     """The report with pictures of the slide, if it is still there."""
     try:
         borrowed = services.catalogue.borrow(job.slide_id)

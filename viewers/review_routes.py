@@ -21,7 +21,6 @@ from viewers import images
 from viewers.errors import NotReadyError
 from viewers.gate import visitor
 from viewers.jobs import Job
-from viewers.reviews import Reviews
 from viewers.services import Services
 from viewers.tiles import tile_address
 
@@ -63,7 +62,7 @@ class Stroke(Said):
 def review_router(services: Services) -> APIRouter:
     """Everything under ``/results/{id}/review``."""
     router = APIRouter(prefix="/results/{job_id}/review")
-    reviews = Reviews()
+    reviews = services.reviews
 
     @router.get("")
     def status(request: Request, job_id: str, since: Annotated[int, Query(ge=0, le=2**53)] = 0) -> dict[str, Any]:

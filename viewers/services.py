@@ -18,6 +18,7 @@ from viewers.options import Options
 from viewers.pool import Pool
 from viewers.resolutions import RememberedMpp
 from viewers.result_index import ResultIndex
+from viewers.reviews import Reviews
 from viewers.slide_info import KnownSlides
 
 _OPEN_RESULTS = 16
@@ -33,6 +34,7 @@ class Services:
     jobs: Jobs
     openseadragon: Path
     options: Options = field(default_factory=Options)
+    reviews: Reviews = field(default_factory=Reviews)
     _stores: Pool[tuple[Path, int], ResultStore] = field(
         default_factory=lambda: Pool(lambda key: ResultStore.open(key[0]), lambda _store: None, _OPEN_RESULTS)
     )

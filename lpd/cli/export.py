@@ -256,25 +256,30 @@ def _report(args: argparse.Namespace) -> Write:
 def _write_report(store: ResultStore, path: Path, slide_path: Path | None, regions: Sequence[DrawnRegion]) -> str:
     from lpd.export.report import ReportParts, write_report
     from lpd.inference.manifest_file import read_manifest
+    from lpd.review.review import Review
+    from lpd.review.sources import CorrectedMask, with_corrections
 
+    review = Review(store)
+    source = CorrectedMask(review, noted=False)
     manifest = read_manifest(store.folder)
     checkpoint = manifest.get("arguments", {}).get("checkpoint")
     parts = ReportParts(
         manifest=manifest,
         checkpoint=Path(checkpoint) if checkpoint else None,
         regions=regions,
+        review=with_corrections(review.status()),
         unfinished=_unfinished(store),
     )
     found = slide_path or Path(manifest.get("slide", {}).get("path", ""))
     if slide_path is None and not found.is_file():
-        write_report(store, path, parts)
+        write_report(source, path, parts)
         return f": without the slide, which is not at {found}; --slide says where it is" if found.name else ""
     from lpd.slide.opening import open_slide
 
     with open_slide(found) as slide:
         if slide_path and slide.fingerprint != store.meta.slide_fingerprint:
             raise ConfigError(f"{slide_path} is not the slide that {store.folder} is a result of: pass that one")
-        write_report(store, path, replace(parts, slide=slide))
+        write_report(source, path, replace(parts, slide=slide))
     return ""
 
 

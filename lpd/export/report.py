@@ -49,6 +49,7 @@ class ReportParts:
         manifest: what ``manifest.json`` says.
         checkpoint: file of the model, for its scores; they are left out if its hash is not that of the result.
         regions: what people drew, to be counted each by itself.
+        review: how far people have reviewed the result, in words.
         unfinished: what keeps the result from being whole, as a verb: ``was not finished``.
         author: who asks for the report.
         created: now, with its time zone.
@@ -58,6 +59,7 @@ class ReportParts:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     regions: Sequence[DrawnRegion] = ()
+    review: str = ""
     unfinished: str = ""
     author: str = ""
     created: datetime = field(default_factory=lambda: datetime.now().astimezone())
@@ -108,6 +110,7 @@ def make_report(store: MaskSource, parts: ReportParts) -> str:
         protocol=_protocol(store, parts.manifest),
         author=parts.author,
         created=parts.created,
+        review=parts.review,
     )
     return to_html(page)
 

@@ -70,6 +70,7 @@ class ReportPage:
     protocol: Sequence[Fact]
     author: str
     created: datetime
+    review: str = ""
 
 
 def to_html(page: ReportPage) -> str:
@@ -103,7 +104,7 @@ def _header(page: ReportPage) -> str:
     when = page.created.strftime("%Y-%m-%d %H:%M %Z").strip()
     return (
         f'<header><p class="kind">Tissue segmentation report</p><h1>{_text(page.title)}</h1>'
-        f'<p class="made">{_text(when)}{by}</p><p class="use">{RESEARCH_USE}</p></header>'
+        f'<p class="made">{_text(when)}{by}</p><p class="use">{RESEARCH_USE}</p>{_box("review", page.review)}</header>'
     )
 
 

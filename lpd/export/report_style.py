@@ -14,6 +14,7 @@ p { margin: 6px 0; }
 .kind { margin: 0; font-size: 12px; letter-spacing: .05em; text-transform: uppercase; color: #566472; }
 .made { color: #566472; overflow-wrap: anywhere; }
 .use { margin: 8px 0 12px; font-weight: 650; }
+.review { margin: 6px 0 0; font-weight: 600; }
 .caution { padding: 7px 11px; color: #7a4f00; background: #fff7e6; border: 1px solid #efdcb0; border-radius: 6px;
   overflow-wrap: anywhere; }
 .figures { display: flex; gap: 20px; align-items: flex-start; margin-top: 14px; }

@@ -9,7 +9,6 @@ import numpy as np
 from lpd.classes import NOT_COMPUTED
 from lpd.export.source import Mask
 from lpd.inference.meta import ResultMeta
-from lpd.inference.store import ResultStore
 from lpd.review.review import Review, Status
 from lpd.slide.region import Region
 
@@ -18,12 +17,12 @@ class CorrectedMask:
     """The mask with what people have said in it; like a result store to :mod:`lpd.export`.
 
     Attributes:
-        meta: the result's; its notice also says how much has been reviewed, by whom.
+        meta: the result's; its notice also says how much has been reviewed, by whom, if it is to be ``noted``.
     """
 
-    def __init__(self, review: Review) -> None:
+    def __init__(self, review: Review, *, noted: bool = True) -> None:
         self._review = review
-        self.meta: ResultMeta = _noted(review.store, in_words(review.status()))
+        self.meta: ResultMeta = _noted(review) if noted else review.store.meta
 
     @property
     def mask_shape(self) -> tuple[int, int]:
@@ -62,5 +61,12 @@ def in_words(status: Status) -> str:
     return f"Reviewed by {names}: {percent} % of the tissue, {changed:.3g} mm² changed."
 
 
-def _noted(store: ResultStore, words: str) -> ResultMeta:
-    return replace(store.meta, notice=f"{store.meta.notice} {words}".strip())
+def with_corrections(status: Status) -> str:
+    """As :func:`in_words`, of what shows a :class:`CorrectedMask`."""
+    changed = status.counts is not None and status.counts.changed > 0
+    return in_words(status) + (" All figures and pictures are with the corrections." if changed else "")
+
+
+def _noted(review: Review) -> ResultMeta:
+    meta = review.store.meta
+    return replace(meta, notice=f"{meta.notice} {in_words(review.status())}".strip())

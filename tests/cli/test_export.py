@@ -200,6 +200,7 @@ def test_drawn_regions_and_report(result: Path, tmp_path: Path, capsys: pytest.C
     assert "Tumour to Stroma 2.00 : 1" in page  # 200 and 100 columns of the slide
     assert "core" in page
     assert "The slide file was not at hand" in page
+    assert "Not reviewed by anybody." in page
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 

@@ -92,6 +92,22 @@ def test_report_has_the_regions_that_have_names(
     wait_for(lambda: '"detail": "report.html"' in log.read_text())
 
 
+def test_report_has_peoples_corrections_in_its_figures(client: TestClient, job: str) -> None:
+    report = client.get(f"/results/{job}/report.html").text
+    assert '<p class="review">Not reviewed by anybody.</p>' in report
+    assert "Tumour to Stroma 1.00 : 1" in report
+    place = {"x": 100, "y": 100, "view": [0, 0, 600, 400], "value": 1, "revision": 0, "run": review_run(client, job)}
+    assert client.post(f"/results/{job}/review/region", json=place).status_code == 200
+    report = client.get(f"/results/{job}/report.html").text
+    assert "Reviewed by local: 50.0 % of the tissue" in report
+    assert "All figures and pictures are with the corrections." in report
+    assert "Tumour to Stroma 0.00 : 1" in report
+
+
+def review_run(client: TestClient, job: str) -> str:
+    return str(client.get(f"/results/{job}/review").json()["run"])
+
+
 def test_report_of_unfinished_work(client: TestClient, slide_id: str, wait_for: Wait) -> None:
     client.put(f"/api/slides/{slide_id}/mpp", json={"mpp": 0.5})
     slow = client.post("/api/jobs", json={"slide": slide_id, "checkpoint": "slow"}).json()["id"]
