@@ -49,20 +49,20 @@ class ReportParts:
         manifest: what ``manifest.json`` says.
         checkpoint: file of the model, for its scores; they are left out if its hash is not that of the result.
         regions: what people drew, to be counted each by itself.
-        review: how far people have reviewed the result, in words.
         unfinished: what keeps the result from being whole, as a verb: ``was not finished``.
         author: who asks for the report.
         created: now, with its time zone.
+        review: how far people have reviewed the result, in words.
     """
 
     slide: Pictured | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     regions: Sequence[DrawnRegion] = ()
-    review: str = ""
     unfinished: str = ""
     author: str = ""
     created: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    review: str = ""
 
 
 def write_report(store: MaskSource, path: Path, parts: ReportParts) -> None:

@@ -90,7 +90,7 @@ def test_it_asks_for_nothing_and_does_nothing(store: HandMade, slide: Slide) -> 
         "versions": {"lpd": NASTY},
         "summary": {"device": NASTY},
     }
-    parts = ReportParts(slide, manifest, None, [region(NASTY, 0, 100)], NASTY, NASTY, WHEN)
+    parts = ReportParts(slide, manifest, None, [region(NASTY, 0, 100)], NASTY, NASTY, WHEN, NASTY)
     page = make_report(HandMade(store.mask, meta), parts)
     read = Reader(page)
     assert not {"script", "b", "iframe", "link", "a", "form"} & set(read.tags)
