@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from lpd.errors import OutdatedError, ResultError
 from lpd.review.finding import Found
-from lpd.review.review import Review
+from lpd.review.review import NO_NAME, Review
 from lpd.review.sources import in_words
 from lpd.slide.region import Region
 from viewers import images
@@ -29,7 +29,6 @@ _Pixel = Annotated[int, Field(ge=-(2**31), le=2**31)]
 _Value = Annotated[int, Field(ge=-1, le=255)]
 _View = tuple[_Pixel, _Pixel, _Pixel, _Pixel]
 _MOST_POINTS = 5000
-_NO_NAME = "local"
 
 
 class Said(BaseModel):
@@ -121,7 +120,7 @@ def review_router(services: Services) -> APIRouter:
 
 
 def _author(request: Request) -> str:
-    return visitor(request).name or _NO_NAME
+    return visitor(request).name or NO_NAME
 
 
 def _ended(job: Job) -> Job:

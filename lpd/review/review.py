@@ -24,6 +24,8 @@ from lpd.review.pixels import Pixels, stroke
 from lpd.slide.region import Region
 
 FOLDER, LOG_NAME = "review", "log.jsonl"
+#: The author of edits where people have no names.
+NO_NAME = "local"
 _PATIENCE_S = 30
 _MOST_POINTS = 5000
 

@@ -9,7 +9,7 @@ import numpy as np
 from lpd.classes import NOT_COMPUTED
 from lpd.export.source import Mask
 from lpd.inference.meta import ResultMeta
-from lpd.review.review import Review, Status
+from lpd.review.review import NO_NAME, Review, Status
 from lpd.slide.region import Region
 
 
@@ -53,7 +53,8 @@ def in_words(status: Status) -> str:
     """One sentence for people: how much has been reviewed, by whom."""
     if status.counts is None:
         return "Not reviewed by anybody."
-    counts, names = status.counts, ", ".join(author.name for author in status.authors)
+    counts = status.counts
+    names = ", ".join("somebody without a name" if a.name == NO_NAME else a.name for a in status.authors)
     share = 100 * counts.reviewed / counts.tissue if counts.tissue else 0.0
     # Rounded down: all of it is not said before it is so.
     percent = "100" if counts.reviewed == counts.tissue else f"{min(share, 99.9):.1f}"

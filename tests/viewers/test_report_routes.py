@@ -99,7 +99,7 @@ def test_report_has_peoples_corrections_in_its_figures(client: TestClient, job: 
     place = {"x": 100, "y": 100, "view": [0, 0, 600, 400], "value": 1, "revision": 0, "run": review_run(client, job)}
     assert client.post(f"/results/{job}/review/region", json=place).status_code == 200
     report = client.get(f"/results/{job}/report.html").text
-    assert "Reviewed by local: 50.0 % of the tissue" in report
+    assert "Reviewed by somebody without a name: 50.0 % of the tissue" in report
     assert "All figures and pictures are with the corrections." in report
     assert "Tumour to Stroma 0.00 : 1" in report
 

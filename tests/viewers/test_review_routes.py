@@ -79,7 +79,7 @@ def test_a_region_is_found_accepted_relabelled_and_undone(client: TestClient, jo
     assert (picture[1:-1, 1:-1] == 1).all()
     assert (picture[0] == 2).all()
     done = edit(client, job, "region", **asked).json()
-    assert done["words"] == "Reviewed by local: 37.5 % of the tissue, 0 mm² changed."
+    assert done["words"] == "Reviewed by somebody without a name: 37.5 % of the tissue, 0 mm² changed."
     assert done["rects"] == [[0, 0, 300, 300]]
     done = edit(client, job, "region", **asked, value=3).json()
     assert done["changed_mm2"] == pytest.approx(0.0225)

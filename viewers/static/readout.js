@@ -19,13 +19,15 @@ export class Readout {
   classAt(x, y) {
     const value = this.of.layers.on.mask ? this.of.layers.mask.valueAt(x, y) : null;
     if (value === null) return null;
+    const name = this.of.classes[value]?.name;
+    // The score is the model's, which is not what a person's word has.
+    if (this.of.layers.on.review && this.of.layers.stack.review.valueAt(x, y) !== null) return `${name} · reviewed`;
     const [column, row] = [Math.floor(x), Math.floor(y)];
-    const reviewed = this.of.layers.on.review && this.of.layers.stack.review.valueAt(x, y) !== null ? ' · reviewed' : '';
     const { rested } = this;
-    if (rested?.x === column && rested.y === row && rested.value === value) return `${this.of.classes[value]?.name}${rested.text}${reviewed}`;
+    if (rested?.x === column && rested.y === row && rested.value === value) return `${name}${rested.text}`;
     clearTimeout(this.resting);
     this.resting = setTimeout(() => this.askScore(column, row, value), REST_MS);
-    return `${this.of.classes[value]?.name}${reviewed}`;
+    return name;
   }
 
   async askScore(x, y, value) {
