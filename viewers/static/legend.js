@@ -28,7 +28,7 @@ export class Legend {
 
   row(entry, value, areas, hidden) {
     const own = memory.get('colors', {});
-    const colour = h('input', { type: 'color', value: hex(own[entry.code] ?? entry.color), title: `Colour of ${entry.name}` });
+    const colour = h('input', { type: 'color', value: hex(own[entry.code] ?? entry.color), title: `Colour of ${entry.name}`, 'aria-label': `Colour of ${entry.name}` });
     colour.addEventListener('input', () => {
       memory.set('colors', { ...memory.get('colors', {}), [entry.code]: rgb(colour.value) });
       this.onColour();

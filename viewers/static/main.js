@@ -50,7 +50,7 @@ class Workspace {
     this.jobs = [];
     this.slide = null;
     this.job = null;
-    const stage = h('main', { class: 'lpd-stage' });
+    const stage = h('section', { class: 'lpd-stage', 'aria-label': 'Viewer' });
     this.guide = new Guide(root);
     this.uploads = new Uploads({ onArrived: (slide) => this.attempt(() => this.arrived(slide)), onTrouble: (message) => this.toast(message) });
     this.list = new SlideList((id) => this.openSlide(id), (slide) => this.toast(slide.error), [this.uploads.input, this.uploads.button, this.guide.button]);
@@ -70,7 +70,8 @@ class Workspace {
       colour: () => this.colour(),
     });
     this.toasts = new Toasts();
-    root.replaceChildren(this.list.element, stage, this.panel.element, this.guide.card, this.drawers.element, this.toasts.element);
+    const title = h('h1', { class: 'lpd-unseen' }, 'LPD: tissue segmentation of whole slides');
+    root.replaceChildren(title, this.list.element, stage, this.panel.element, this.guide.card, this.drawers.element, this.toasts.element);
     this.readout = new Readout(this);
     this.link = new Permalink(() => shownBy(this));
     this.view = new SlideView(stage, {

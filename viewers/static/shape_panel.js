@@ -106,7 +106,7 @@ export class ShapePanel {
     choice.append(h('option', { value: NONE }, 'no class'), ...known.map((entry) => h('option', { value: entry.name }, entry.name)));
     if (own?.name && !known.some((entry) => entry.name === own.name)) choice.append(h('option', { value: own.name }, own.name));
     choice.value = own?.name ?? NONE;
-    const colour = h('input', { type: 'color', value: hex(colorOf(feature)), title: 'Colour' });
+    const colour = h('input', { type: 'color', value: hex(colorOf(feature)), title: 'Colour', 'aria-label': 'Colour of the outline' });
     choice.addEventListener('change', () => {
       const entry = known.find((one) => one.name === choice.value);
       this.change({ classification: choice.value ? { ...(own?.name === choice.value ? own : {}), name: choice.value, color: entry?.color ?? colorOf(feature) } : undefined });

@@ -13,7 +13,7 @@ export class SlideView {
     this.stage = stage;
     this.slide = null;
     this.classAt = classAt;
-    this.host = h('div', { class: 'lpd-osd', tabIndex: 0, 'aria-label': 'Slide' });
+    this.host = h('div', { class: 'lpd-osd', tabIndex: 0, role: 'application', 'aria-label': 'Slide: arrows move, plus and minus zoom' });
     this.bar = h('div', { class: 'lpd-scalebar', hidden: true }, h('span'), h('i'));
     this.readout = h('div', { class: 'lpd-readout', hidden: true });
     this.zoom = this.buildZoom();
