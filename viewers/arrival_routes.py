@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio.to_thread
@@ -18,6 +19,7 @@ from viewers.slide_folder import slide_id
 
 UPLOADS = "/api/uploads"
 _AT_ONCE = 4
+_LONGEST_SILENCE_S = 60.0
 #: Written to the disk in parts of at least this size, so that few turns in a thread are needed.
 _PART_BYTES = 4 * 2**20
 
@@ -67,13 +69,29 @@ def arrival_router(services: Services) -> APIRouter:
 
 async def _receive(request: Request, arrival: Arrival) -> None:
     waiting, size = [], 0
-    async for part in request.stream():
+    async for part in _spoken(request, arrival.target.name):
         waiting.append(part)
         size += len(part)
         if size >= _PART_BYTES:
             await anyio.to_thread.run_sync(arrival.write, b"".join(waiting))
             waiting, size = [], 0
     await anyio.to_thread.run_sync(arrival.write, b"".join(waiting))
+
+
+async def _spoken(request: Request, name: str) -> AsyncIterator[bytes]:
+    """The parts of a body, none of which may keep others waiting for their turn."""
+    parts = request.stream()
+    while True:
+        try:
+            with anyio.fail_after(_LONGEST_SILENCE_S):
+                part = await anext(parts)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise NotReadyError(
+                f"nothing of {name} has arrived for {_LONGEST_SILENCE_S:.0f} s: nothing was kept, send it again"
+            ) from None
+        yield part
 
 
 def _arrived(request: Request, response: Response, arrival: Arrival) -> dict[str, str]:

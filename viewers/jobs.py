@@ -308,7 +308,7 @@ class Jobs:
                     job = self.get(job_id)
                 except NotFoundError:
                     return
-                if job.run.ended:
+                if job.run.ended or not (job.folder / CANCEL_NAME).exists():  # it is wanted again
                     return
                 way(job)
                 if time.monotonic() >= deadline:
@@ -326,7 +326,9 @@ class Jobs:
         pids = [child.pid] if child else []
         # Whoever computes may be a worker that the command has handed the slide to: asked when there is no command
         # left to ask, and ended only with a command that has not ended.
-        if job.run.pid and is_alive(job.run_folder) and (force or not child):
+        # Once all is computed and files are written, it may be at work on the next job: then it is let be.
+        computing = not 0 < job.run.progress.total <= job.run.progress.done
+        if job.run.pid and is_alive(job.run_folder) and (not child or (force and computing)):
             pids.append(job.run.pid)
         for pid in pids:
             with suppress(OSError):  # it ended between the look and the signal

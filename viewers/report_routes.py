@@ -12,13 +12,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from lpd.classes import ClassScheme
-from lpd.errors import ConfigError, LpdError
+from lpd.errors import ConfigError, LpdError, ResultError
 from lpd.export.areas import Tally
 from lpd.export.region_areas import tally_inside
 from lpd.export.report import ReportParts, make_report
 from lpd.export.source import MaskSource
 from lpd.export.tumour_stroma import in_words, tumour_stroma, why_no_ratio
 from lpd.inference.manifest_file import read_manifest
+from lpd.inference.store import ResultStore
 from lpd.review.sources import CorrectedMask, with_corrections
 from lpd.slide.annotations import DrawnRegion, is_area, region_of
 from viewers.annotations import AnnotationFiles
@@ -58,17 +59,17 @@ def report_router(services: Services) -> APIRouter:
         found = services.jobs.get(job_id)
         if not found.run.ended:
             raise NotReadyError(f"result {job_id} has no report yet: it can be made when the work is done")
-        with services.result(found) as store, services.reviews.of(found) as review:
-            review.refresh()
+        with services.result(found) as store:
+            source, said = _reviewed(services, found, store)
             parts = ReportParts(
                 manifest=read_manifest(found.run_folder),
                 checkpoint=_checkpoint(services, store.meta.checkpoint_name),
                 regions=_named_regions(drawn_files, store.meta.slide_fingerprint),
-                review=with_corrections(review.status()),
+                review=said,
                 unfinished="" if store.changes().complete else "was not finished",
                 author=visitor(request).name,
             )
-            text = _with_slide(services, found, CorrectedMask(review, noted=False), parts)
+            text = _with_slide(services, found, source, parts)
         name = quote(f"{Path(found.slide_name).stem}-{found.checkpoint}-report.html", safe="")
         headers = {
             "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
@@ -99,6 +100,16 @@ def describe_ratio(classes: ClassScheme, areas_mm2: list[float]) -> str:
     """The tumour/stroma ratio of areas by class in words, or why there is none."""
     found = tumour_stroma(classes, areas_mm2)
     return in_words(found) if found else f"none: {why_no_ratio(classes)}"
+
+
+def _reviewed(services: Services, job: Job, store: ResultStore) -> tuple[MaskSource, str]:
+    """The mask with what people have said in it, and how far they have come; a damaged review takes no report away."""
+    try:
+        with services.reviews.of(job) as review:
+            review.refresh()
+            return CorrectedMask(review, noted=False), with_corrections(review.status())
+    except ResultError as error:
+        return store, f"The review cannot be read, so all figures are the model's own ({error})."
 
 
 def _with_slide(services: Services, job: Job, store: MaskSource, parts: ReportParts) -> str:

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lpd.errors import LpdError, ResultError
+from lpd.inference.store import CHANGES_NAME
 from lpd.slide.region import Region
 from viewers import checkpoints, jobs
 from viewers.annotations import check_features
@@ -184,10 +185,18 @@ def _snapshot(services: Services, job: Job) -> Path:
     path = job.run_folder / _DOWNLOADS["png"][0]
     if not job.run.ended:
         raise NotReadyError(f"result {job.id} has no picture yet: it can be drawn when the work is done")
-    if not path.is_file():
+    if not _is_newer(path, job.run_folder / CHANGES_NAME):
         with services.result(job) as store, services.catalogue.borrow(job.slide_id) as slide:
             write_snapshot(slide, store, path)
     return path
+
+
+def _is_newer(path: Path, than: Path) -> bool:
+    """False if there is no such file yet, or it was made before the mask had come to its end."""
+    try:
+        return path.stat().st_mtime_ns >= than.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
 
 
 def _file(job: Job, kind: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -112,9 +113,13 @@ def review_router(services: Services) -> APIRouter:
         return Response(content, media_type="image/png", headers={"Cache-Control": "no-store"})
 
     @router.get("/export/{kind}")
-    def export(job_id: str, kind: str) -> FileResponse:
+    def export(job_id: str, kind: str) -> Response:
         path, name, media_type = reviews.file(services.jobs.get(job_id), kind)
-        return FileResponse(path, media_type=media_type, filename=name, headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store"}
+        if path.suffix == ".jsonl":  # grows while it is sent
+            headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+            return Response(path.read_bytes(), media_type=media_type, headers=headers)
+        return FileResponse(path, media_type=media_type, filename=name, headers=headers)
 
     return router
 

@@ -74,7 +74,8 @@ class Reviews:
             if kind == _LOG:
                 return review.log_path, f"{stem}-review.jsonl", "application/jsonl"
             ending, media_type, write = _FILES[kind]
-            path = review.folder / f"{kind}-{revision}.{ending}"
+            mask = review.store.changes().revision  # a job that had been cancelled may have gone on
+            path = review.folder / f"{kind}-{revision}-{mask}.{ending}"
             with self._making:  # of large masks one at a time
                 if not path.is_file():
                     write(review, path)

@@ -22,8 +22,10 @@ from viewers.tiles import Tiles, deep_zoom
 
 _FOREVER = "private, max-age=31536000, immutable"
 _ASSOCIATED = ("label", "macro")
-#: Properties that say what stands on the label.
-_ON_LABEL = re.compile(r"barcode|label|patient", re.IGNORECASE)
+#: Properties that say what stands on the label, and those that repeat all others in one text.
+_ON_LABEL = re.compile(
+    r"barcode|label|patient|hamamatsu\.reference|^openslide\.comment$|^tiff\.imagedescription$", re.IGNORECASE
+)
 
 
 def slide_router(services: Services) -> APIRouter:

@@ -14,6 +14,7 @@ from lpd.cli.arguments import positive
 from lpd.errors import ConfigError, LpdError, ResultError, RunError
 
 if TYPE_CHECKING:  # brings in zarr, which `lpd --help` does without
+    from lpd.export.source import MaskSource
     from lpd.inference.store import ResultStore
     from lpd.review.review import Review
     from lpd.slide.annotations import DrawnRegion
@@ -256,18 +257,15 @@ def _report(args: argparse.Namespace) -> Write:
 def _write_report(store: ResultStore, path: Path, slide_path: Path | None, regions: Sequence[DrawnRegion]) -> str:
     from lpd.export.report import ReportParts, write_report
     from lpd.inference.manifest_file import read_manifest
-    from lpd.review.review import Review
-    from lpd.review.sources import CorrectedMask, with_corrections
 
-    review = Review(store)
-    source = CorrectedMask(review, noted=False)
+    source, said = _reviewed(store)
     manifest = read_manifest(store.folder)
     checkpoint = manifest.get("arguments", {}).get("checkpoint")
     parts = ReportParts(
         manifest=manifest,
         checkpoint=Path(checkpoint) if checkpoint else None,
         regions=regions,
-        review=with_corrections(review.status()),
+        review=said,
         unfinished=_unfinished(store),
     )
     found = slide_path or Path(manifest.get("slide", {}).get("path", ""))
@@ -281,6 +279,18 @@ def _write_report(store: ResultStore, path: Path, slide_path: Path | None, regio
             raise ConfigError(f"{slide_path} is not the slide that {store.folder} is a result of: pass that one")
         write_report(source, path, replace(parts, slide=slide))
     return ""
+
+
+def _reviewed(store: ResultStore) -> tuple[MaskSource, str]:
+    """The mask with what people have said in it, and how far they have come; a damaged review takes no report away."""
+    from lpd.review.review import Review
+    from lpd.review.sources import CorrectedMask, with_corrections
+
+    try:
+        review = Review(store)
+        return CorrectedMask(review, noted=False), with_corrections(review.status())
+    except ResultError as error:
+        return store, f"The review cannot be read, so all figures are the model's own ({error})."
 
 
 def _coords(args: argparse.Namespace) -> Write:

@@ -120,6 +120,9 @@ class _Area:
     def inside(self, x: int, y: int, size: tuple[int, int]) -> Inside | bool:
         """Which pixels of a square lie inside: bool (h, w), or one word for all of them."""
         right, bottom = x + size[0], y + size[1]
+        x0, y0, x1, y1 = self.box
+        if right <= x0 or x >= x1 or bottom <= y0 or y >= y1:
+            return False
         low, high = self._low, self._high
         near = (low[:, 1] <= bottom) & (high[:, 1] >= y)
         if not (near & (low[:, 0] <= right) & (high[:, 0] >= x)).any():

@@ -69,7 +69,6 @@ def write_report(store: MaskSource, path: Path, parts: ReportParts) -> None:
     """Write the report of a result; memory stays flat.
 
     Raises:
-        ConfigError: an outline is a tangle, see :func:`~lpd.export.region_areas.tally_inside`.
         ResultError: the file cannot be written.
         SlideError: the slide is damaged.
     """
@@ -89,7 +88,7 @@ def make_report(store: MaskSource, parts: ReportParts) -> str:
     slide = parts.slide if parts.slide and parts.slide.fingerprint == meta.slide_fingerprint else None
     whole = tally(store)
     shown = parts.regions[:MOST_REGIONS]
-    rows = [_row(store, number, region) for number, region in enumerate(shown, 1)]
+    rows, tangles = _rows(store, shown)
     overview, segmented = _pictures(store, slide, shown)
     info, why_no_scores = _checkpoint(meta.checkpoint_digest, parts.checkpoint)
     page = ReportPage(
@@ -100,7 +99,7 @@ def make_report(store: MaskSource, parts: ReportParts) -> str:
         regions_left_out=len(parts.regions) - len(shown),
         overview=overview,
         segmented=segmented,
-        caution=_caution(whole, parts.unfinished),
+        caution=" ".join(filter(None, [_caution(whole, parts.unfinished), *tangles])),
         missing="" if slide else _why_no_slide(parts.slide),
         slide_facts=_slide_facts(store, slide, parts.manifest),
         model_facts=_model_facts(store, info),
@@ -115,11 +114,16 @@ def make_report(store: MaskSource, parts: ReportParts) -> str:
     return to_html(page)
 
 
-def _row(store: MaskSource, number: int, region: DrawnRegion) -> RegionRow:
-    try:
-        return RegionRow(number, region.name or f"Region {number}", tally_inside(store, region.polygons))
-    except ConfigError as error:
-        raise ConfigError(f"region {number}: {error}") from error
+def _rows(store: MaskSource, regions: Sequence[DrawnRegion]) -> tuple[list[RegionRow], list[str]]:
+    """A row for each region, and a sentence for each that cannot be counted."""
+    rows, tangles = [], []
+    for number, region in enumerate(regions, 1):
+        name = region.name or f"Region {number}"
+        try:
+            rows.append(RegionRow(number, name, tally_inside(store, region.polygons)))
+        except ConfigError as error:
+            tangles.append(f"{name} is left out: {error}.")
+    return rows, tangles
 
 
 def _pictures(

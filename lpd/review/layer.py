@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ class CorrectionLayer:
 
     def is_behind(self, log: EditLog) -> bool:
         """Whether :meth:`follow` has something to do."""
-        return bool(log.edits) and not self._carried_out(log, len(log.edits), self._read_state())
+        there = self._path.is_dir() and self._carried_out(log, len(log.edits), self._read_state())
+        return bool(log.edits) and not there
 
     def follow(self, log: EditLog) -> None:
         """Carry out the edits that have not been; nobody else may write meanwhile.
@@ -98,10 +100,15 @@ class CorrectionLayer:
 
     def sample(self, ys: Indices, xs: Indices, step: float) -> Mask:
         """Values at rows ``ys`` and columns ``xs`` of the mask, see :meth:`~lpd.inference.pyramid.Pyramid.sample`."""
-        try:
+        with self._reading():
             if self._reader is None:
                 self._reader = Pyramid(self._path)
             return self._reader.sample(ys, xs, step)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
             self._reader = None
             raise ResultError(
@@ -117,8 +124,9 @@ class CorrectionLayer:
         state = self._read_state()
         mask_revision = self._store.changes().revision
         if state.get("mask_revision") != mask_revision:
-            reader = Pyramid(self._path)
-            chunks = {key: self._count(reader, *map(int, key.split())) for key in state["chunks"]}
+            with self._reading():
+                reader = Pyramid(self._path)
+                chunks = {key: self._count(reader, *map(int, key.split())) for key in state["chunks"]}
             classes = self._store.meta.classes.count
             tissue = sum(int((block < classes).sum()) for _, _, block in blocks(self._store))
             state = {**state, "chunks": chunks, "mask_revision": mask_revision, "tissue": tissue}

@@ -123,3 +123,14 @@ def test_table(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResultError, match=r"r\.csv"):
         write_region_areas_csv(halves(), regions, tmp_path / "file" / "r.csv")
+
+
+def test_many_small_polygons_cost_nothing_where_they_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    contains = Polygon.contains
+    monkeypatch.setattr(Polygon, "contains", lambda self, xs, ys: asked.append(1) or contains(self, xs, ys))
+    squares = [Polygon((box(x, y, x + 8, y + 8),)) for x in range(0, 8000, 800) for y in range(0, 8000, 800)]
+    store = HandMade(np.broadcast_to(np.uint8(1), (8192, 8192)))
+    found = tally_inside(store, squares)
+    assert found.tissue_mm2 > 0
+    assert len(asked) <= 4 * len(squares)  # the squares of the mask that each reaches into, not all 256

@@ -17,6 +17,7 @@ from PIL import Image
 
 from lpd.classes import ClassScheme, TissueClass
 from lpd.errors import ResultError
+from lpd.export import region_areas
 from lpd.export.report import ReportParts, make_report, write_report
 from lpd.slide.annotations import DrawnRegion
 from lpd.slide.array_source import ArraySource
@@ -181,3 +182,10 @@ def test_it_cannot_be_written(store: HandMade, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResultError, match=r"report\.html"):
         write_report(store, tmp_path / "file" / "report.html", ReportParts())
+
+
+def test_a_tangled_region_takes_the_report_from_nobody(store: HandMade, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region_areas, "_MOST_CROSSINGS", 0)
+    text = Reader(make_report(store, ReportParts(regions=[region("lace", 0, 100)], created=WHEN))).text
+    assert "lace is left out: " in text
+    assert "draw it simpler." in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +211,14 @@ def test_a_damaged_log_is_named_by_its_line(make_store: MakeStore, change: dict[
     review.log_path.write_text(f"{head}\n{json.dumps({**json.loads(edit), **change})}\n")
     with pytest.raises(ResultError, match=rf"line 2 of .*log\.jsonl is damaged .*{reason}|{reason}"):
         Review(ResultStore.open(review.store.folder))
+
+
+def test_pixels_that_were_deleted_are_made_again_from_the_log(make_store: MakeStore) -> None:
+    review = Review(make_store(blobs(200, 300, 5)))
+    dab(review, "anna", 100, 100, 2)
+    before = said(review)
+    shutil.rmtree(review.folder / "corrections.zarr")
+    again = Review(review.store)
+    assert (before == 2).any()
+    np.testing.assert_array_equal(said(again), before)
+    assert again.status().counts == review.status().counts

@@ -62,6 +62,8 @@ def listing(folder: Path) -> set[str]:
         ("NUL.tif", "_NUL.tif"),
         ("com1.b.tif", "_com1.b.tif"),
         ("console.tif", "console.tif"),
+        ("Falcon.tif", "Falcon.tif"),
+        ("beacon.svs", "beacon.svs"),
         ("a .png. ", "a.png"),
         ("\u202egnp.exe.png", "_gnp.exe.png"),
         ("x" * 400 + ".tif", "x" * 150 + ".tif"),
@@ -83,6 +85,12 @@ def test_names_that_are_no_slides_are_refused(told: str) -> None:
 @pytest.mark.parametrize("told", ["a.mrxs", "a.VMS", "a.dcm"])
 def test_slides_of_several_files_are_to_be_copied(told: str) -> None:
     with pytest.raises(LpdError, match="copy all of them, with their folder"):
+        safe_name(told)
+
+
+@pytest.mark.parametrize("told", ["case.mask.png", "a.MASK.tif", "b.mask.tiff"])
+def test_nobody_brings_a_ground_truth_for_all(told: str) -> None:
+    with pytest.raises(LpdError, match="is the ground truth of another slide by its name: give it a name of its own"):
         safe_name(told)
 
 

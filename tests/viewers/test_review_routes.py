@@ -203,3 +203,13 @@ def test_people_are_named_and_undo_their_own(client: TestClient, job: str, servi
         return [(entry["user"], entry["action"]) for entry in entries if entry.get("job") == job]
 
     wait_for(lambda: noted()[-4:] == wanted)
+
+
+def test_a_mask_that_has_grown_is_exported_anew(client: TestClient, job: str, services: Services) -> None:
+    assert stroke(client, job, 100, 100).status_code == 200
+    first = client.get(f"/results/{job}/review/export/corrected").content
+    store = ResultStore.open(services.jobs.get(job).run_folder)
+    store.write_mask(0, 150, np.full((50, 300), 3, np.uint8))
+    store.commit(Region(0, 300, 600, 100))
+    store.flush()
+    assert client.get(f"/results/{job}/review/export/corrected").content != first

@@ -275,6 +275,7 @@ def test_label_and_macro_can_be_kept_back(real_data: Path, services: Services, s
 
 def test_properties_that_tell_the_label_are_kept_back_too(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"hamamatsu.Barcode": "1", "x.PatientName": "2", "mirax.LABEL": "3", "aperio.AppMag": "20"}
+    told |= dict.fromkeys(("openslide.comment", "tiff.ImageDescription"), "Aperio|AppMag = 20|Barcode = 4711")
     opened = catalog.open_slide
 
     def with_label(path: Path) -> Any:

@@ -224,7 +224,7 @@ function differenceSource(job, other) {
     async tile(level, col, row, version) {
       const [one, two] = await Promise.all([
         greyTile(api.resultTile(job.id, 'mask', level, col, row, version)),
-        greyTile(api.resultTile(other.id, 'mask', level, col, row, '0')),
+        greyTile(api.resultTile(other.id, 'mask', level, col, row, String(other.updated ?? 0))),
       ]);
       const values = one.values.map((value, i) => {
         if (value === 255 || two.values[i] === 255) return 255;

@@ -116,13 +116,14 @@ function legendOf({ layers, classes, job, heatRamp }) {
 }
 
 /** What stands under the picture: slide, place, model, and what it is not for. */
-function linesOf({ slide, job, layers, view }) {
+function linesOf({ slide, job, layers, view, review }) {
   const { x, y, scale, degrees } = view.where;
   const zoom = slide.mpp ? `${trim((10 * scale) / slide.mpp)}× (${trim(slide.mpp / scale)} µm/px)` : `${trim(scale)} of full size`;
   const turned = degrees % 360 ? `, turned by ${Math.round(degrees)}°` : '';
   const ofResult = job?.has_mask && (layers.on.mask || layers.on.heat || layers.on.difference);
+  const said = layers.on.review ? review.status?.words : 'Without corrections by people.';
   const place = `${slide.name}, centre x ${x} y ${y} px, ${zoom}${turned}`;
-  return [place, ofResult ? [`Model ${job.checkpoint}${job.ended ? '' : ' (not finished)'}.`, job.notice].filter(Boolean).join(' ') : '', USE].filter(Boolean);
+  return [place, ofResult ? [`Model ${job.checkpoint}${job.ended ? '' : ' (not finished)'}.`, said, job.notice].filter(Boolean).join(' ') : '', USE].filter(Boolean);
 }
 
 /** Like `a_10250_8020_10x.png`: slide, centre in level-0 pixels, magnification. */
@@ -139,9 +140,9 @@ const toBlob = (canvas) => new Promise((resolve, reject) => canvas.toBlob((blob)
 
 /** The view as a picture, saved by the browser; nothing without a slide. */
 export async function saveSnapshot(workspace) {
-  const { view, slide, classes, job, layers } = workspace;
+  const { view, slide, classes, job, layers, review } = workspace;
   if (!slide || !view.item) return;
-  const picture = drawSnapshot(view, { entries: legendOf({ layers, classes, job, heatRamp: HEAT_RAMP }), lines: linesOf({ slide, job, layers, view }) });
+  const picture = drawSnapshot(view, { entries: legendOf({ layers, classes, job, heatRamp: HEAT_RAMP }), lines: linesOf({ slide, job, layers, view, review }) });
   const name = fileName({ slide, view });
   saveFile(await toBlob(picture), name);
   workspace.toast(`The browser saves this view as ${name}.`, 'info');
