@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lpd.slide.label_image import LABEL_ENDINGS
+from lpd.slide.label_image import is_label_image
 from lpd.slide.opening import SLIDE_SUFFIXES
 
 
@@ -67,7 +67,7 @@ def _walk(folder: Path) -> Iterator[SlideFile]:
         for entry in entries:
             if _is_folder(entry):
                 waiting.append(f"{inside}{entry.name}/")
-            elif _is_slide(entry.name) and not _is_label_image(entry.name, stems):
+            elif _is_slide(entry.name) and not is_label_image(entry.name, stems):
                 yield _look_at(entry, inside + entry.name, folder)
 
 
@@ -102,11 +102,6 @@ def _look_at(entry: os.DirEntry[str], place: str, folder: Path) -> SlideFile:
     if os.fsencode(relative) != name_bytes:
         return refused(f"{relative} has a name with characters that are not UTF-8: rename the file")
     return SlideFile(number, path, relative, facts.st_size, facts.st_mtime_ns)
-
-
-def _is_label_image(name: str, stems: set[str]) -> bool:
-    """Whether it is the ground truth of a slide beside it, and so no slide to look at."""
-    return any(name.endswith(ending) and name.removesuffix(ending) in stems for ending in LABEL_ENDINGS)
 
 
 def _one_per_dicom_folder(files: Iterable[SlideFile]) -> Iterator[SlideFile]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpd.errors import ConfigError
+from lpd.slide.label_image import is_label_image
 from lpd.slide.opening import is_slide_path
 from lpd.slide.resolution import given_resolution
 
@@ -79,6 +80,8 @@ def _in_folder(path: Path) -> list[CohortSlide]:
     try:
         files = (f for f in path.iterdir() if is_slide_path(f) and not f.name.startswith(".") and not f.is_dir())
         slides = sorted(files)
+        stems = {file.stem for file in slides}
+        slides = [file for file in slides if not is_label_image(file.name, stems)]
     except OSError as error:
         raise ConfigError(f"{path} cannot be looked into ({error.strerror or error}): check the folder") from error
     if not slides:

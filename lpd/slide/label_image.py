@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,6 +36,11 @@ def label_image_of(slide_path: Path) -> Path | None:
     """Where a slide's own ground truth lies: ``<stem>.mask.tif``, ``.tiff`` or ``.png`` beside it; None if nowhere."""
     beside = (slide_path.with_name(slide_path.stem + ending) for ending in LABEL_ENDINGS)
     return next((path for path in beside if path.is_file()), None)
+
+
+def is_label_image(name: str, stems: Collection[str]) -> bool:
+    """Whether a file is the ground truth of a slide beside it, and so no slide of its own; ``stems`` are all files'."""
+    return any(name.endswith(ending) and name.removesuffix(ending) in stems for ending in LABEL_ENDINGS)
 
 
 class LabelImage:

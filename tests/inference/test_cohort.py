@@ -28,6 +28,9 @@ def names(slides: tuple[CohortSlide, ...]) -> list[str]:
 def test_a_folder_means_the_slides_in_it(folder):
     assert names(slides_of([folder])) == ["C.NDPI", "a.tif", "b.svs"]
     assert names(slides_of([folder / "inner"])) == ["d.svs"]
+    for name in ("a.mask.tif", "b.mask.png", "alone.mask.tif"):
+        (folder / name).touch()
+    assert names(slides_of([folder])) == ["C.NDPI", "a.tif", "alone.mask.tif", "b.svs"]  # two are ground truths
 
 
 def test_each_slide_comes_once_however_it_is_named(folder):
