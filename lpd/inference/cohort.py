@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpd.errors import ConfigError
-from lpd.slide.label_image import is_label_image
 from lpd.slide.opening import is_slide_path
 from lpd.slide.resolution import given_resolution
 
@@ -77,6 +76,8 @@ def result_folders(slides: Sequence[CohortSlide], out: Path) -> dict[CohortSlide
 def _in_folder(path: Path) -> list[CohortSlide]:
     if not path.is_dir():
         return [CohortSlide(path)]
+    from lpd.slide.label_image import is_label_image  # brings in SciPy, which one slide's quick start does without
+
     try:
         files = (f for f in path.iterdir() if is_slide_path(f) and not f.name.startswith(".") and not f.is_dir())
         slides = sorted(files)
