@@ -140,6 +140,10 @@ class Catalogue:
         _refuse(file)
         return self._pool.borrow_briefly(file.version)
 
+    def close(self) -> None:
+        """Close the slides that nobody is using; what is asked for later is opened again."""
+        self._pool.drop(lambda _version: True)
+
     def remember_mpp(self, slide_id: str, mpp: float | None) -> SlideInfo:
         """Note the resolution a person states, in µm per pixel; None forgets it.
 

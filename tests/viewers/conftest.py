@@ -182,7 +182,9 @@ def services(tmp_path: Path, slides: Path, checkpoints: Path, fake_lpd: tuple[st
     (library / "openseadragon.js").write_text("// stands in for the library")
     jobs = Jobs(tmp_path / "results", fake_lpd, stop_patience_s=(0.8, 0.4))
     remembered = RememberedMpp(jobs.folder / "resolutions.json")
-    yield Services(Catalogue(slides, remembered), Checkpoints(checkpoints), jobs, library)
+    catalogue = Catalogue(slides, remembered)
+    yield Services(catalogue, Checkpoints(checkpoints), jobs, library)
+    catalogue.close()
     for job in jobs.all():
         jobs.cancel(job.id)
     _wait_for(lambda: all(job.run.ended for job in jobs.all()))
