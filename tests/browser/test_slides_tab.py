@@ -110,7 +110,7 @@ def test_mask_grows_survives_reload_and_restart_and_stops(page: Page, app: Any, 
     app.start()
     page.wait_for_function("!document.querySelector('.lpd-pace').textContent.includes('does not answer')")
     look("restarted")
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
     page.wait_for_function("document.querySelector('.lpd-work').textContent.includes('Stopping')")
     freeze(app, signal.SIGCONT)
     wait_for_job(page, f"job.id === '{job}' && job.state === 'cancelled'")

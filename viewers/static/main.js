@@ -185,7 +185,7 @@ class Workspace {
   /** Keep the jobs, and the progress on the pictures of their slides, up to date. */
   async followOthers() {
     clearTimeout(this.others);
-    const { jobs: running } = await api.going().catch(() => ({ jobs: [] }));
+    const { jobs: running } = await api.going().catch(() => ({ jobs: this.badged ?? [] })); // no answer is no news
     this.jobList.render(running);
     for (const job of running) this.list.badge(job.slide_id, job);
     for (const job of this.badged ?? []) if (!running.some((one) => one.slide_id === job.slide_id)) this.list.badge(job.slide_id, { ...job, ended: true });
