@@ -107,7 +107,7 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     page.wait_for_function("/Necrosis.* · reviewed/.test(document.querySelector('.lpd-readout').textContent)")
     page.keyboard.press("Escape")
     page.mouse.move(box["x"] + 80, box["y"] + 5)
-    painted = look("review-painted")
+    look("review-painted")
     assert not state()["review"]["active"]
 
     page.reload()
