@@ -13,6 +13,7 @@ from benchmarks.engine.export import export
 from benchmarks.engine.large import large
 from benchmarks.engine.overhead import memory, overhead, phantom_memory
 from benchmarks.engine.page import write_page
+from benchmarks.engine.peer import peer
 from benchmarks.engine.prototypes import prototypes
 from benchmarks.engine.reading import reading
 from benchmarks.engine.scene import Scene
@@ -56,6 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="SHARE",
         help="also lpd segment on a phantom of 100,000 × 80,000 px, this share of it tissue (0.02: minutes)",
     )
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        metavar="PYTHON",
+        help="also TIAToolbox on the same job: the interpreter of an environment that has it",
+    )
     parser.add_argument("--export", type=int, metavar="PX", help="also exports of a mask of so many pixels each way")
     parser.add_argument("--json", type=Path, help="file of all rows; those of parts that are not measured now stay")
     parser.add_argument("--page", type=Path, help="Markdown page made from the file of all rows")
@@ -68,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += measured
     if args.memory is not None:
         rows += memory(args.checkpoint, args.memory) if args.memory else phantom_memory(args.checkpoint)
+    rows += peer(scene, args.peer) if args.peer else []
     rows += large(args.checkpoint, args.large) if args.large else []
     rows += export(args.export) if args.export else []
     if args.json:

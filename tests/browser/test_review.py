@@ -107,14 +107,16 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     page.wait_for_function("/Necrosis.* · reviewed/.test(document.querySelector('.lpd-readout').textContent)")
     page.keyboard.press("Escape")
     page.mouse.move(box["x"] + 80, box["y"] + 5)
-    look("review-painted")
+    painted = look("review-painted")
     assert not state()["review"]["active"]
 
     page.reload()
     page.wait_for_function("window.__lpd?.slideOpen")
     settle(page, 4)
     assert (words.text_content() or "").startswith("Partly reviewed")
-    look("review-reloaded")
+    page.wait_for_function("window.__lpd.state.layers.mask.fetches === 4 && window.__lpd.state.layers.mask.drawn")
+    settle(page, 4)
+    assert differ(look("review-reloaded"), painted) < 0.002
     page.locator("#lpd-layer-review").uncheck()
     page.wait_for_function("!window.__lpd.state.layers.mask.loading && window.__lpd.state.layers.mask.drawn")
     page.mouse.move(middle[0] + 30, middle[1] + 5)

@@ -168,10 +168,10 @@ export class SlideView {
     this.osd.viewport.fitBounds(this.item.imageToViewportRectangle(x - side, y - side, width + 2 * side, height + 2 * side));
   }
 
-  /** The view as `show` takes it. */
+  /** The view as `show` takes it, to less than a screen pixel: whoever comes back finds the very same picture. */
   get where() {
     const { x, y } = this.item.viewportToImageCoordinates(this.osd.viewport.getCenter(true));
-    return { x: Math.round(x), y: Math.round(y), scale: Number(this.scale.toPrecision(4)), degrees: this.osd.viewport.getRotation(true) };
+    return { x: Number(x.toFixed(2)), y: Number(y.toFixed(2)), scale: Number(this.scale.toPrecision(8)), degrees: this.osd.viewport.getRotation(true) };
   }
 
   /** How level-0 pixels lie on a canvas with `ratio` pixels per CSS pixel: an affine matrix, and what is simple of it. */

@@ -122,7 +122,7 @@ function linesOf({ slide, job, layers, view, review }) {
   const turned = degrees % 360 ? `, turned by ${Math.round(degrees)}°` : '';
   const ofResult = job?.has_mask && (layers.on.mask || layers.on.heat || layers.on.difference);
   const said = layers.on.review ? review.status?.words : 'Without corrections by people.';
-  const place = `${slide.name}, centre x ${x} y ${y} px, ${zoom}${turned}`;
+  const place = `${slide.name}, centre x ${Math.round(x)} y ${Math.round(y)} px, ${zoom}${turned}`;
   return [place, ofResult ? [`Model ${job.checkpoint}${job.ended ? '' : ' (not finished)'}.`, said, job.notice].filter(Boolean).join(' ') : '', USE].filter(Boolean);
 }
 
@@ -131,7 +131,7 @@ function fileName({ slide, view }) {
   const { x, y, scale } = view.where;
   const zoom = slide.mpp ? `${trim((10 * scale) / slide.mpp)}x` : trim(scale);
   const stem = slide.name.replace(/\.[^.]+$/, '').replace(/[^\p{L}\p{N}.-]+/gu, '-');
-  return `${stem}_${x}_${y}_${zoom}.png`;
+  return `${stem}_${Math.round(x)}_${Math.round(y)}_${zoom}.png`;
 }
 
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
