@@ -71,6 +71,8 @@ export const api = {
   download: (id, kind) => address(`/results/${at(id)}/download/${at(kind)}`),
   resultTile: (id, layer, level, col, row, version) => address(`/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`),
   slideTile: (slide, layer, level, col, row) => address(`/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`),
+  prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
+  matching: (left, right) => ask('GET', `/api/matching?left=${at(left)}&right=${at(right)}`),
   value: (id, x, y) => ask('GET', `/results/${at(id)}/value?x=${x}&y=${y}`),
   review: (id, since) => ask('GET', `/results/${at(id)}/review?since=${since}`),
   reviewRegion: (id, x, y, view) => ask('GET', `/results/${at(id)}/review/region?x=${x}&y=${y}${view.map((value) => `&view=${value}`).join('')}`),
