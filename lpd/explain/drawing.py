@@ -9,12 +9,15 @@ from typing import Any, Literal
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from lpd.errors import ConfigError
 
 FileKind = Literal["png", "svg", "pdf"]
 FILE_KINDS: tuple[FileKind, ...] = ("png", "svg", "pdf")
 
+#: matplotlib brings it, so that letters are as wide everywhere.
+FONT = "DejaVu Sans"
 INK, FAINT = "#1c2733", "#5d6975"
 FRAME = "#9aa4ae"
 #: What was not computed.
@@ -23,7 +26,7 @@ UNKNOWN = "#e4e7ea"
 #: Letters stay letters: a figure can be searched, and its words changed in a drawing program.
 _STYLE: Any = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
+    "font.sans-serif": [FONT],
     "axes.linewidth": 0.6,
     "hatch.linewidth": 0.5,
     "text.usetex": False,
@@ -86,13 +89,35 @@ class Sheet:
             spine.set_color(FRAME)
         return axes
 
+    def fill(self, x: float, y: float, width: float, height: float, colour: tuple[float, float, float]) -> None:
+        """A rectangle in one colour."""
+        corner = x / self.width, 1 - (y + height) / self.height
+        size, transform = (width / self.width, height / self.height), self.figure.transFigure
+        patch = Rectangle(corner, *size, transform=transform, facecolor=colour, edgecolor=FRAME, linewidth=0.6)
+        self.figure.add_artist(patch)
+
     def write(self, x: float, y: float, text: str, size: float = 7.0, **how: Any) -> None:
         """Text with its left end on the baseline ``y``, unless ``how`` says otherwise; no letter starts a formula."""
-        settings = {"color": INK, "ha": "left", "va": "baseline", "family": "DejaVu Sans", **how}
+        settings = {"color": INK, "ha": "left", "va": "baseline", "family": FONT, **how}
         self.figure.text(x / self.width, 1 - y / self.height, text, fontsize=size, parse_math=False, **settings)
 
 
-def fitted(text: str, width: float, size: float) -> str:
+def fitted(text: str, width: float, size: float, *, bold: bool = False) -> str:
     """The text, cut with an ellipsis where it would be wider than so many inches in letters of ``size`` points."""
-    most = max(1, int(width * 72 / (0.6 * size)))
+    most = max(1, int(width * 72 / (_em(bold=bold) * size)))
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+def fitted_size(text: str, width: float, size: float, smallest: float, *, bold: bool = False) -> float:
+    """The size at which the text is no wider than so many inches: ``size``, or less, down to ``smallest`` points."""
+    return min(size, max(smallest, width * 72 / (_em(bold=bold) * max(1, len(text)))))
+
+
+def text_width(text: str, size: float, *, bold: bool = False) -> float:
+    """About how wide a text is, inches."""
+    return _em(bold=bold) * size * len(text) / 72
+
+
+def _em(*, bold: bool) -> float:
+    """About how wide a letter is, in its size."""
+    return 0.66 if bold else 0.58

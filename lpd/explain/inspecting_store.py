@@ -34,13 +34,14 @@ class Readable(Protocol):
     def read(self, region: Region, size: tuple[int, int]) -> Pixels: ...
 
 
-def tile_box(store: ResultStore, x_l0: float, y_l0: float, side_px: int | None = None) -> Box:
+def tile_box(store: ResultStore, x_l0: float, y_l0: float, side_l0: float | None = None) -> Box:
     """The mask pixels around a point: where somebody has clicked.
 
     Args:
         store: of a result with maps of prototypes.
         x_l0, y_l0: the point, level-0 pixels.
-        side_px: of the square, mask pixels; that of the model's tiles if None.
+        side_l0: of the square, level-0 pixels; that of the model's tiles if None. For a second model give the first
+            one's ``width_l0``: it may know tiles of another size.
 
     Returns:
         A box on whole cells of the maps with the point in its middle, moved into the slide at its edges; smaller where
@@ -48,13 +49,14 @@ def tile_box(store: ResultStore, x_l0: float, y_l0: float, side_px: int | None =
 
     Raises:
         ResultError: there are no maps.
-        ConfigError: the point lies outside of the slide, or the side is not between one cell and 4096.
+        ConfigError: the point lies outside of the slide, or the side is not between one cell and 4096 mask pixels.
     """
     maps, meta = _maps(store).maps, store.meta
     stride, bounds = maps.finest.stride_px, meta.frame.bounds
-    side = 2 * CELL_PX * maps.gate_reach if side_px is None else side_px
+    side = 2 * CELL_PX * maps.gate_reach if side_l0 is None else round(side_l0 / meta.scale)
     if not stride <= side <= MOST_PX:
-        raise ConfigError(f"a place {side} px wide cannot be shown: choose {stride} to {MOST_PX}")
+        least, most = (round(px * meta.scale) for px in (stride, MOST_PX))
+        raise ConfigError(f"a place {side_l0:g} px wide cannot be shown: choose {least} to {most} full-resolution px")
     if not (0 <= x_l0 < meta.width_l0 and 0 <= y_l0 < meta.height_l0):
         raise ConfigError(
             f"({x_l0:g}, {y_l0:g}) lies outside of {meta.slide_name}, which is {meta.width_l0} × {meta.height_l0} px "

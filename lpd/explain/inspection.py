@@ -42,12 +42,12 @@ class ScaleCam:
 
     Attributes:
         scale: 0 fine … 3 deep.
-        stride_px: mask pixels per cell.
+        stride_px: mask pixels per cell; of some encoders no whole number.
         values: (C, h_s, w_s), NaN where not computed.
     """
 
     scale: int
-    stride_px: int
+    stride_px: float
     values: Floats
 
 
