@@ -72,6 +72,11 @@ export const api = {
   resultTile: (id, layer, level, col, row, version) => address(`/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`),
   slideTile: (slide, layer, level, col, row) => address(`/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`),
   prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
+  prototypeFigures: (id) => ask('GET', `/results/${at(id)}/prototypes/figures`),
+  gallery: (id) => ask('GET', `/results/${at(id)}/prototypes/gallery`),
+  /** What one or two results know of the place around a point, as a figure. */
+  place: (ids, [x, y], kind, save = false) => address(`/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}${save ? '&save=true' : ''}`),
+  crop: (slide, [x, y, width, height]) => address(`/slides/${at(slide.id)}/crop/${x}_${y}_${width}_${height}.jpeg?f=${at(slide.fingerprint)}`),
   matching: (left, right) => ask('GET', `/api/matching?left=${at(left)}&right=${at(right)}`),
   value: (id, x, y) => ask('GET', `/results/${at(id)}/value?x=${x}&y=${y}`),
   review: (id, since) => ask('GET', `/results/${at(id)}/review?since=${since}`),

@@ -2,7 +2,10 @@
 
 import { api, memory } from './api.js';
 import { CompareControls } from './compare_controls.js';
+import { CompareFigures } from './compare_figures.js';
+import { CompareGallery } from './compare_gallery.js';
 import { CompareMaps } from './compare_maps.js';
+import { ComparePlace } from './compare_place.js';
 import { Side } from './compare_side.js';
 import { h } from './dom.js';
 import { LinkedViews } from './linked_views.js';
@@ -42,8 +45,14 @@ class Comparison {
       onPick: (side, index) => this.pick(side, index),
     });
     this.maps = new CompareMaps(this.sides, this.controls);
-    this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('section', { class: 'lpd-sides' }, left.element, right.element), this.picker.element, this.controls.looks);
-    root.replaceChildren(h('h2', { class: 'lpd-unseen' }, 'Compare prototypes'), this.controls.bar, this.pair, this.panel, this.toasts.element);
+    const attempt = (act) => this.attempt(act);
+    this.figures = new CompareFigures(attempt);
+    this.gallery = new CompareGallery({ attempt, onGo: (region) => this.go(region) });
+    this.place = new ComparePlace(this.sides, this.pair);
+    this.controls.bar.append(this.place.button);
+    const parts = [this.picker.element, this.controls.looks, this.figures.element, this.gallery.element];
+    this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
+    root.replaceChildren(h('h2', { class: 'lpd-unseen' }, 'Compare prototypes'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
     this.linked = new LinkedViews([left.view, right.view]);
     this.unmount = new MutationObserver(() => root.isConnected || this.destroy());
     this.unmount.observe(document.body, { childList: true, subtree: true });
@@ -173,8 +182,14 @@ class Comparison {
     const other = this.sides[side === this.sides[0] ? 1 : 0];
     const twin = index === null || !this.controls.linked ? null : this.counterpart(side, index);
     if (twin !== null) other.choose(twin);
-    this.picker.render(this);
+    for (const part of [this.picker, this.figures, this.gallery]) part.render(this);
     this.maps.draw();
+  }
+
+  go(region) {
+    const [left] = this.sides;
+    this.linked.lead(left.view);
+    left.view.fit(region);
   }
 
   counterpart(side, index) {
@@ -184,7 +199,8 @@ class Comparison {
 
   /** [left, right, similarity] of the class that is looked at. */
   get pairs() {
-    return this.matching?.classes.find((entry) => entry.code === this.code)?.pairs ?? [];
+    const own = this.matching?.classes.find((entry) => entry.code === this.code)?.pairs ?? [];
+    return own.map(({ left, right, similarity }) => [left, right, similarity]);
   }
 
   async attempt(act) {

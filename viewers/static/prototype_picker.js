@@ -51,7 +51,7 @@ export class PrototypePicker {
   }
 
   link(r, matching, one, two) {
-    if (r !== null) return h('span', { class: 'lpd-match', title: 'Correlation of the two maps over the tissue of this slide' }, `r ${r.toFixed(2)}`);
+    if (one !== null && two !== null && matching) return h('span', { class: 'lpd-match', title: 'Correlation of the two maps over the tissue of this slide' }, r === null ? '' : `r ${r.toFixed(2)}`);
     return h('span', { class: 'lpd-match' }, matching && (one === null) !== (two === null) ? 'alone' : '');
   }
 
