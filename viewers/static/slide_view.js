@@ -91,6 +91,7 @@ export class SlideView {
     source.getTileUrl = (level, x, y) => `${slide.tiles}/${level}/${x}_${y}.jpeg?f=${encodeURIComponent(slide.fingerprint)}`;
     return new Promise((resolve) => {
       this.osd.addOnceHandler('open', () => {
+        this.osd.navigator?.updateSize(); // it may have been made before it had a place in the page
         this.describe();
         resolve();
       });
