@@ -53,8 +53,8 @@ def top_regions(
 ) -> list[list[TopRegion]]:
     """For each prototype the windows where its map has the highest mean, over one or several slides.
 
-    Windows are as large as the model's tiles, to a cell of the maps that are looked at, and begin at every half tile; at
-    least half of one is tissue. On a slide the best is taken, then the best that does not overlap it, and so on. Of
+    Windows are as large as the model's tiles, to a cell of the maps looked at, and begin at every half tile; at least
+    half of one is tissue. On a slide the best is taken, then the best that does not overlap it, and so on. Of
     equal windows the first in the order of ``stores``, then by row and column, comes first: the same results give the
     same gallery. Memory stays flat.
 

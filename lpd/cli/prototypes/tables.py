@@ -1,4 +1,4 @@
-"""What ``lpd prototypes`` prints and writes of figures of merit: tables for people, CSV rows, JSON, files of figures."""
+"""What ``lpd prototypes`` prints and writes of figures of merit: tables, CSV rows, files of figures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def flagged(found: Mapping[str, Any]) -> list[str]:
     """Dead prototypes and near-duplicates, a line each."""
     lines = []
     for code, own in found["classes"].items():
-        lines += [f"{code} {k + 1} is dead: it wins {own['usage'][k]:.1%} of its class" for k in own.get("dead", ())]
+        lines += [f"{code} {k + 1} is dead: it wins {own['usage'][k]:.2%} of its class" for k in own.get("dead", ())]
         lines += [
             f"{code} {i + 1} and {code} {j + 1} are near-duplicates: their maps correlate by {value:.3f}"
             for i, j, value in own.get("near_duplicates", ())
@@ -94,7 +94,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     last = len(widths) - 1
     lines = [
-        "  ".join(cell.ljust(w) if i in (0, last) else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        "  ".join(
+            cell.ljust(w) if i in (0, last) else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
