@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lpd.errors import ConfigError, ResultError
+from lpd.errors import ConfigError
+from lpd.explain.slide_figures import check_one_model
 from lpd.explain.slide_maps import MOST_VALUES, Cells, Grid, SlideMaps
 from lpd.inference.array_scores import Floats
 from lpd.inference.prototype_layers import CODE_STEPS
@@ -52,9 +53,10 @@ def top_regions(
 ) -> list[list[TopRegion]]:
     """For each prototype the windows where its map has the highest mean, over one or several slides.
 
-    Windows are as large as the model's tiles and begin at every half tile; at least half of one is tissue. On a slide
-    the best is taken, then the best that does not overlap it, and so on. Of equal windows the first in the order of
-    ``stores``, then by row and column, comes first: the same results give the same gallery. Memory stays flat.
+    Windows are as large as the model's tiles, to a cell of the maps looked at, and begin at every half tile; at least
+    half of one is tissue. On a slide the best is taken, then the best that does not overlap it, and so on. Of
+    equal windows the first in the order of ``stores``, then by row and column, comes first: the same results give the
+    same gallery. Memory stays flat.
 
     Args:
         stores: name and result of each slide, all of one checkpoint and with maps of prototypes.
@@ -72,22 +74,12 @@ def top_regions(
     for name, value in (("per_prototype", per_prototype), ("per_slide", per_slide)):
         if value < 1:
             raise ConfigError(f"{name} {value} must be at least 1")
-    _check([store for _, store in stores])
+    check_one_model([store for _, store in stores])
     found: list[list[TopRegion]] = []
     for slide, store in stores:
         lists = _of_slide(slide, SlideMaps(store), min(per_slide, per_prototype), most_values)
         found = [old + new for old, new in zip(found or [[] for _ in lists], lists, strict=True)]
     return [sorted(own, key=lambda region: -region.score)[:per_prototype] for own in found]
-
-
-def _check(stores: Sequence[ResultStore]) -> None:
-    for store in stores[1:]:
-        first = stores[0]
-        if store.meta.checkpoint_digest != first.meta.checkpoint_digest:
-            raise ResultError(
-                f"{first.folder} is by {first.meta.checkpoint_name} and {store.folder} by another model, "
-                f"{store.meta.checkpoint_name}: make one gallery for each model"
-            )
 
 
 @dataclass(frozen=True)

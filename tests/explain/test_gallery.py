@@ -73,7 +73,7 @@ def test_without_tissue_there_is_nothing_and_models_are_not_mixed(made: Made):
     assert top_regions([("a", store)], 3, 3) == [[], []]
     assert top_regions([], 3, 3) == []
     other = made(maps, np.zeros((16, 24)), ("AAA",), checkpoint_digest="sha256:2", checkpoint_name="second")
-    with pytest.raises(ResultError, match=r"by model and .* by another model, second: make one gallery for each model"):
+    with pytest.raises(ResultError, match=r"by model and .* by another model, second: ask for the results"):
         top_regions([("a", store), ("b", other)], 3, 3)
     with pytest.raises(ConfigError, match="per_slide 0 must be at least 1"):
         top_regions([("a", store)], 3, 0)

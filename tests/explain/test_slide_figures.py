@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from lpd.errors import ResultError
 from lpd.explain import array_measures, figures, measures
-from lpd.explain.slide_figures import DEFINITIONS, slide_figures
+from lpd.explain.slide_figures import DEFINITIONS, pooled_figures, slide_figures
 from lpd.losses.diversity import jeffreys_divergences
 
 from .conftest import TILE, Made, waves
@@ -214,3 +215,18 @@ def test_large_slides_are_looked_at_at_every_second_cell(made: Made):
     assert (found.step_um, found.tile_um) == (16, 112)  # 7 cells at least
     np.testing.assert_allclose(found.classes[0].correlations, np.corrcoef(maps[:, ::2, ::2].reshape(2, -1)), atol=0.05)
     assert found.classes[0].cells == 16 * 24
+
+
+def test_slides_together_are_one_with_all_their_tiles(made: Made):
+    """Two slides of 2 × 3 tiles say together what one of 4 × 3 says."""
+    maps, classes = waves(4, 32, 24), np.tile([0, 1, 1], (32, 8))
+    parts = [made(maps[:, own], classes[own]) for own in (slice(0, 16), slice(16, 32))]
+    together, whole = pooled_figures(parts), slide_figures(made(maps, classes))
+    assert together.slide_name == "2 slides"
+    assert together.total.to_dict() == pytest.approx(whole.total.to_dict())
+    for own, expected in zip(together.classes, whole.classes, strict=True):
+        assert (own.cells, own.tiles, own.usage) == (expected.cells, expected.tiles, pytest.approx(expected.usage))
+        np.testing.assert_allclose(own.correlations, expected.correlations)
+    other = made(maps, classes, checkpoint_digest="sha256:2", checkpoint_name="second")
+    with pytest.raises(ResultError, match=r"by model and .* by another model, second: ask for the results of one"):
+        pooled_figures([*parts, other])
