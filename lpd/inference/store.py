@@ -159,6 +159,16 @@ class ResultStore:
         with self._reading():
             return self._mask.sample(ys, xs, step)
 
+    def mask_places(self, region: Region, size: tuple[int, int]) -> tuple[Indices, Indices, float]:
+        """Rows (h,) and columns (w,) of the mask pixels that :meth:`read_mask` shows, and how far apart they are.
+
+        Those of an overview are the pixels that the mask's coarser level is made of. Arguments are those of
+        :meth:`read_mask`; some may lie outside of the mask.
+        """
+        ys, xs, step = sample_places(region, size, self.meta.scale)
+        level = self._mask.level(step)
+        return ys >> level << level, xs >> level << level, step
+
     def read_mask_px(self, x_px: int, y_px: int, size: tuple[int, int], step: int = 1) -> Bytes:
         """The mask's own pixels, unscaled, every ``step``-th from column ``x_px`` and row ``y_px`` on.
 
