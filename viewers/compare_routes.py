@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Query, Response
+from pydantic import Field, StringConstraints
 
 from lpd.classes import NOT_COMPUTED
 from lpd.errors import LpdError, ResultError
@@ -21,6 +22,7 @@ from lpd.explain.inspecting_store import inspect_slide, tile_box
 from lpd.explain.inspection_figure import draw_inspection
 from lpd.explain.matching import match
 from lpd.explain.slide_figures import DEFINITIONS, slide_figures
+from lpd.inference.recomputed_tiles import recomputed_areas, recomputed_tile
 from lpd.inference.store import ResultStore
 from lpd.slide.region import Region
 from viewers import images
@@ -28,6 +30,7 @@ from viewers.checkpoints import describe_classes
 from viewers.errors import NotFoundError
 from viewers.jobs import Job
 from viewers.services import Services
+from viewers.tiles import tile_address
 
 #: Places of a map that its range is taken from.
 _MOST_PLACES = 1 << 16
@@ -40,6 +43,9 @@ _MOST_CROP_PX = 1 << 14
 _CROP_PX = 168
 _SCREEN_DPI = 110
 _MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+_Members = Annotated[str, StringConstraints(pattern=r"^\d{1,4}(-\d{1,4})+$", max_length=500)]
+_Muted = Annotated[list[Annotated[int, Field(ge=0, le=9999)]], Query(max_length=1024)]
+_Merged = Annotated[list[_Members], Query(max_length=512)]
 _Point = Annotated[float, Query(ge=0, le=2**31, allow_inf_nan=False)]
 
 
@@ -92,6 +98,20 @@ def compare_router(services: Services) -> APIRouter:
     def matching(left: str, right: str) -> dict[str, Any]:
         with opened(left) as (_, one, key), opened(right) as (_, other, other_key):
             return remembered.get(("matching", *key, *other_key), lambda: match(one, other).to_dict())
+
+    @router.get("/results/{job_id}/prototypes/tiles/{level}/{col}_{row}.png")
+    def edited(job_id: str, level: int, col: int, row: int, muted: _Muted = [], merged: _Merged = []) -> Response:  # noqa: B006
+        with opened(job_id) as (job, store, _):
+            region, size = tile_address(services.catalogue.info(job.slide_id), level, col, row)
+            values = recomputed_tile(store, region, size, muted, _groups(merged))
+        caching = "private, max-age=86400, immutable" if job.run.ended else "no-store"
+        return Response(images.grey_png(values), media_type="image/png", headers={"Cache-Control": caching})
+
+    @router.get("/results/{job_id}/prototypes/areas")
+    def areas(job_id: str, muted: _Muted = [], merged: _Merged = []) -> dict[str, Any]:  # noqa: B006
+        with opened(job_id) as (_, store, key):
+            asked = ("areas", *key, tuple(muted), tuple(merged))
+            return remembered.get(asked, lambda: asdict(recomputed_areas(store, muted, _groups(merged))))
 
     @router.get("/results/{job_id}/prototypes/place.{kind}")
     def place(
@@ -163,6 +183,10 @@ def describe_gallery(slide_name: str, store: ResultStore) -> dict[str, Any]:
             for own in found
         ]
     }
+
+
+def _groups(merged: Sequence[str]) -> list[frozenset[int]]:
+    return [frozenset(map(int, members.split("-"))) for members in merged]
 
 
 def _range(store: ResultStore, index: int, stride: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import { api, memory } from './api.js';
 import { CompareControls } from './compare_controls.js';
+import { CompareEdits } from './compare_edits.js';
 import { CompareFigures } from './compare_figures.js';
 import { CompareGallery } from './compare_gallery.js';
 import { CompareMaps } from './compare_maps.js';
@@ -47,10 +48,11 @@ class Comparison {
     this.maps = new CompareMaps(this.sides, this.controls);
     const attempt = (act) => this.attempt(act);
     this.figures = new CompareFigures(attempt);
+    this.edits = new CompareEdits({ attempt, onEdit: () => this.edited() });
     this.gallery = new CompareGallery({ attempt, onGo: (region) => this.go(region) });
     this.place = new ComparePlace(this.sides, this.pair);
     this.controls.bar.append(this.place.button);
-    const parts = [this.picker.element, this.controls.looks, this.figures.element, this.gallery.element];
+    const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
     this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
     root.replaceChildren(h('h2', { class: 'lpd-unseen' }, 'Compare prototypes'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
     this.linked = new LinkedViews([left.view, right.view]);
@@ -182,8 +184,18 @@ class Comparison {
     const other = this.sides[side === this.sides[0] ? 1 : 0];
     const twin = index === null || !this.controls.linked ? null : this.counterpart(side, index);
     if (twin !== null) other.choose(twin);
-    for (const part of [this.picker, this.figures, this.gallery]) part.render(this);
+    this.render();
+  }
+
+  render() {
+    for (const part of [this.picker, this.edits, this.figures, this.gallery]) part.render(this);
     this.maps.draw();
+  }
+
+  /** Something was muted or merged: the mask is what shows it. */
+  edited() {
+    if (!this.controls.look.mask) this.controls.toggleMask();
+    this.render();
   }
 
   go(region) {

@@ -22,7 +22,7 @@ export class CompareMaps {
       side.heat.setOpacity(look.opacity);
       side.heat.setVisible(!differ);
       side.mask.setOpacity(0.5);
-      side.showMask(look.mask, side.muted);
+      side.showMask(look.mask);
     }
     this.difference.setVisible(differ);
     if (differ) this.drawDifference(look);

@@ -7,11 +7,13 @@ import { JobWatch } from './job_watch.js';
 import { activation } from './prototype_colors.js';
 import { SlideView } from './slide_view.js';
 
+/** Nothing muted, nothing merged. */
+export const NO_EDITS = { muted: [], merged: [] };
 const NAMES = { left: 'Left', right: 'Right' };
 
 export class Side {
   constructor(name, acts) {
-    Object.assign(this, { name, acts, job: null, about: null, index: null, muted: [] });
+    Object.assign(this, { name, acts, job: null, about: null, index: null, edits: NO_EDITS, history: [] });
     this.stage = h('section', { class: 'lpd-stage', 'data-side': name, 'aria-label': `${NAMES[name]} slide` });
     const answers = { onToggleMask: () => acts.toggleMask(), classAt: (x, y) => this.valueAt(x, y), onMove: () => undefined, onLink: () => acts.link(), onSnapshot: () => undefined };
     this.view = new SlideView(this.stage, answers, name === 'right'); // one map of where both are
@@ -40,7 +42,7 @@ export class Side {
   /** Show what a model has found on a slide; `job` is its result with maps, if there is one. */
   async show(slide, model, job) {
     this.watch.stop();
-    Object.assign(this, { slide, job: null, about: null, progress: null, muted: [] });
+    Object.assign(this, { slide, job: null, about: null, progress: null, edits: NO_EDITS, history: [] });
     this.models.value = model;
     for (const layer of [this.mask, this.heat]) layer.clear();
     this.button.hidden = Boolean(job) || !slide;
@@ -112,13 +114,27 @@ export class Side {
     return { key: `${id} prototype-${index}`, scale: scale * this.about.stride, tile: (level, col, row, version) => greyTile(api.resultTile(id, `prototype-${index}`, level, col, row, version)) };
   }
 
-  /** The mask; with `without`, as it would be if some prototypes were not there. */
-  showMask(on, without = []) {
+  get edited() {
+    return this.edits.muted.length + this.edits.merged.length > 0;
+  }
+
+  /** Let some prototypes not count, or count as one; what was before can be had back. */
+  edit(edits) {
+    this.history.push(this.edits);
+    this.edits = edits;
+  }
+
+  undo() {
+    if (this.history.length) this.edits = this.history.pop();
+  }
+
+  /** The mask, as it would be with the edits. */
+  showMask(on) {
     this.mask.setVisible(on);
     if (!on || !this.about) return;
-    const { id, scale } = this.job;
-    const layer = without.length ? `without-${[...without].sort((a, b) => a - b).join('-')}` : 'mask';
-    this.follow(this.mask, { key: `${id} ${layer}`, scale, tile: (level, col, row, version) => greyTile(api.resultTile(id, layer, level, col, row, version)) });
+    const { edits, edited, job: { id, scale } } = this;
+    const address = edited ? (...place) => api.editedTile(id, edits, ...place) : (...place) => api.resultTile(id, 'mask', ...place);
+    this.follow(this.mask, { key: `${id} ${edited ? JSON.stringify(edits) : 'mask'}`, scale, tile: (...place) => greyTile(address(...place)) });
     this.mask.colour(this.classes.map((entry) => entry.color));
   }
 
