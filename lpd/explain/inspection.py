@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from lpd.slide.region import Region
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+_ARRAYS = ("maps", "class_maps", "gates", "scores", "mask")
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class InspectedPlace:
         name: of the slide, or of the image's file.
         mpp: µm per level-0 pixel of the slide, or per pixel of the image.
         region: level-0 pixels of the slide, or all of the image.
+        whole: whether that is all of it.
     """
 
     name: str
     mpp: float
     region: Region
+    whole: bool = False
 
     @property
     def width_um(self) -> float:
@@ -74,6 +77,7 @@ class Inspection:
         scores: (C,) mean score of the class, 0 to 1, over the place's tissue; NaN without any.
         mask: (h_m, w_m) uint8 mask values.
         truth: (h_t, w_t) uint8 mask values of the true classes, of any size; None if nobody knows them.
+        truth_scheme: whose values they are; the model's own if None.
         cams: of the scales that are known.
         names: of the prototypes, class-major; an empty one stands for class and number. May be empty altogether.
         muted: numbers of prototypes that gates, scores, CAMs and mask do without.
@@ -92,6 +96,7 @@ class Inspection:
     scores: npt.NDArray[np.float64]
     mask: Pixels
     truth: Pixels | None = None
+    truth_scheme: ClassScheme | None = None
     cams: tuple[ScaleCam, ...] = ()
     names: tuple[str, ...] = ()
     muted: frozenset[int] = frozenset()
@@ -120,6 +125,32 @@ class Inspection:
         """The prototype's name for people: its own, or the class's code and a number from 1."""
         name = self.names[class_index * self.per_class + k].strip() if self.names else ""
         return name or f"{self.scheme.codes[class_index]} {k + 1}"
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All of it as plain arrays, for ``numpy.savez``.
+
+        Returns:
+            ``maps``, ``class_maps``, ``gates``, ``scores`` and ``mask`` as above, ``cam_0`` … of the scales that are
+            known and ``truth`` if it is; ``classes`` (C,) codes, ``names`` (C, K), ``muted`` (C, K) bool; and single
+            values: ``unit``, ``stride_px``, ``checkpoint``, ``place``, ``mpp`` and ``region`` (x, y, width, height).
+        """
+        classes, count, region = range(self.scheme.count), range(self.per_class), self.place.region
+        found: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        found |= {f"cam_{cam.scale}": cam.values for cam in self.cams}
+        if self.truth is not None:
+            found["truth"] = self.truth
+        found |= {
+            "classes": self.scheme.codes,
+            "names": [[self.label(c, k) for k in count] for c in classes],
+            "muted": [[self.is_muted(c, k) for k in count] for c in classes],
+            "unit": self.unit,
+            "stride_px": self.stride_px,
+            "checkpoint": self.checkpoint,
+            "place": self.place.name,
+            "mpp": self.place.mpp,
+            "region": (region.x_l0, region.y_l0, region.width_l0, region.height_l0),
+        }
+        return {name: np.asarray(value) for name, value in found.items()}
 
 
 def check_muted(muted: frozenset[int], count: int) -> None:

@@ -140,7 +140,7 @@ def _draw_pictures(sheet: Sheet, plan: Plan, inspections: Sequence[Inspection], 
         if name == "picture":
             painter.draw_picture(axes, first.place.width_um, plan.picture)
         elif name == "truth" and first.truth is not None:
-            painter.draw_mask(axes, first.truth, first.scheme, first.place.region)
+            painter.draw_mask(axes, first.truth, first.truth_scheme or first.scheme, first.place.region)
         else:
             own = next(block for block in plan.blocks if name == f"mask {block.letter}".strip()).inspection
             painter.draw_mask(axes, own.mask, own.scheme, own.place.region)

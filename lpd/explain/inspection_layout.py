@@ -122,16 +122,16 @@ def heading(inspection: Inspection) -> str:
     """The place in words."""
     place, region = inspection.place, inspection.place.region
     size = f"{region.width_l0} × {region.height_l0} px at {place.mpp:.4g} µm/px"
-    return f"{place.name}   x {region.x_l0}, y {region.y_l0}, {size}"
+    return f"{place.name}   {size if place.whole else f'x {region.x_l0}, y {region.y_l0}, {size}'}"
 
 
 def legend(inspections: Sequence[Inspection]) -> list[tuple[str, Colour]]:
     """Names and colours of all classes, each once, then of background."""
     found: dict[tuple[str, Colour], None] = {}
-    for inspection in inspections:
-        names = [tissue.name for tissue in inspection.scheme.classes]
-        found.update({(name, rgb(inspection.scheme, c)): None for c, name in enumerate(names)})
-    found.update({("background", rgb(i.scheme, i.scheme.background)): None for i in inspections})
+    schemes = [i.scheme for i in inspections] + [s for i in inspections[:1] if (s := i.truth_scheme) is not None]
+    for scheme in schemes:
+        found.update({(tissue.name, rgb(scheme, c)): None for c, tissue in enumerate(scheme.classes)})
+    found.update({("background", rgb(scheme, scheme.background)): None for scheme in schemes})
     return list(found)
 
 
