@@ -137,14 +137,13 @@ class Comparison {
   }
 
   async compute(side) {
-    if (this.starting) return;
-    this.starting = true;
+    side.button.disabled = true; // a double click asks once
     try {
       const job = await api.start({ slide: this.slide.id, checkpoint: side.model, prototype_maps: true });
       await this.loadJobs();
       for (const one of this.sides) if (one.model === job.checkpoint) await one.show(this.slide, one.model, job);
     } finally {
-      this.starting = false;
+      side.button.disabled = false;
     }
   }
 
