@@ -75,7 +75,9 @@ def _cell(axes: Axes, region: TopRegion | None, slides: Mapping[str, Slide]) -> 
     if region is None:
         return
     name = region.slide if len(region.slide) <= _LETTERS else region.slide[: _LETTERS - 1] + "…"
-    axes.set_title(f"{name}\n({region.x_l0}, {region.y_l0})  {region.score:.3f}", fontsize=_SMALL - 1, pad=2)
+    axes.set_title(
+        f"{name}\n({region.x_l0}, {region.y_l0})  {region.score:.3f}", fontsize=_SMALL - 1, pad=2, parse_math=False
+    )
     if (slide := slides.get(region.slide)) is None:
         axes.set_facecolor("lightgrey")
         return
