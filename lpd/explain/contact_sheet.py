@@ -46,7 +46,7 @@ def contact_sheet(
     columns = max(1, *map(len, regions))
     size = (_LABEL + _CELL * columns, 0.5 + (_CELL + 0.3) * len(regions))
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(f"{own.name} ({own.code})", fontsize=10)
+    figure.suptitle(f"{own.name} ({own.code})", fontsize=10, parse_math=False)
     axes = figure.subplots(len(regions), columns, squeeze=False)
     for k, row in enumerate(regions):
         for column in range(columns):

@@ -17,7 +17,8 @@ from lpd.explain.matching import Matching
 from lpd.explain.slide_figures import SlideFigures
 
 #: Inches.
-_PANEL, _SIDES = 2.4, 0.6
+_PANEL, _GAP = 1.9, 0.7
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.6, 0.15, 0.55, 0.3
 _MOST_NUMBERS, _MOST_TICKS = 10, 24
 _SMALL = 7
 _MAP = "RdBu_r"
@@ -78,8 +79,18 @@ def plot_matching(found: Matching, left: Sequence[str], right: Sequence[str]) ->
 
 
 def _sheet(rows: int, columns: int) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(_SIDES + _PANEL * columns, _PANEL * rows + 0.3), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    width = _LEFT + columns * _PANEL + (columns - 1) * _GAP + _RIGHT
+    height = _TOP + rows * _PANEL + (rows - 1) * _GAP + _BOTTOM
+    figure = Figure(figsize=(width, height))
+    places = {
+        "left": _LEFT / width,
+        "right": 1 - _RIGHT / width,
+        "top": 1 - _TOP / height,
+        "bottom": _BOTTOM / height,
+        "wspace": _GAP / _PANEL,
+        "hspace": _GAP / _PANEL,
+    }
+    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=places)
 
 
 def _headline(axes: Axes, text: str) -> None:
@@ -93,12 +104,12 @@ def _headline(axes: Axes, text: str) -> None:
         fontsize=_SMALL + 2,
         annotation_clip=False,
         parse_math=False,
-    ).set_in_layout(False)
+    )
 
 
 def _bars(axes: Axes, title: str, usage: Sequence[float] | None, color: Rgb) -> None:
     """Shares of a class's region; the line is where all would win alike, crosses are dead ones."""
-    axes.set_title(f"\n{title}", fontsize=_SMALL + 1, loc="left", parse_math=False)
+    axes.set_title(title, fontsize=_SMALL + 1, loc="left", parse_math=False)
     axes.set_ylim(0, 1)
     axes.tick_params(labelsize=_SMALL)
     if usage is None:
