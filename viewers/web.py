@@ -24,6 +24,7 @@ from viewers.errors import NotAllowedError, NotFoundError, NotReadyError
 from viewers.front import Front
 from viewers.gate import LOG_IN, Gate
 from viewers.guard import RequestGuard
+from viewers.image_routes import image_router
 from viewers.layer_routes import layer_router
 from viewers.page import build_page, page_style
 from viewers.report_routes import report_router
@@ -92,6 +93,7 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
         review_router,
         report_router,
         compare_router,
+        image_router,
         arrival_router,
     ):
         app.include_router(router(services))

@@ -50,8 +50,8 @@ class Comparison {
     this.figures = new CompareFigures(attempt);
     this.edits = new CompareEdits({ attempt, onEdit: () => this.edited() });
     this.gallery = new CompareGallery({ attempt, onGo: (region) => this.go(region) });
-    this.place = new ComparePlace(this.sides, this.pair);
-    this.controls.bar.append(this.place.button);
+    this.place = new ComparePlace(this.sides, this.pair, attempt);
+    this.controls.bar.append(...this.place.buttons);
     const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
     this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
     root.replaceChildren(h('h2', { class: 'lpd-unseen' }, 'Compare prototypes'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
