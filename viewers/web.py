@@ -19,10 +19,12 @@ from viewers.arrival_routes import UPLOADS, arrival_router
 from viewers.arriving import ExistsError
 from viewers.audit import AuditLog, AuditTrail
 from viewers.body_limit import MEBIBYTE, BodyLimit
+from viewers.compare_routes import compare_router
 from viewers.errors import NotAllowedError, NotFoundError, NotReadyError
 from viewers.front import Front
 from viewers.gate import LOG_IN, Gate
 from viewers.guard import RequestGuard
+from viewers.image_routes import image_router
 from viewers.layer_routes import layer_router
 from viewers.page import build_page, page_style
 from viewers.report_routes import report_router
@@ -90,6 +92,8 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
         annotation_router,
         review_router,
         report_router,
+        compare_router,
+        image_router,
         arrival_router,
     ):
         app.include_router(router(services))

@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.previews.card import card
+from benchmarks.previews.card import Reports, card
 from benchmarks.previews.previews import PREVIEWS, SEEDS, settings_of
 from benchmarks.previews.slides import slide_scores
 from lpd.data.tiles import TileSet
 from lpd.evaluation.files import write_text
 from lpd.evaluation.refining import ADAPT
 from lpd.evaluation.report import evaluate
+from lpd.model.bank import save_bank
 from lpd.model.checkpoint import load_checkpoint, save_checkpoint
-from lpd.model.header import CheckpointInfo, read_info
+from lpd.model.header import read_info
 from lpd.runs import Run
+from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
 from lpd.training.loop import train
 from lpd.training.resuming import RESUME
 
@@ -33,22 +35,45 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=_SHIPPED, help="where files and cards go")
     parser.add_argument("--names", nargs="+", choices=tuple(PREVIEWS), default=list(PREVIEWS))
     args = parser.parse_args()
-    for data in args.names:
-        folder = args.data / data
-        runs = {seed: _trained(data, seed, folder, args.encoder, args.work / f"{data}-{seed}") for seed in SEEDS}
-        reports = {seed: _report(path, folder, "valid") for seed, path in runs.items()}
-        _ship(data, folder, runs[SEEDS[0]], reports, args.out)
+    for name in args.names:
+        place = Place(args.data, args.encoder, args.work)
+        runs = {seed: _trained(name, seed, place) for seed in SEEDS}
+        reports = {seed: _report(path, args.data / PREVIEWS[name].data, "valid") for seed, path in runs.items()}
+        _ship(name, runs[SEEDS[0]], reports, place, args.out)
 
 
-def _trained(data: str, seed: int, folder: Path, encoder: Path, out: Path) -> Path:
-    """The finished checkpoint of a training, of an earlier call if there is one."""
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where things are: folder of the tile sets, file of the encoder's weights, folder for runs."""
+
+    data: Path
+    encoder: Path
+    work: Path
+
+
+def _trained(name: str, seed: int, place: Place, precision: str | None = None) -> Path:
+    """The finished checkpoint of a training, of an earlier call if there is one; in another precision if one is given."""
+    out = place.work / "-".join([name, *([precision] if precision else []), str(seed)])
     last, resume = out / "last.safetensors", (out / RESUME).exists()
     if last.exists() and not resume:
         return last
+    tiles = TileSet.open(place.data / PREVIEWS[name].data, "train")
+    bank = _bank(name, seed, tiles, place) if PREVIEWS[name].clustered else None
     with Run(out, "train") as run:
-        summary = train(settings_of(data, seed, encoder), TileSet.open(folder, "train"), None, run, resume=resume)
+        summary = train(settings_of(name, seed, place.encoder, bank, precision), tiles, None, run, resume=resume)
         run.complete()
     return summary.last
+
+
+def _bank(name: str, seed: int, tiles: TileSet, place: Place) -> Path:
+    """The bank of a training, built as ``lpd bank`` does; that of an earlier call if there is one."""
+    path = place.work / f"{name}-{seed}-bank.safetensors"
+    if not path.exists():
+        settings = settings_of(PREVIEWS[name].beside, seed, place.encoder)
+        encoder, record = load_bank_encoder(settings.encoder)
+        config = BankConfig(per_class=settings.prototypes.per_class, seed=seed)
+        save_bank(path, build_bank(encoder, record, tiles, settings.input_spec(tiles.info.mpp, tiles.tile_px), config))
+    return path
 
 
 def _report(checkpoint: Path, folder: Path, split: str) -> dict[str, Any]:
@@ -57,17 +82,24 @@ def _report(checkpoint: Path, folder: Path, split: str) -> dict[str, Any]:
     return evaluate(network, tiles, info.input, info.classes, info.calibration, refinements=[ADAPT])
 
 
-def _ship(data: str, folder: Path, trained: Path, reports: Mapping[int, Mapping[str, Any]], out: Path) -> None:
+def _ship(name: str, trained: Path, reports: Reports, place: Place, out: Path) -> None:
+    preview = PREVIEWS[name]
     network, info = load_checkpoint(trained)
-    scores = {split: _report(trained, folder, split) for split in PREVIEWS[data].scored}
-    path = out / f"{data}-{info.prototype_source}-{info.model.encoder}.safetensors"
-    save_checkpoint(
-        path, network, dataclasses.replace(info, notice=PREVIEWS[data].notice, scores=scores), dtype="float16"
-    )
+    scores = {split: _report(trained, place.data / preview.data, split) for split in preview.scored}
+    path = out / f"{preview.data}-{info.prototype_source}-{info.model.encoder}.safetensors"
+    save_checkpoint(path, network, dataclasses.replace(info, notice=preview.notice, scores=scores), dtype="float16")
     shipped = read_info(path)
-    assert isinstance(shipped, CheckpointInfo)
-    more = {"slides": slide_scores(path, PREVIEWS[data].slides)} if PREVIEWS[data].slides else {}
-    write_text(path.with_suffix(".md"), card(data, shipped, reports, more))
+    more = {"slides": slide_scores(path, preview.slides)} if preview.slides else {}
+    beside = _beside(preview.beside, preview.precision, place, out) if preview.beside else {}
+    write_text(path.with_suffix(".md"), card(name, shipped, reports, more, beside))
+
+
+def _beside(name: str, precision: str, place: Place, out: Path) -> dict[str, Mapping[str, Any]]:
+    """Reports on ``valid`` of the preview that one is compared with: as shipped, and trained in the other's precision."""
+    preview = PREVIEWS[name]
+    shipped = read_info(out / f"{preview.data}-{preview.source}-mobilenetv2_100.safetensors")
+    again = _report(_trained(name, SEEDS[0], place, precision), place.data / preview.data, "valid")
+    return {f"{preview.precision}, shipped": shipped.scores["valid"], precision: again}
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.previews.previews import command_of
 from lpd.evaluation.refining import ADAPT
 from lpd.model.header import CheckpointInfo
 
+#: Reports on ``valid`` by seed.
+Reports: TypeAlias = Mapping[int, Mapping[str, Any]]
 _CARDS = Path(__file__).parent / "cards"
 _GATES, _BACKGROUNDS = ("predicted", "oracle", "none"), ("ignored", "tissue rule")
 

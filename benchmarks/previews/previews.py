@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lpd.training.config import TrainConfig
@@ -20,29 +20,50 @@ class Preview:
     """One shipped checkpoint.
 
     Attributes:
+        data: name of the tile set.
         notice: the one line that everybody who uses it is shown.
         settings: overrides of the preset.
         scored: splits whose scores are in the file and on the card.
         slides: seeds of phantom slides that are segmented whole.
+        source: of the prototypes: ``learnable``, or ``kmeans`` with a bank of the same tiles, encoder and seed.
+        precision: that the shipped one was trained in.
+        beside: name of the preview that this one was trained like, and is compared with on its card.
     """
 
+    data: str
     notice: str
     settings: tuple[str, ...] = ()
     scored: tuple[str, ...] = ("valid",)
     slides: tuple[int, ...] = ()
+    source: str = "learnable"
+    precision: str = "bf16"
+    beside: str = ""
+
+    @property
+    def clustered(self) -> bool:
+        """Whether it needs a bank."""
+        return self.source != "learnable"
 
 
-PREVIEWS: Mapping[str, Preview] = {
+def _clustered(name: str) -> Preview:
+    """The same with clustered prototypes. In fp32: there was no bf16 where these were trained."""
+    return replace(_LEARNABLE[name], source="kmeans", precision="fp32", beside=name)
+
+
+_LEARNABLE: Mapping[str, Preview] = {
     "luad224": Preview(
+        "luad224",
         "Research use only: trained on WSSS4LUAD challenge tiles (terms not verified), "
         "encoder from ImageNet (Apache-2.0)",
         ("losses.pixels.weight=1",),
     ),
     "ocelot224": Preview(
+        "ocelot224",
         "Research use only, non-commercial: trained on OCELOT 2023 tiles (treat as CC BY-NC-SA 4.0), "
         "encoder from ImageNet (Apache-2.0)"
     ),
     "phantom": Preview(
+        "phantom",
         "Synthetic: trained on drawn tissue, for tests and demonstrations only; it knows nothing about real slides",
         (
             "encoder.frozen=[conv_stem,bn1,blocks.0]",
@@ -56,15 +77,33 @@ PREVIEWS: Mapping[str, Preview] = {
     ),
 }
 
+#: By name: that of the tile set, and of the prototypes unless they are learnable.
+PREVIEWS: Mapping[str, Preview] = {
+    **_LEARNABLE,
+    "luad224-kmeans": _clustered("luad224"),
+    "phantom-kmeans": _clustered("phantom"),
+}
 
-def settings_of(data: str, seed: int, encoder: Path) -> TrainConfig:
-    """All settings of one training."""
-    overrides = [f"encoder.weights={encoder}", "loop.precision=bf16", *PREVIEWS[data].settings, f"loop.seed={seed}"]
-    return read_config(PRESET, overrides=overrides)
+
+def settings_of(
+    name: str, seed: int, encoder: Path, bank: Path | None = None, precision: str | None = None
+) -> TrainConfig:
+    """All settings of one training; with the bank that a clustered one needs, in another precision if one is given."""
+    preview = PREVIEWS[name]
+    overrides = [f"prototypes={{source: {preview.source}, bank: {bank}}}"] if preview.clustered else []
+    overrides += [f"encoder.weights={encoder}", f"loop.precision={precision or preview.precision}"]
+    return read_config(PRESET, overrides=[*overrides, *preview.settings, f"loop.seed={seed}"])
 
 
-def command_of(data: str) -> str:
+def command_of(name: str) -> str:
     """What a person types to repeat the shipped training."""
-    words = [f"lpd train --preset {PRESET} --data {data} --out runs/{data}"]
-    words += [" ".join([f"--set loop.precision=bf16 encoder.weights={ENCODER_FILE}", *PREVIEWS[data].settings])]
-    return " \\\n  ".join(words)
+    preview = PREVIEWS[name]
+    weights, more = f"encoder.weights={ENCODER_FILE}", ()
+    lines = []
+    if preview.clustered:
+        bank = f"runs/{name}-bank.safetensors"
+        lines = [f"lpd bank --preset {PRESET} --data {preview.data} --out {bank} --set {weights}"]
+        more = (f"'prototypes={{source: {preview.source}, bank: {bank}}}'",)
+    words = [f"lpd train --preset {PRESET} --data {preview.data} --out runs/{name}"]
+    words += [" ".join([f"--set loop.precision={preview.precision} {weights}", *preview.settings, *more])]
+    return "\n".join([*lines, " \\\n  ".join(words)])

@@ -27,6 +27,10 @@ _STEPS, _FARTHEST = 1 << 14, 15.0
 _SUM_STEPS = 1 << 16
 #: ``exp`` of what is lower is nothing in float64.
 _LOWEST = -700.0
+#: Log-odds beyond which a class is there or not for certain; the product of six such odds is a number of float64.
+_FARTHEST_ODDS = 100.0
+#: Places that the likeliest class is sought for together.
+_AT_ONCE = 1 << 13
 
 
 def pooled(logits: Floats, merge: Literal["mean", "union"]) -> Floats:
@@ -74,6 +78,43 @@ def log_scores(pixel: Floats, gate: Floats, calibration: Calibration) -> Floats:
     )
 
 
+def likeliest(pixel: Floats, gate: Floats, calibration: Calibration) -> Bytes:
+    """(n,) the class with the highest of :func:`log_scores` for (C, n) pixel logits and gates, several times as fast.
+
+    ``score_c ∝ e_c · Σ_{S∋c} Π_{j∈S} o_j / Σ_{j∈S} e_j`` with e the exponentials of pixel logits and o the odds of
+    presence: what all classes have in common is left out, and so are logarithms. Of more than six classes the
+    likeliest six at each place are told apart.
+    """
+    pixel = _affine(pixel, calibration.pixel_gain, calibration.pixel_bias)
+    presence = _affine(gate, calibration.gate_gain, calibration.gate_bias)
+    if len(pixel) <= MOST_CLASSES:
+        return _likeliest(pixel, presence).astype(np.uint8)
+    shares = pixel + special.log_expit(presence)
+    chosen = np.sort(np.argpartition(-shares, MOST_CLASSES, axis=0)[:MOST_CLASSES], axis=0)
+    found = _likeliest(np.take_along_axis(pixel, chosen, 0), np.take_along_axis(presence, chosen, 0))
+    return np.take_along_axis(chosen, found[None], 0)[0].astype(np.uint8)
+
+
+def _likeliest(pixel: Floats, presence: Floats) -> npt.NDArray[np.intp]:
+    """(n,) index of the likeliest of (C, n) calibrated classes, six at most; block by block, to stay in the cache."""
+    found = np.empty(pixel.shape[1], dtype=np.intp)
+    for start in range(0, len(found), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        exps = np.exp(np.maximum(pixel[:, part] - pixel[:, part].max(0), _LOWEST).astype(np.float64))
+        odds = np.exp(np.clip(presence[:, part], -_FARTHEST_ODDS, _FARTHEST_ODDS).astype(np.float64))
+        products, sums, totals = [np.ones_like(exps[0])], [np.zeros_like(exps[0])], np.zeros_like(exps)
+        for number in range(1, 1 << len(exps)):
+            last = number.bit_length() - 1
+            products.append(products[number - (1 << last)] * odds[last])
+            sums.append(sums[number - (1 << last)] + exps[last])
+            share = products[number] / sums[number]
+            for c in range(len(exps)):
+                if number >> c & 1:
+                    totals[c] += share
+        found[part] = (exps * totals).argmax(0)
+    return found
+
+
 def log_class_probabilities(pixel: Floats, presence: Floats) -> Floats:
     """(C, h, w) of pixel logits and log-odds of that shape; see
     :func:`lpd.model.label_sets.log_class_probabilities`."""
@@ -100,7 +141,7 @@ def decided(scores: Floats, known: Flags) -> Bytes:
 
 
 def _affine(values: Floats, gain: tuple[float, ...], bias: tuple[float, ...]) -> Floats:
-    scale, shift = np.asarray([gain, bias], dtype=np.float32)[:, :, None, None]
+    scale, shift = np.asarray([gain, bias], dtype=np.float32).reshape(2, -1, *[1] * (values.ndim - 1))
     return np.asarray(scale * values + shift)
 
 

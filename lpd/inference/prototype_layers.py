@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lpd.classes import NOT_COMPUTED
 from lpd.config import Calibration
 from lpd.errors import LpdError, ResultError
+from lpd.model.grouping import Groups, ungrouped
 
 Bytes = npt.NDArray[np.uint8]
 #: Version of the ``lpd`` document of the group ``prototypes``; raised when a field changes its meaning.
@@ -83,6 +84,11 @@ class PrototypeMaps:
     calibration: Calibration
     gate_reach: int
     layers: tuple[MapLayer, ...]
+
+    @property
+    def groups(self) -> Groups:
+        """Which prototypes count, by class."""
+        return ungrouped(self.count // self.per_class, self.per_class)
 
     @property
     def count(self) -> int:

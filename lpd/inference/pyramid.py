@@ -110,7 +110,7 @@ class Pyramid:
             uint8 (…, len(ys), len(xs)).
         """
         self.flush()  # of what this very object has written
-        level = min(max(0, int(np.floor(np.log2(max(step, 1.0))))), len(self._levels) - 1)
+        level = self.level(step)
         *others, height, width = self.shape
         kept = np.empty(others, dtype=np.bool_)[lead].shape
         out = np.full((*kept, len(ys), len(xs)), NOT_COMPUTED, dtype=np.uint8)
@@ -122,6 +122,10 @@ class Pyramid:
             whole = slab.shape[-2:] == (len(y), len(x)) and _each_once(y) and _each_once(x)
             out[..., rows, columns] = slab if whole else slab[(..., *np.ix_(y - y[0], x - x[0]))]
         return out
+
+    def level(self, step: float) -> int:
+        """The level that :meth:`sample` reads for samples so far apart."""
+        return min(max(0, int(np.floor(np.log2(max(step, 1.0))))), len(self._levels) - 1)
 
     def _slab(self, level: int, lead: tuple[int | slice, ...], top: int, bottom: int, left: int, right: int) -> Bytes:
         if self._files[level].takes(lead):

@@ -1,19 +1,19 @@
-"""The mask again from the stored maps of prototypes, some of them muted: no slide, no network, no inference.
+"""The mask again from the stored maps of prototypes, some muted or merged: no slide, no network, no inference.
 
 A class's pixel logit is the merge of its prototypes', plus what the slide's own prototypes add; its gate is the mean of
-its deepest maps over a tile. What is left of both without some prototypes is scored and decided as the mask was. Maps
-have 8 bits and the network's own stride, so pixels on a border may fall to the other side; and what the slide's own
+its deepest maps over a tile. What is left of both without some prototypes is scored and decided as the mask was; merged
+ones count as one, whose map is the mean of theirs (:mod:`lpd.model.grouping`). Maps have 8 bits and the network's own stride, so pixels on a border may fall to the other side; and what the slide's own
 prototypes add is what they added with all prototypes at work.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from lpd.errors import ResultError
+from lpd.errors import ConfigError, ResultError
 from lpd.inference.array_scores import Flags, Floats, decided, enlarged, log_scores, mean_around, pooled
 from lpd.inference.frame import Box
 from lpd.inference.meta import CELL_PX
@@ -21,15 +21,18 @@ from lpd.inference.prototype_layers import MapLayer
 from lpd.inference.prototype_store import PrototypeStore
 from lpd.inference.pyramid import Bytes
 from lpd.inference.store import ResultStore
+from lpd.model.grouping import Groups, regrouped
 
 #: Logit of a class without prototypes: as good as never there.
-_NEVER = -1e4
+NEVER = -1e4
 #: Cells that are computed at once; bounds memory.
 _BLOCK_CELLS = 256
 
 
-def recomputed_mask(store: ResultStore, box: Box, muted: Collection[int] = ()) -> Bytes:
-    """The mask of some mask pixels as it would be without some prototypes.
+def recomputed_mask(
+    store: ResultStore, box: Box, muted: Collection[int] = (), merged: Sequence[Collection[int]] = ()
+) -> Bytes:
+    """The mask of some mask pixels as it would be without some prototypes, or with some of them as one.
 
     Glass stays glass. The mask is not refined, even if the stored one is.
 
@@ -37,14 +40,16 @@ def recomputed_mask(store: ResultStore, box: Box, muted: Collection[int] = ()) -
         store: of a result with maps of prototypes.
         box: mask pixels; may reach outside.
         muted: numbers of prototypes, class-major; a class with none left is nowhere.
+        merged: sets of prototypes of one class that count as one, see :mod:`lpd.model.grouping`.
 
     Returns:
         (h, w) uint8: 0 … C−1 classes, C background, 255 where the stored mask is not computed.
 
     Raises:
-        ResultError: there are no maps, no such prototype, or all prototypes of all classes are muted.
+        ResultError: there are no maps, no such prototype, all prototypes of all classes are muted, or those merged are
+            of different classes, muted, or merged twice.
     """
-    maps = _maps(store, muted)
+    maps, groups = maps_and_groups(store, muted, merged)
     mask = store.read_mask_px(box.x0, box.y0, (box.width, box.height))
     background = store.meta.classes.background
     side = _BLOCK_CELLS * CELL_PX
@@ -54,17 +59,19 @@ def recomputed_mask(store: ResultStore, box: Box, muted: Collection[int] = ()) -
             own = mask[y - box.y0 : part.y1 - box.y0, x - box.x0 : part.x1 - box.x0]
             tissue = own < background
             if tissue.any():
-                own[tissue] = _decided_again(store, maps, part, frozenset(muted))[tissue]
+                own[tissue] = _decided_again(store, maps, part, groups)[tissue]
     return mask
 
 
-def recomputed_scores(store: ResultStore, box: Box, muted: Collection[int] = ()) -> Floats:
+def recomputed_scores(
+    store: ResultStore, box: Box, muted: Collection[int] = (), merged: Sequence[Collection[int]] = ()
+) -> Floats:
     """Log scores of cells of 4 mask pixels as they would be without some prototypes.
 
     Args:
         store: of a result with maps of prototypes.
         box: in cells; may reach outside.
-        muted: numbers of prototypes.
+        muted, merged: as for :func:`recomputed_mask`.
 
     Returns:
         (C, h, w) float32, at most 0; NaN where no window looked.
@@ -72,24 +79,35 @@ def recomputed_scores(store: ResultStore, box: Box, muted: Collection[int] = ())
     Raises:
         ResultError: see :func:`recomputed_mask`.
     """
-    maps = _maps(store, muted)
-    scores, known = _scores(store, maps, box, frozenset(muted))
+    maps, groups = maps_and_groups(store, muted, merged)
+    scores, known = _scores(store, maps, box, groups)
     return np.where(known, scores, np.float32(np.nan))
 
 
-def _maps(store: ResultStore, muted: Collection[int]) -> PrototypeStore:
+def maps_and_groups(
+    store: ResultStore, muted: Collection[int], merged: Sequence[Collection[int]]
+) -> tuple[PrototypeStore, Groups]:
+    """A result's maps, and which prototypes are left of it, by class.
+
+    Raises:
+        ResultError: see :func:`recomputed_mask`.
+    """
     if store.prototypes is None:
         raise ResultError(f"{store.folder} has no maps of prototypes: segment the slide with --prototype-maps")
     count = store.prototypes.maps.count
-    for index in muted:
+    for index in (*muted, *(m for members in merged for m in members)):
         if not 0 <= index < count:
             raise ResultError(f"prototype {index} does not exist: this result has {count} prototypes")
-    if len(set(muted)) == count:
+    try:
+        groups = regrouped(store.prototypes.maps.groups, muted, merged)
+    except ConfigError as error:
+        raise ResultError(str(error)) from error
+    if not any(groups):
         raise ResultError(f"all {count} prototypes are muted: leave one")
-    return store.prototypes
+    return store.prototypes, groups
 
 
-def _decided_again(store: ResultStore, maps: PrototypeStore, box: Box, muted: frozenset[int]) -> Bytes:
+def _decided_again(store: ResultStore, maps: PrototypeStore, box: Box, groups: Groups) -> Bytes:
     """Classes of mask pixels, each between the middles of four cells."""
     cells = Box(
         (box.x0 + 2) // CELL_PX - 1,
@@ -97,38 +115,37 @@ def _decided_again(store: ResultStore, maps: PrototypeStore, box: Box, muted: fr
         (box.x1 + 1) // CELL_PX + 1,
         (box.y1 + 1) // CELL_PX + 1,
     )
-    scores, known = _scores(store, maps, cells, muted)
+    scores, known = _scores(store, maps, cells, groups)
     found = decided(scores * known, known)
     x, y = box.x0 - (CELL_PX * cells.x0 + CELL_PX // 2), box.y0 - (CELL_PX * cells.y0 + CELL_PX // 2)
     return found[y : y + box.height, x : x + box.width]
 
 
-def _scores(store: ResultStore, maps: PrototypeStore, cells: Box, muted: frozenset[int]) -> tuple[Floats, Flags]:
+def _scores(store: ResultStore, maps: PrototypeStore, cells: Box, groups: Groups) -> tuple[Floats, Flags]:
     """(C, h, w) log scores of cells, and (h, w) bool where windows looked."""
     kept = maps.maps
     gate_layer, correction = kept.layer("gate"), kept.layer("correction")
     assert gate_layer is not None
-    pixel = np.sum([layer.weight * _merged(maps, layer, cells, muted)[0] for layer in kept.pixel_layers], axis=0)
+    pixel = np.sum([layer.weight * _merged(maps, layer, cells, groups)[0] for layer in kept.pixel_layers], axis=0)
     if correction is not None:
         pixel = pixel + _enlarged(*_stored(maps, correction, cells), correction, cells)[0]
     reach = kept.gate_reach
     around = cells.grown(reach)
-    presence, known = _merged(maps, gate_layer, around, muted)
+    presence, known = _merged(maps, gate_layer, around, groups)
     known &= _inside(store, around)
     gate = mean_around(presence, known, reach)
     own = known[reach : known.shape[0] - reach, reach : known.shape[1] - reach]
     return log_scores(pixel, gate, kept.calibration), own
 
 
-def _merged(maps: PrototypeStore, layer: MapLayer, cells: Box, muted: frozenset[int]) -> tuple[Floats, Flags]:
+def _merged(maps: PrototypeStore, layer: MapLayer, cells: Box, groups: Groups) -> tuple[Floats, Flags]:
     """(C, h, w) logits of classes by the prototypes left, in cells of 4 px; (h, w) bool where windows looked."""
     stored, where = _stored(maps, layer, cells)
     kept = maps.maps
-    logits = np.full((kept.count // kept.per_class, *stored.shape[1:]), _NEVER, dtype=np.float32)
-    for c in range(len(logits)):
-        numbers = [k for k in range(c * kept.per_class, (c + 1) * kept.per_class) if k not in muted]
-        if numbers:
-            logits[c] = pooled(stored[numbers], kept.merge)
+    logits = np.full((kept.count // kept.per_class, *stored.shape[1:]), NEVER, dtype=np.float32)
+    for c, own in enumerate(groups):
+        if own:
+            logits[c] = pooled(np.stack([stored[list(group)].mean(0) for group in own]), kept.merge)
     return _enlarged(logits, where, layer, cells)
 
 

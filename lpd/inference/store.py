@@ -23,7 +23,7 @@ from lpd.inference.meta import CELL_PX, ResultMeta, ResultPart
 from lpd.inference.ngff import mask_attributes, score_attributes
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.prototype_store import PrototypeStore, create_prototypes
-from lpd.inference.pyramid import FORMAT_2, Bytes, Pyramid, create_arrays, zarr
+from lpd.inference.pyramid import FORMAT_2, Bytes, Indices, Pyramid, create_arrays, zarr
 from lpd.runs import write_json_atomically
 from lpd.slide.region import Region
 
@@ -159,6 +159,16 @@ class ResultStore:
         with self._reading():
             return self._mask.sample(ys, xs, step)
 
+    def mask_places(self, region: Region, size: tuple[int, int]) -> tuple[Indices, Indices, float]:
+        """Rows (h,) and columns (w,) of the mask pixels that :meth:`read_mask` shows, and how far apart they are.
+
+        Those of an overview are the pixels that the mask's coarser level is made of. Arguments are those of
+        :meth:`read_mask`; some may lie outside of the mask.
+        """
+        ys, xs, step = sample_places(region, size, self.meta.scale)
+        level = self._mask.level(step)
+        return ys >> level << level, xs >> level << level, step
+
     def read_mask_px(self, x_px: int, y_px: int, size: tuple[int, int], step: int = 1) -> Bytes:
         """The mask's own pixels, unscaled, every ``step``-th from column ``x_px`` and row ``y_px`` on.
 
@@ -173,6 +183,16 @@ class ResultStore:
             return self._mask.sample(
                 y_px + step * np.arange(height), x_px + step * np.arange(width), float(step if exact else 1)
             )
+
+    def sample_mask(self, ys: Indices, xs: Indices, step: float) -> Bytes:
+        """The mask at rising rows and columns of its own, uint8 (len(ys), len(xs)), 255 outside.
+
+        Args:
+            ys, xs: mask pixels.
+            step: the coarsest level whose pixels are not further apart is read: pixels are those of its grid.
+        """
+        with self._reading():
+            return self._mask.sample(ys, xs, step)
 
     def read_scores(self, class_index: int, region: Region, size: tuple[int, int]) -> Bytes:
         """One class's scores in ``region`` (level 0), nearest neighbour, uint8 (h, w): 0–254 for 0–1, else 255.

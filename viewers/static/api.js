@@ -21,7 +21,8 @@ async function ask(method, path, body) {
 /** The answer to a request that succeeded. */
 async function answerOf(method, path, body) {
   const options = { method, headers: {}, cache: 'no-store' };
-  if (body !== undefined) {
+  if (body instanceof FormData) options.body = body;
+  else if (body !== undefined) {
     options.headers['Content-Type'] = 'application/json';
     options.body = JSON.stringify(body);
   }
@@ -47,6 +48,11 @@ const file = async (response) => ({ blob: await response.blob(), name: decodeURI
 
 const at = encodeURIComponent;
 
+/** Prototypes that shall not count, and sets of them that shall count as one, as an address says it. */
+const editQuery = (muted, merged) => [...muted.map((m) => `muted=${m}`), ...merged.map((members) => `merged=${members.join('-')}`)].join('&');
+
+const placeOf = (ids, [x, y], kind) => `/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`;
+
 const ADDRESSES = ['dzi', 'tiles', 'thumbnail'];
 
 /** A slide's details with its addresses as this browser asks for them. */
@@ -71,6 +77,26 @@ export const api = {
   download: (id, kind) => address(`/results/${at(id)}/download/${at(kind)}`),
   resultTile: (id, layer, level, col, row, version) => address(`/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`),
   slideTile: (slide, layer, level, col, row) => address(`/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`),
+  prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
+  prototypeFigures: (id) => ask('GET', `/results/${at(id)}/prototypes/figures`),
+  gallery: (id) => ask('GET', `/results/${at(id)}/prototypes/gallery`),
+  /** What one or two results know of the place around a point, as a figure. */
+  place: (ids, point, kind) => answerOf('GET', placeOf(ids, point, kind)).then((response) => response.blob()),
+  placeFile: (ids, point, kind) => address(`${placeOf(ids, point, kind)}&save=true`),
+  crop: (slide, [x, y, width, height]) => address(`/slides/${at(slide.id)}/crop/${x}_${y}_${width}_${height}.jpeg?f=${at(slide.fingerprint)}`),
+  editedTile: (id, { muted, merged }, level, col, row, version) => address(`/results/${at(id)}/prototypes/tiles/${level}/${col}_${row}.png?${editQuery(muted, merged)}&v=${version}`),
+  editedAreas: (id, { muted, merged }) => ask('GET', `/results/${at(id)}/prototypes/areas?${editQuery(muted, merged)}`),
+  /** All prototypes of one or two models on a picture that is sent, as a figure. */
+  imageFigure: (image, mask, models, kind, save) => {
+    const form = new FormData();
+    form.append('image', image);
+    if (mask) form.append('mask', mask);
+    for (const model of models) form.append('checkpoint', model);
+    form.append('kind', kind);
+    if (save) form.append('save', 'true');
+    return answerOf('POST', '/api/images/figure', form).then((response) => response.blob());
+  },
+  matching: (left, right) => ask('GET', `/api/matching?left=${at(left)}&right=${at(right)}`),
   value: (id, x, y) => ask('GET', `/results/${at(id)}/value?x=${x}&y=${y}`),
   review: (id, since) => ask('GET', `/results/${at(id)}/review?since=${since}`),
   reviewRegion: (id, x, y, view) => ask('GET', `/results/${at(id)}/review/region?x=${x}&y=${y}${view.map((value) => `&view=${value}`).join('')}`),
