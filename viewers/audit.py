@@ -32,7 +32,7 @@ _HOUR_S = 3600
 #: Method and path (after the root path) of what is noted. The group is named after what its id belongs to.
 _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("GET", re.compile(r"/api/slides/(?P<slide>[^/]+)"), "opened slide"),
-    ("GET", re.compile(r"/slides/(?P<slide>[^/]+)(\.dzi|_files/.*|/picture/.*)"), "opened slide"),
+    ("GET", re.compile(r"/slides/(?P<slide>[^/]+)(\.dzi|_files/.*|/picture/.*|/crop/.*)"), "opened slide"),
     ("PUT", re.compile(r"/api/slides/(?P<slide>[^/]+)/mpp"), "set resolution"),
     ("PUT", re.compile(r"/api/slides/(?P<slide>[^/]+)/annotations"), "saved annotations"),
     ("GET", re.compile(r"/api/slides/(?P<slide>[^/]+)/annotations.geojson"), "downloaded annotations"),
@@ -44,6 +44,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("POST", re.compile(r"/results/(?P<job>[^/]+)/review/(region|stroke|undo)"), "corrected"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/review/export/.*"), "downloaded"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/report.html"), "downloaded"),
+    ("GET", re.compile(r"/results/(?P<job>[^/]+)/prototypes/place\..*"), "inspected"),
 )
 
 

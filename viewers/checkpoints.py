@@ -61,6 +61,7 @@ def describe(found: CheckpointInfo | BadCheckpoint) -> dict[str, Any]:
         "notice": found.notice,
         "mpp": found.input.mpp,
         "classes": describe_classes(found.classes),
+        "prototype_source": found.prototype_source,
         "prototypes_per_class": found.model.prototypes_per_class,
         "encoder": found.model.encoder,
     }

@@ -41,7 +41,8 @@ class JobRequest:
     """What a person asked for.
 
     ``region_l0`` is (x, y, width, height) in level-0 pixels; ``polygons`` are GeoJSON coordinates of polygons in them;
-    the whole slide if there is neither. ``user`` is who asked, empty where people have no names.
+    the whole slide if there is neither. ``user`` is who asked, empty where people have no names. ``prototype_maps``
+    are kept beside the mask if asked for.
     """
 
     slide_id: str
@@ -52,6 +53,7 @@ class JobRequest:
     region_l0: tuple[int, int, int, int] | None = None
     user: str = ""
     polygons: Sequence[Any] = ()
+    prototype_maps: bool = False
 
 
 @dataclass(frozen=True)
@@ -345,6 +347,8 @@ def segment_arguments(request: JobRequest, out: Path, device_lock: Path) -> tupl
         arguments += ["--regions", str(out / REGIONS_NAME)]
     if request.mpp is not None:
         arguments += ["--mpp", str(request.mpp)]
+    if request.prototype_maps:
+        arguments += ["--prototype-maps"]
     return tuple(arguments)
 
 
@@ -359,6 +363,7 @@ def describe(job: Job) -> dict[str, Any]:
         "polygons": job.polygons,
         "created": job.created,
         "user": job.user,
+        "maps_wanted": "--prototype-maps" in job.argv,
         "state": job.run.state,
         "ended": job.run.ended,
         "message": job.run.message,

@@ -26,7 +26,7 @@ from viewers.slide_info import SlideInfo
 from viewers.tiles import tile_address
 
 Bytes = npt.NDArray[np.uint8]
-_SCORE = re.compile(r"score-(\d{1,3})")
+_SCORE, _PROTOTYPE = re.compile(r"score-(\d{1,3})"), re.compile(r"prototype-(\d{1,4})")
 _FOREVER, _A_WHILE = "private, max-age=31536000, immutable", "private, max-age=600"
 #: Tissue masks and ground truths kept at hand.
 _KEPT = 8
@@ -71,7 +71,7 @@ class SlideLayers:
 
 
 def layer_router(services: Services) -> APIRouter:
-    """Layers of results (``mask``, ``margin``, ``score-0`` …) and of slides (``tissue``, ``truth``)."""
+    """Layers of results (``mask``, ``margin``, ``score-0``, ``prototype-0``, …) and slides (``tissue``, ``truth``)."""
     router = APIRouter()
     of_slides = SlideLayers(services)
 
@@ -140,7 +140,10 @@ def _reader(layer: str) -> Callable[[ResultStore, Region, tuple[int, int]], Byte
     if match := _SCORE.fullmatch(layer):
         number = int(match[1])
         return lambda store, region, size: store.read_scores(number, region, size)
-    raise NotFoundError(f"results have no layer {layer[:20]!r}: it is mask, margin or score-0, score-1, …")
+    if match := _PROTOTYPE.fullmatch(layer):
+        index = int(match[1])
+        return lambda store, region, size: store.read_prototype(index, region, size)
+    raise NotFoundError(f"results have no layer {layer[:20]!r}: it is mask, margin, score-0, … or prototype-0, …")
 
 
 def _answer(values: Bytes, caching: str) -> Response:

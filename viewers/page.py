@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from viewers import slide_tab
+from viewers import compare_tab, slide_tab
 from viewers.static_routes import static_base
 
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
@@ -22,6 +22,7 @@ _SHEETS = (
     "browse",
     "arriving",
     "narrow",
+    "compare",
 )
 _MONO = ("ui-monospace", "Consolas", "monospace")
 
@@ -41,6 +42,7 @@ def build_page() -> gr.Blocks:
     )
     with page, gr.Tabs(elem_id="lpd-tabs"):
         slide_tab.build()
+        compare_tab.build()
     return page
 
 

@@ -39,7 +39,8 @@ _MOST_POLYGONS = 1000
 
 class NewJob(BaseModel):
     """Body of a request to segment a slide, a region (x, y, width, height in level-0 pixels) of it, or polygons (closed
-    rings of points, as in a GeoJSON MultiPolygon); ``anew`` also where that has been done before."""
+    rings of points, as in a GeoJSON MultiPolygon), with or without the map of every prototype; ``anew`` also where that
+    has been done before."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,6 +49,7 @@ class NewJob(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     region: tuple[_Pixel, _Pixel, _Pixel, _Pixel] | None = None
     polygons: list[list[list[tuple[_Place, _Place]]]] = Field(default=[], max_length=_MOST_POLYGONS)
+    prototype_maps: bool = False
     anew: bool = False
 
 
@@ -136,7 +138,8 @@ def _request(services: Services, new: NewJob, user: str) -> JobRequest:
             raise LpdError("the view shows no part of the slide: move the slide into view first")
         region = (inside.x_l0, inside.y_l0, inside.width_l0, inside.height_l0)
     mpp = info.mpp if info.mpp_origin == "given" else None
-    return JobRequest(new.slide, info.file.path, checkpoint.path, new.device, mpp, region, user, new.polygons)
+    wanted = (checkpoint.path, new.device, mpp, region, user, new.polygons, new.prototype_maps)
+    return JobRequest(new.slide, info.file.path, *wanted)
 
 
 def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -157,9 +160,12 @@ def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = No
 def _describe_result(services: Services, job: Job) -> dict[str, Any]:
     """What does not depend on other jobs, nor on the slide's file; ``size_l0`` is that of the slide segmented."""
     described = jobs.describe(job) | {"has_mask": False, "classes": [], "notice": "", "scale": None, "downloads": []}
+    described["prototypes"] = None
     if services.has_mask(job):
         with services.result(job) as store:
-            meta = store.meta
+            meta, kept = store.meta, store.prototypes
+        if kept is not None:
+            described["prototypes"] = {"per_class": kept.maps.per_class, "count": kept.maps.count}
         described |= {"has_mask": True, "notice": meta.notice, "scale": meta.scale}
         described |= {"classes": checkpoints.describe_classes(meta.classes), "size_l0": (meta.width_l0, meta.height_l0)}
     if job.run.ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from viewers.viewer_component import slide_workspace
+from viewers.viewer_component import own_element
 
 
 def build() -> None:
@@ -15,4 +15,4 @@ def build() -> None:
     with the browser tab, and no click waits in Gradio's queue behind another one.
     """
     with gr.Tab("Slides", id="slides"):
-        slide_workspace()
+        own_element("main.js", "lpd-slides")

@@ -1,4 +1,4 @@
-"""slide_workspace: a Gradio HTML element that our own module fills with slide list, viewer and controls."""
+"""own_element: a Gradio HTML element that a module of ours fills; with it comes the viewer library."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ _TEMPLATE = '<div class="lpd-workspace"><p class="lpd-loading">Loading …</p></
 _ON_LOAD = """
 const base = new URL(%s, document.baseURI);
 const root = element.querySelector('.lpd-workspace');
-import(base + '/main.js')
+import(base + '/' + %s)
   .then((module) => module.mount(root))
   .catch(() => { root.textContent = 'The page could not be loaded: reload it.'; });
 """
 
 
-def slide_workspace() -> gr.HTML:
+def own_element(module: str, name: str) -> gr.HTML:
     """The element; its state lives in the browser and behind the JSON routes, never in Gradio.
 
     Not a subclass of ``gr.HTML``: Gradio writes a stub file beside every module that makes one.
+
+    Args:
+        module: file in ``static/`` with ``mount(root)``.
+        name: id of the element in the page.
     """
     return gr.HTML(
         value=None,
         html_template=_TEMPLATE,
-        js_on_load=_ON_LOAD % json.dumps(static_base()),
+        js_on_load=_ON_LOAD % (json.dumps(static_base()), json.dumps(module)),
         head=f'<script src="{openseadragon_url()}"></script>',
         apply_default_css=False,
-        elem_id="lpd-slides",
+        elem_id=name,
     )

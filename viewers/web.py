@@ -19,6 +19,7 @@ from viewers.arrival_routes import UPLOADS, arrival_router
 from viewers.arriving import ExistsError
 from viewers.audit import AuditLog, AuditTrail
 from viewers.body_limit import MEBIBYTE, BodyLimit
+from viewers.compare_routes import compare_router
 from viewers.errors import NotAllowedError, NotFoundError, NotReadyError
 from viewers.front import Front
 from viewers.gate import LOG_IN, Gate
@@ -90,6 +91,7 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
         annotation_router,
         review_router,
         report_router,
+        compare_router,
         arrival_router,
     ):
         app.include_router(router(services))

@@ -13,7 +13,7 @@ from benchmarks.speed.timing import Row, compare
 from lpd.errors import LpdError
 from lpd.inference.backend import Backend
 from lpd.inference.choosing import Batch
-from lpd.inference.devices import cpu_threads
+from lpd.inference.devices import computes_bf16, cpu_threads
 from lpd.inference.meta import CELL_PX
 from lpd.inference.settings import BACKENDS
 from lpd.model.scoring import log_scores
@@ -33,6 +33,8 @@ def backends(scene: Scene) -> list[Row]:
         notes: dict[str, str] = {}
         expected = _classes(reference, batches)
         for name in BACKENDS[1:]:
+            if name == "torch-bf16" and not computes_bf16(reference.device):
+                continue
             try:
                 backend = reference.running(name)
                 notes[name] = f"agreement {_agreement(_classes(backend, batches), expected, batches):.4f}"

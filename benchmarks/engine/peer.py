@@ -37,8 +37,8 @@ from pathlib import Path
 from benchmarks.engine.peer import run_own
 run_own(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), sys.argv[5])
 """
-#: What the peer does with each tile, and the whole job as a person gets it.
-_SAME, _DEFAULT = "the same tiles, fp32", "as it comes"
+#: What the peer does with each tile; our own windows, by PyTorch and, where it is installed, by OpenVINO.
+_SAME, _OWN_WINDOWS, _OPENVINO = "the same tiles, fp32", "its own windows, fp32", "its own windows, by OpenVINO"
 _NOTHING_PX = 16_000, 12_000
 
 
@@ -58,6 +58,7 @@ def peer(scene: Scene, python: Path) -> list[Row]:
     Args:
         python: the interpreter of an environment with TIAToolbox, see :mod:`benchmarks.engine.peer_process`.
     """
+    ways = (_SAME, _OWN_WINDOWS, *((_OPENVINO,) if "openvino" in scene.backend().alternatives else ()))
     with TemporaryDirectory() as folder:
         phantom = write_large_slide(Path(folder) / "phantom.tif", *_NOTHING_PX)
         rows = _compare(scene, python, phantom, scene.checkpoint, "nothing", (_SAME,))
@@ -65,7 +66,7 @@ def peer(scene: Scene, python: Path) -> list[Row]:
             scene.checkpoint,
             _untrained(scene.checkpoint, Path(folder) / "untrained-mit_b1.safetensors"),
         ):
-            rows += _compare(scene, python, scene.slide, checkpoint, "network", (_SAME, _DEFAULT))
+            rows += _compare(scene, python, scene.slide, checkpoint, "network", ways)
     return rows
 
 
@@ -104,9 +105,10 @@ def run_own(path: Path, checkpoint: Path, kind: str, folder: Path, way: str) -> 
     torch.set_num_threads(1)
     info = read_info(checkpoint)
     choices: dict[str, object] = {"threads": 1, "reader_threads": 1, "device": "cpu"}
+    choices["backend"] = "openvino" if way == _OPENVINO else "torch"
     if way == _SAME:
         tile = info.input.tile_px
-        choices |= {"backend": "torch", "adapt": False, "window_px": tile, "stride_px": tile * 3 // 7, "batch_size": 16}
+        choices |= {"adapt": False, "window_px": tile, "stride_px": tile * 3 // 7, "batch_size": 16}
     settings = SegmentSettings.from_dict(choices)
     backend = StandIn(info) if kind == "nothing" else load_backend(checkpoint, "cpu")
     with open_slide(path) as slide:
@@ -115,8 +117,7 @@ def run_own(path: Path, checkpoint: Path, kind: str, folder: Path, way: str) -> 
             summary = segment_slide(slide, backend, folder, settings, run)
         cpu_s, mb = time.process_time() - cpu_s, peak_mb() - before
         job = job_of(slide, backend, settings)
-    agreement = {trial.backend: trial.agreement for trial in summary.trials}.get(summary.backend)  # type: ignore[call-overload]
-    note = f", {summary.backend}" + ("" if agreement is None else f" (agrees with fp32 to {agreement:.4f})")
+    note = f", {summary.backend}"
     tiles = round(job.plan.window_count * job.tiles_per_window)
     print(json.dumps({"cpu_s": cpu_s, "tiles": tiles, "mb": mb, "note": note}))
 

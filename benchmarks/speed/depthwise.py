@@ -18,7 +18,7 @@ _TILE_PX = 224
 
 
 def depthwise(scene: Scene) -> list[Row]:
-    """Both, in both precisions; nothing to compare but on a CPU."""
+    """Both, in each precision; nothing to compare but on a CPU."""
     if scene.device.type != "cpu":
         return []
     settings = read_config("cpu", overrides=["encoder.weights=none"]).encoder
@@ -30,7 +30,8 @@ def depthwise(scene: Scene) -> list[Row]:
     changed = hasten_depthwise(quick)
     images = torch.rand(scene.batch_size, 3, _TILE_PX, _TILE_PX).to(memory_format=torch.channels_last)
     rows = []
-    for name, half in {"fp32": None, "bf16": torch.bfloat16}.items():
+    for name in scene.precisions:
+        half = torch.bfloat16 if name == "bf16" else None
         work = {"torch's own": _Pass(plain, images, half), f"ours, {changed} layers": _Pass(quick, images, half)}
         case = f"{settings.name}, {name}"
         rows += compare("depthwise", case, work, scene.rounds, scene.clock, tiles=scene.batch_size)

@@ -21,7 +21,7 @@ _SEED = 0
 def loader(scene: Scene) -> list[Row]:
     """Rates of the loader alone, from files and from memory, beside the rate of the fastest usual step."""
     rows = []
-    for precision in ("fp32", "bf16"):
+    for precision in scene.precisions:
         files, memory = scene.tiles("train", cached=False), scene.tiles("train")
         steps = 2
         work: dict[str, Callable[[], object]] = {

@@ -17,6 +17,7 @@ from benchmarks.speed.timing import Clock
 from lpd.config import InputSpec, ModelConfig
 from lpd.data.phantom.tiles import TileSetSpec, write_phantom_tiles
 from lpd.data.tiles import TileSet
+from lpd.inference.devices import computes_bf16
 from lpd.model.encoders import build_encoder
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet
@@ -59,6 +60,11 @@ class Scene:
     def half(self) -> torch.dtype | None:
         """Precision of both algorithms at equal arithmetic: bf16 on a GPU, none but fp32 on a CPU."""
         return torch.bfloat16 if self.device.type == "cuda" else None
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that this machine has instructions for; bf16 without them takes many times as long as fp32."""
+        return ("fp32", "bf16") if computes_bf16(self.device) else ("fp32",)
 
     def tiles(self, split: str, *, cached: bool = True) -> TileSet:
         """A split, decoded once or (not ``cached``) anew each time."""

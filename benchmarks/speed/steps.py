@@ -90,9 +90,10 @@ def _defaults(
     name: str = "",
 ) -> dict[str, Work]:
     """Our step as a person gets it, in every precision that may be worth choosing."""
-    variants: dict[str, tuple[str, ...]] = {"fp32": ("loop.precision=fp32",), "bf16": ("loop.precision=bf16",)}
+    variants: dict[str, tuple[str, ...]] = {p: (f"loop.precision={p}",) for p in scene.precisions}
     if scene.compiled:
-        variants["bf16, compiled"] = ("loop.precision=bf16", "loop.compile=true")
+        best = scene.precisions[-1]
+        variants[f"{best}, compiled"] = (f"loop.precision={best}", "loop.compile=true")
     label = f"ours, defaults, {name}, " if name else "ours, defaults, "
     return {
         label + variant: _ours(

@@ -20,6 +20,8 @@ Bytes = npt.NDArray[np.uint8]
 FORMAT_VERSION = 1
 #: Steps of the 8-bit code to either side of 0: bytes 0, 127 and 254 are −limit, 0 and limit.
 CODE_STEPS = 127
+#: Plain CAMs have no bound, cosines have. They are log-odds: one beyond ±32 is stored as ±32.
+LINEAR_LIMIT = 32.0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 from lpd.config import Calibration
 from lpd.errors import ConfigError
 from lpd.inference.meta import CELL_PX
-from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
+from lpd.inference.prototype_layers import LINEAR_LIMIT, MapLayer, PrototypeMaps
 from lpd.inference.windows import LATTICE_PX
 from lpd.model.adaptation import AdaptationSettings, PicturePrototypes
 from lpd.model.header import CheckpointInfo
@@ -16,8 +16,6 @@ from lpd.model.scoring import fused_prototype_logits, resized
 
 #: Memory goes with the number of maps: 1024 take about 25 times as much as 40.
 MOST_PROTOTYPES = 1024
-#: Plain CAMs have no bound, cosines have. They are log-odds: one beyond ±32 is stored as ±32.
-LINEAR_LIMIT = 32.0
 _SMALLEST_LIMIT = 1e-6
 
 

@@ -184,6 +184,16 @@ class ResultStore:
                 y_px + step * np.arange(height), x_px + step * np.arange(width), float(step if exact else 1)
             )
 
+    def sample_mask(self, ys: Indices, xs: Indices, step: float) -> Bytes:
+        """The mask at rising rows and columns of its own, uint8 (len(ys), len(xs)), 255 outside.
+
+        Args:
+            ys, xs: mask pixels.
+            step: the coarsest level whose pixels are not further apart is read: pixels are those of its grid.
+        """
+        with self._reading():
+            return self._mask.sample(ys, xs, step)
+
     def read_scores(self, class_index: int, region: Region, size: tuple[int, int]) -> Bytes:
         """One class's scores in ``region`` (level 0), nearest neighbour, uint8 (h, w): 0–254 for 0–1, else 255.
 

@@ -39,7 +39,7 @@ def slowly(out: Path, checkpoint: Path, *slides: Path):
 def large(cohort: Path) -> Path:
     """A slide that takes long enough to be interrupted."""
     with Image.open(cohort / "a.png") as image:
-        image.resize((1500, 1300)).save(cohort / "a.png")
+        image.resize((1000, 900)).save(cohort / "a.png")
     return cohort / "a.png"
 
 

@@ -47,6 +47,9 @@ const file = async (response) => ({ blob: await response.blob(), name: decodeURI
 
 const at = encodeURIComponent;
 
+/** Prototypes that shall not count, and sets of them that shall count as one, as an address says it. */
+const editQuery = (muted, merged) => [...muted.map((m) => `muted=${m}`), ...merged.map((members) => `merged=${members.join('-')}`)].join('&');
+
 const ADDRESSES = ['dzi', 'tiles', 'thumbnail'];
 
 /** A slide's details with its addresses as this browser asks for them. */
@@ -71,6 +74,15 @@ export const api = {
   download: (id, kind) => address(`/results/${at(id)}/download/${at(kind)}`),
   resultTile: (id, layer, level, col, row, version) => address(`/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`),
   slideTile: (slide, layer, level, col, row) => address(`/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`),
+  prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
+  prototypeFigures: (id) => ask('GET', `/results/${at(id)}/prototypes/figures`),
+  gallery: (id) => ask('GET', `/results/${at(id)}/prototypes/gallery`),
+  /** What one or two results know of the place around a point, as a figure. */
+  place: (ids, [x, y], kind, save = false) => address(`/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}${save ? '&save=true' : ''}`),
+  crop: (slide, [x, y, width, height]) => address(`/slides/${at(slide.id)}/crop/${x}_${y}_${width}_${height}.jpeg?f=${at(slide.fingerprint)}`),
+  editedTile: (id, { muted, merged }, level, col, row, version) => address(`/results/${at(id)}/prototypes/tiles/${level}/${col}_${row}.png?${editQuery(muted, merged)}&v=${version}`),
+  editedAreas: (id, { muted, merged }) => ask('GET', `/results/${at(id)}/prototypes/areas?${editQuery(muted, merged)}`),
+  matching: (left, right) => ask('GET', `/api/matching?left=${at(left)}&right=${at(right)}`),
   value: (id, x, y) => ask('GET', `/results/${at(id)}/value?x=${x}&y=${y}`),
   review: (id, since) => ask('GET', `/results/${at(id)}/review?since=${since}`),
   reviewRegion: (id, x, y, view) => ask('GET', `/results/${at(id)}/review/region?x=${x}&y=${y}${view.map((value) => `&view=${value}`).join('')}`),

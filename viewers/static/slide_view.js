@@ -9,7 +9,7 @@ const STEPS = [1, 2, 5];
 const MAGNIFICATIONS = [1.25, 2.5, 5, 10, 20, 40, 60];
 
 export class SlideView {
-  constructor(stage, { onToggleMask, classAt, onMove, onLink, onSnapshot }) {
+  constructor(stage, { onToggleMask, classAt, onMove, onLink, onSnapshot }, navigator = true) {
     this.stage = stage;
     this.slide = null;
     this.classAt = classAt;
@@ -22,7 +22,7 @@ export class SlideView {
     this.osd = window.OpenSeadragon({
       element: this.host,
       showNavigationControl: false,
-      showNavigator: true,
+      showNavigator: navigator,
       navigatorPosition: 'TOP_RIGHT',
       navigatorAutoFade: false,
       navigatorWidth: '168px',
@@ -91,6 +91,7 @@ export class SlideView {
     source.getTileUrl = (level, x, y) => `${slide.tiles}/${level}/${x}_${y}.jpeg?f=${encodeURIComponent(slide.fingerprint)}`;
     return new Promise((resolve) => {
       this.osd.addOnceHandler('open', () => {
+        this.osd.navigator?.updateSize(); // it may have been made before it had a place in the page
         this.describe();
         resolve();
       });

@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 #: Each a module of this package with ``add_parser`` and ``run``.
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("maps", "metrics", "compare", "gallery", "figure")
 
 
 def add_parser(commands: Any) -> None:

@@ -1,0 +1,181 @@
+"""Prototypes over HTTP: maps as tiles, figures, counterparts, gallery, edits, one place as a figure."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from lpd.classes import ClassScheme, TissueClass
+from lpd.config import Calibration
+from lpd.inference.meta import ResultMeta
+from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
+from lpd.inference.store import ResultStore
+from lpd.runs import Run, write_json_atomically
+from lpd.slide.region import Region
+from viewers.services import Services
+
+COUNT, WIDTH, HEIGHT, STRIDE = 4, 300, 200, 8  # prototypes, mask pixels, mask pixels per cell
+ROWS, COLUMNS = HEIGHT // STRIDE, -(-WIDTH // STRIDE)
+SCHEME = ClassScheme(tuple(TissueClass(code, code, (0, 0, 9)) for code in ("AAA", "BBB")))
+Put = Callable[..., str]
+
+
+def stripes() -> np.ndarray:
+    """(4, 25, 38) bytes: prototype m answers most in the m-th quarter of the columns, and nowhere else."""
+    maps = np.full((COUNT, ROWS, COLUMNS), 100, np.uint8)
+    for m, columns in enumerate(np.array_split(np.arange(COLUMNS), COUNT)):
+        maps[m][:, columns] = 200 + np.arange(ROWS)[:, None]
+    return maps
+
+
+@pytest.fixture
+def put(services: Services, slide_id: str) -> Put:
+    """Puts a finished result of ``first.png`` in place, its left half AAA, its right half BBB; answers its id."""
+
+    def make(number: int, maps: np.ndarray | None, slide: str = slide_id) -> str:
+        job_id = f"20260101-00000{number}-abcdef"
+        folder = services.jobs.folder / job_id
+        record = {"slide_id": slide, "slide_name": "first.png", "checkpoint": f"model-{number}", "device": "cpu"}
+        write_json_atomically(
+            folder / "job.json",
+            {**record, "mpp": None, "region_l0": None, "created": 1.0, "argv": ["--prototype-maps"]},
+        )
+        with Run(folder / "first", "segment"):
+            meta = ResultMeta("first.png", "f", 600, 400, 0.5, 1.0, SCHEME, f"model-{number}", f"sha256:{number}")
+            meta = replace(meta, settings={"prototype_maps": maps is not None})
+            store = ResultStore.create(folder / "first", meta, None if maps is None else kept())
+            mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+            mask[:, WIDTH // 2 :] = 1
+            store.write_mask(0, 0, mask)
+            if maps is not None:
+                layers = kept().layers
+                store.write_layer(layers[0], 0, 0, maps)
+                height, width = store.layer_shape(layers[1])
+                store.write_layer(layers[1], 0, 0, np.full((COUNT, height, width), 254, np.uint8))
+            store.commit(Region(0, 0, 600, 400))
+            store.finish()
+        return job_id
+
+    return make
+
+
+def kept() -> PrototypeMaps:
+    ones, zeros = (1.0,) * 2, (0.0,) * 2
+    layers = MapLayer("fused", "pixel", COUNT, STRIDE, 14.0), MapLayer("gate", "gate", COUNT, 16, 14.0)
+    return PrototypeMaps(2, "mean", Calibration((1.0,), ones, zeros, ones, zeros), 8, layers)
+
+
+def grey(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def test_a_result_says_what_maps_it_has(client: TestClient, put: Put) -> None:
+    with_maps, without = put(1, stripes()), put(2, None)
+    jobs = {job["id"]: job for job in client.get("/api/jobs").json()["jobs"]}
+    assert jobs[with_maps]["prototypes"] == {"per_class": 2, "count": 4}
+    assert jobs[without]["prototypes"] is None
+    assert jobs[without]["maps_wanted"]
+    about = client.get(f"/results/{with_maps}/prototypes").json()
+    assert (about["per_class"], about["count"], about["stride"], about["limit"]) == (2, 4, 8, 14)
+    assert [entry["code"] for entry in about["classes"]] == ["AAA", "BBB"]
+    assert about["ranges"][0] == [100, 224]  # three of four quarters say 100; 224 is the highest
+    refused = client.get(f"/results/{without}/prototypes")
+    assert refused.status_code == 400
+    assert refused.json()["error"] == "the result of model-2 has no maps of prototypes: compute them in Compare"
+
+
+def test_maps_are_tiles_at_the_slide_s_addresses(client: TestClient, put: Put) -> None:
+    job, maps = put(1, stripes()), stripes()
+    answer = client.get(f"/results/{job}/layers/prototype-1/10/0_0.png")  # level-0 pixels 0 to 255 of both axes
+    assert answer.status_code == 200
+    cells = maps[1].repeat(16, 0).repeat(16, 1)[:256, :256]
+    assert (grey(answer.content) == cells).all()
+    missing = client.get(f"/results/{job}/layers/prototype-4/10/0_0.png")
+    assert missing.status_code == 400
+    assert "4" in missing.json()["error"]
+
+
+def test_counterparts_of_a_permuted_bank_are_found(client: TestClient, put: Put) -> None:
+    one, other = put(1, stripes()), put(2, stripes()[[1, 0, 3, 2]])
+    found = client.get("/api/matching", params={"left": one, "right": other}).json()
+    pairs = [(p["left"], p["right"], round(p["similarity"], 6)) for c in found["classes"] for p in c["pairs"]]
+    assert pairs == [(0, 1, 1.0), (1, 0, 1.0), (2, 3, 1.0), (3, 2, 1.0)]
+
+
+def test_figures_and_gallery(client: TestClient, put: Put) -> None:
+    job = put(1, stripes())
+    figures = client.get(f"/results/{job}/prototypes/figures").json()
+    assert figures["classes"]["AAA"]["usage"] == pytest.approx([0.5, 0.5], abs=0.05)
+    assert set(figures["classes"]["AAA"]) - {"cells", "tiles", "correlations"} <= set(figures["definitions"])
+    regions = client.get(f"/results/{job}/prototypes/gallery").json()["regions"]
+    assert len(regions) == COUNT
+    for own in regions:
+        assert [r["score"] for r in own] == sorted((r["score"] for r in own), reverse=True)
+    best = [own[0]["region"] for own in regions]
+    assert [x // 150 for x, *_ in best] == [0, 1, 2, 3]  # a quarter of 600 px each
+    x, y, width, height = best[3]
+    slide = client.get("/api/jobs").json()["jobs"][0]["slide_id"]
+    crop = client.get(f"/slides/{slide}/crop/{x}_{y}_{width}_{height}.jpeg")
+    picture = np.asarray(Image.open(io.BytesIO(crop.content))).astype(int)
+    assert np.abs(picture.mean((0, 1)) - (40, 60, 220)).max() < 4  # the right half is blue
+
+
+@pytest.mark.parametrize("where", ["0_0_0_5", "900_0_50_50", "0_0_99999_9", "-50_0_20_20"])
+def test_crops_that_show_nothing_are_refused(client: TestClient, slide_id: str, where: str) -> None:
+    answer = client.get(f"/slides/{slide_id}/crop/{where}.jpeg")
+    assert answer.status_code == 404
+    assert answer.json()["error"].startswith("first.png has no part at ")
+
+
+def test_muting_changes_mask_and_areas(client: TestClient, put: Put) -> None:
+    job = put(1, stripes())
+    plain = client.get(f"/results/{job}/prototypes/areas").json()
+    assert plain["before"] == plain["after"]
+    only_b = client.get(f"/results/{job}/prototypes/areas", params={"muted": [0, 1]}).json()
+    assert only_b["after"][0] == 0  # a class with no prototype left is nowhere
+    assert sum(only_b["after"]) == pytest.approx(sum(plain["after"]))
+    tile = client.get(f"/results/{job}/prototypes/tiles/10/0_0.png", params={"muted": [0, 1]})
+    assert set(np.unique(grey(tile.content))) == {1}
+    as_one = client.get(f"/results/{job}/prototypes/tiles/10/0_0.png", params={"merged": ["0-1"]})
+    assert as_one.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [({"muted": [0, 1, 2, 3]}, 400), ({"muted": [7]}, 400), ({"merged": ["0-2"]}, 400), ({"merged": ["0;1"]}, 400)],
+)
+def test_edits_that_cannot_be(client: TestClient, put: Put, asked: dict[str, list[str]], status: int) -> None:
+    answer = client.get(f"/results/{put(1, stripes())}/prototypes/areas", params=asked)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+def test_a_place_is_a_figure_of_one_or_two_models(client: TestClient, put: Put) -> None:
+    one, other = put(1, stripes()), put(2, stripes()[[1, 0, 3, 2]])
+    shown = client.get(f"/results/{one}/prototypes/place.png", params={"x": 200, "y": 150})
+    assert Image.open(io.BytesIO(shown.content)).width > 300
+    saved = client.get(
+        f"/results/{one}/prototypes/place.svg", params={"x": 200, "y": 150, "beside": other, "save": True}
+    )
+    assert saved.headers["content-disposition"] == 'attachment; filename="prototypes_200_150.svg"'
+    assert "model-1" in saved.text
+    assert "model-2" in saved.text
+    outside = client.get(f"/results/{one}/prototypes/place.png", params={"x": 5000, "y": 150})
+    assert outside.status_code == 400
+    assert "lies outside of first.png" in outside.json()["error"]
+
+
+def test_two_slides_have_no_common_place(client: TestClient, put: Put, slides: Path) -> None:
+    listed = client.get("/api/slides").json()["slides"]
+    second = next(slide["id"] for slide in listed if slide["name"] == "second.png")
+    one, other = put(1, stripes()), put(2, stripes(), second)
+    answer = client.get(f"/results/{one}/prototypes/place.png", params={"x": 9, "y": 9, "beside": other})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "these results are of two slides: choose two of one slide"

@@ -1,0 +1,235 @@
+// The Compare tab: one slide twice, each side with a model's prototypes over it, moved together.
+
+import { api, memory } from './api.js';
+import { CompareControls } from './compare_controls.js';
+import { CompareEdits } from './compare_edits.js';
+import { CompareFigures } from './compare_figures.js';
+import { CompareGallery } from './compare_gallery.js';
+import { CompareMaps } from './compare_maps.js';
+import { ComparePlace } from './compare_place.js';
+import { Side } from './compare_side.js';
+import { h } from './dom.js';
+import { LinkedViews } from './linked_views.js';
+import { PrototypePicker } from './prototype_picker.js';
+import { Toasts } from './toasts.js';
+
+export async function mount(root) {
+  window.__lpdCompare?.destroy?.();
+  const comparison = new Comparison(root);
+  window.__lpdCompare = comparison.probe;
+  await comparison.begin();
+}
+
+class Comparison {
+  constructor(root) {
+    this.root = root;
+    root.classList.add('lpd-compare');
+    Object.assign(this, { slide: null, slides: [], models: [], code: null, matching: null });
+    this.toasts = new Toasts();
+    const acts = {
+      chooseModel: (side, model) => this.attempt(() => this.chooseModel(side, model)),
+      compute: (side) => this.attempt(() => this.compute(side)),
+      changed: (side) => this.attempt(() => this.changed(side)),
+      toggleMask: () => this.controls.toggleMask(),
+      link: () => undefined,
+    };
+    this.sides = [new Side('left', acts), new Side('right', acts)];
+    const [left, right] = this.sides;
+    right.view.keys.destroy(); // keys move the left one, which takes the right one along
+    this.pair = h('div', { class: 'lpd-pair' }, left.stage, right.stage);
+    this.controls = new CompareControls(this.pair, {
+      onSlide: (id) => this.attempt(() => this.openSlide(id)),
+      onLook: () => this.maps.draw(),
+    });
+    this.picker = new PrototypePicker({
+      onClass: (code) => this.chooseClass(code),
+      onPick: (side, index) => this.pick(side, index),
+    });
+    this.maps = new CompareMaps(this.sides, this.controls);
+    const attempt = (act) => this.attempt(act);
+    this.figures = new CompareFigures(attempt);
+    this.edits = new CompareEdits({ attempt, onEdit: () => this.edited() });
+    this.gallery = new CompareGallery({ attempt, onGo: (region) => this.go(region) });
+    this.place = new ComparePlace(this.sides, this.pair);
+    this.controls.bar.append(this.place.button);
+    const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
+    this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
+    root.replaceChildren(h('h2', { class: 'lpd-unseen' }, 'Compare prototypes'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
+    this.linked = new LinkedViews([left.view, right.view]);
+    this.unmount = new MutationObserver(() => root.isConnected || this.destroy());
+    this.unmount.observe(document.body, { childList: true, subtree: true });
+    this.errors = [];
+    this.probe = this.makeProbe();
+  }
+
+  makeProbe() {
+    const comparison = this;
+    return {
+      ready: false,
+      errors: this.errors,
+      destroy: () => this.destroy(),
+      get state() {
+        const { sides, slide, code, matching, controls } = comparison;
+        const each = ({ job, about, index, heat, mask, view, model }) => ({ model, job: job && { id: job.id, state: job.state, maps: Boolean(about) }, index, heat: { drawn: heat.drawn, fetches: heat.fetches, loading: heat.loading.size }, mask: { drawn: mask.drawn, loading: mask.loading.size }, place: view.item ? view.placement().matrix : null });
+        return { slide: slide?.name ?? null, code, matched: Boolean(matching), mode: controls.mode, left: each(sides[0]), right: each(sides[1]) };
+      },
+    };
+  }
+
+  async begin() {
+    await this.attempt(async () => {
+      const [{ slides }, { checkpoints }] = await Promise.all([api.slides(), api.checkpoints()]);
+      this.slides = slides.filter((slide) => slide.status !== 'error');
+      this.models = checkpoints.filter((model) => !model.error);
+      this.controls.offer(this.slides);
+      const first = [memory.get('compared', ''), memory.get('slide', '')].find((id) => this.slides.some((slide) => slide.id === id)) ?? this.slides[0]?.id;
+      if (first && this.models.length) await this.openSlide(first);
+      else for (const side of this.sides) side.view.close(this.models.length ? 'Put a slide into the slides folder first.' : 'There is no usable model in the checkpoints folder.');
+    });
+    this.probe.ready = true;
+  }
+
+  async openSlide(id) {
+    this.wanted = id;
+    const slide = { ...this.slides.find((known) => known.id === id), ...(await api.slide(id)) };
+    if (this.wanted !== id) return;
+    this.slide = slide;
+    memory.set('compared', id);
+    this.controls.slide = id;
+    await Promise.all(this.sides.map((side) => side.view.open(slide)));
+    const pair = this.suggested(slide);
+    await this.loadJobs();
+    this.sides.forEach((side, i) => side.offer(this.models, pair[i]));
+    await Promise.all(this.sides.map((side, i) => this.showSide(side, pair[i])));
+    this.linked.align();
+  }
+
+  /** Two models to begin with: the last ones, else one with learnable prototypes and its clustered fellow. */
+  suggested(slide) {
+    const known = (name) => this.models.find((model) => model.name === name);
+    const kept = memory.get(`compared-models ${slide.id}`, []);
+    if (kept.every(known) && kept.length === 2) return kept;
+    const first = known(slide.suggested_checkpoint) ?? this.models[0];
+    const codes = String(first.classes.map((entry) => entry.code));
+    const fellows = this.models.filter((model) => model !== first && String(model.classes.map((entry) => entry.code)) === codes);
+    const second = fellows.find((model) => model.prototype_source !== first.prototype_source) ?? fellows[0] ?? first;
+    return [first.name, second.name];
+  }
+
+  async loadJobs() {
+    this.jobs = (await api.jobs(this.slide.id)).jobs;
+  }
+
+  /** The newest result of a model with maps of the whole slide, else of a part, else one that is on its way. */
+  jobOf(model) {
+    const own = this.jobs.filter((job) => job.checkpoint === model && (job.prototypes || (job.maps_wanted && !job.ended)));
+    return own.find((job) => job.prototypes && !job.region_l0 && !job.polygons) ?? own[0] ?? null;
+  }
+
+  async showSide(side, model) {
+    await side.show(this.slide, model, this.jobOf(model));
+  }
+
+  async chooseModel(side, model) {
+    memory.set(`compared-models ${this.slide.id}`, this.sides.map((one) => one.model));
+    await this.loadJobs();
+    await this.showSide(side, model);
+  }
+
+  async compute(side) {
+    if (this.starting) return;
+    this.starting = true;
+    try {
+      const job = await api.start({ slide: this.slide.id, checkpoint: side.model, prototype_maps: true });
+      await this.loadJobs();
+      for (const one of this.sides) if (one.model === job.checkpoint) await one.show(this.slide, one.model, job);
+    } finally {
+      this.starting = false;
+    }
+  }
+
+  /** A side has other maps, or none any more. */
+  async changed(side) {
+    if (side.index !== null && !side.about) side.choose(null);
+    const codes = [...new Set(this.sides.flatMap((one) => one.classes.map((entry) => entry.code)))];
+    if (!codes.includes(this.code)) this.code = codes[0] ?? null;
+    this.matching = null;
+    this.chooseClass(this.code);
+    await this.match();
+  }
+
+  /** Which prototype of the one side does what one of the other does. */
+  async match() {
+    const [left, right] = this.sides;
+    if (!left.about || !right.about || !left.job.ended || !right.job.ended) return;
+    const ids = [left.job.id, right.job.id];
+    const matching = await api.matching(...ids);
+    if (left.job?.id !== ids[0] || right.job?.id !== ids[1]) return;
+    this.matching = matching;
+    this.chooseClass(this.code);
+  }
+
+  chooseClass(code) {
+    this.code = code;
+    for (const side of this.sides) {
+      const own = side.prototypesOf(code);
+      if (!own.includes(side.index)) side.choose(own[0] ?? null);
+    }
+    this.pick(this.sides[0], this.sides[0].index);
+  }
+
+  /** Show a prototype on its side, and its counterpart on the other one. */
+  pick(side, index) {
+    side.choose(index);
+    const other = this.sides[side === this.sides[0] ? 1 : 0];
+    const twin = index === null || !this.controls.linked ? null : this.counterpart(side, index);
+    if (twin !== null) other.choose(twin);
+    this.render();
+  }
+
+  render() {
+    for (const part of [this.picker, this.edits, this.figures, this.gallery]) part.render(this);
+    this.maps.draw();
+  }
+
+  /** Something was muted or merged: the mask is what shows it. */
+  edited() {
+    if (!this.controls.look.mask) this.controls.toggleMask();
+    this.render();
+  }
+
+  go(region) {
+    const [left] = this.sides;
+    this.linked.lead(left.view);
+    left.view.fit(region);
+  }
+
+  counterpart(side, index) {
+    const [from, to] = side === this.sides[0] ? [0, 1] : [1, 0];
+    return this.pairs.find((pair) => pair[from] === index)?.[to] ?? null;
+  }
+
+  /** [left, right, similarity] of the class that is looked at. */
+  get pairs() {
+    const own = this.matching?.classes.find((entry) => entry.code === this.code)?.pairs ?? [];
+    return own.map(({ left, right, similarity }) => [left, right, similarity]);
+  }
+
+  async attempt(act) {
+    try {
+      await act();
+    } catch (error) {
+      this.errors.push(String(error));
+      this.toasts.show(error.status === undefined ? 'Something went wrong in the page: reload it.' : error.message);
+      if (error.status === undefined) console.error(error);
+    }
+  }
+
+  destroy() {
+    this.unmount.disconnect();
+    this.linked.destroy();
+    this.controls.destroy();
+    this.maps.destroy();
+    for (const side of this.sides) side.destroy();
+  }
+}

@@ -1,0 +1,111 @@
+// Prototypes muted or merged, and what that does to the mask and the areas: at once, from the stored maps.
+
+import { api } from './api.js';
+import { h, hex } from './dom.js';
+import { NO_EDITS } from './compare_side.js';
+
+const WAIT_MS = 60;
+
+export class CompareEdits {
+  constructor({ attempt, onEdit }) {
+    this.attempt = attempt;
+    this.onEdit = onEdit;
+    this.areas = new Map(); // result and edits -> areas
+    this.body = h('div');
+    this.element = h('details', { class: 'lpd-layers lpd-edits', open: false }, h('summary', {}, h('h3', {}, 'Mute and merge')), this.body);
+    this.element.addEventListener('toggle', () => this.state && this.render(this.state));
+  }
+
+  render(state) {
+    this.state = state;
+    const ready = state.sides.filter((side) => side.about && side.job.ended);
+    this.element.hidden = !ready.length;
+    if (!this.element.open) return;
+    const focused = document.activeElement?.dataset?.edit;
+    this.body.replaceChildren(...ready.flatMap((side) => this.part(side)));
+    if (focused) this.body.querySelector(`[data-edit="${focused}"]`)?.focus();
+  }
+
+  part(side) {
+    const title = h('h4', {}, `${side.name === 'left' ? 'Left' : 'Right'}: ${side.model}`);
+    return [title, side.index === null ? null : this.buttons(side), this.said(side), side.edited ? this.table(side) : null].filter(Boolean);
+  }
+
+  buttons(side) {
+    const { index, edits } = side;
+    const name = side.nameOf(index);
+    const muted = edits.muted.includes(index);
+    const button = (key, text, title, act, disabled = false) => h('button', { type: 'button', class: 'lpd-secondary', 'data-edit': `${side.name}-${key}`, title, disabled, onclick: act }, text);
+    const fellows = side.prototypesOf(codeOf(side, index)).filter((other) => other !== index && !edits.muted.includes(other) && !edits.merged.some((one) => one.includes(other) && one.includes(index)));
+    const merge = h('select', { 'aria-label': `Merge ${name} with`, title: 'Let both count as one prototype that lies between them', disabled: muted || !fellows.length, 'data-edit': `${side.name}-merge` }, h('option', { value: '' }, 'Merge with …'), fellows.map((other) => h('option', { value: other }, side.nameOf(other))));
+    merge.addEventListener('change', () => merge.value && this.change(side, merged(edits, index, Number(merge.value))));
+    return h(
+      'div',
+      { class: 'lpd-edit-row' },
+      button('mute', muted ? `Unmute ${name}` : `Mute ${name}`, muted ? 'Let this prototype count again' : 'See the mask without this prototype', () => this.change(side, muted ? { ...edits, muted: edits.muted.filter((m) => m !== index) } : without(edits, index))),
+      merge,
+      button('undo', 'Undo', 'Take back the last change', () => this.takeBack(side), !side.history.length),
+      button('reset', 'Reset', 'Let all prototypes count as the model has them', () => this.change(side, NO_EDITS), !side.edited),
+    );
+  }
+
+  change(side, edits) {
+    side.edit(edits);
+    this.onEdit(side);
+  }
+
+  takeBack(side) {
+    side.undo();
+    this.onEdit(side);
+  }
+
+  said(side) {
+    const { muted, merged: groups } = side.edits;
+    const names = (list) => list.map((index) => side.nameOf(index)).join(', ');
+    const parts = [muted.length && `Muted: ${names(muted)}.`, ...groups.map((members) => `As one: ${names(members)}.`)].filter(Boolean);
+    return h('p', { class: 'lpd-hint', 'data-said': side.name }, parts.join(' ') || 'All prototypes count.');
+  }
+
+  table(side) {
+    const key = `${side.job.id} ${JSON.stringify(side.edits)}`;
+    const found = this.areas.get(key);
+    if (!found) {
+      this.load(side, key);
+      return h('p', { class: 'lpd-hint' }, 'Counting areas …');
+    }
+    if (found.error) return h('p', { class: 'lpd-notice' }, found.error);
+    const number = (value) => value.toFixed(found.before.reduce((a, b) => a + b) < 1 ? 3 : 2);
+    const rows = side.classes.map((entry, value) => {
+      const dot = h('i', { class: 'lpd-dot' });
+      dot.style.background = hex(entry.color);
+      const by = found.after[value] - found.before[value];
+      return h('tr', {}, h('th', { scope: 'row' }, dot, entry.name), h('td', {}, number(found.before[value])), h('td', {}, number(found.after[value])), h('td', {}, `${by > 0 ? '+' : by < 0 ? '−' : ''}${number(Math.abs(by))}`));
+    });
+    const head = h('tr', {}, h('th', {}), ['before', 'after', 'mm²'].map((text) => h('th', { scope: 'col' }, text)));
+    return h('div', { class: 'lpd-figures' }, h('table', { title: 'Counted at the same places, from the stored maps' }, h('thead', {}, head), h('tbody', {}, rows)));
+  }
+
+  load(side, key) {
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(async () => {
+      const found = await api.editedAreas(side.job.id, side.edits).catch((error) => ({ error: error.message }));
+      this.areas.set(key, found);
+      this.render(this.state);
+    }, WAIT_MS);
+  }
+}
+
+const codeOf = (side, index) => side.classes[Math.floor(index / side.about.per_class)].code;
+
+/** A muted prototype is in no group; a group of one is none. */
+const without = ({ muted, merged: groups }, index) => ({
+  muted: [...muted, index].sort((a, b) => a - b),
+  merged: groups.map((members) => members.filter((m) => m !== index)).filter((members) => members.length > 1),
+});
+
+/** The groups that two prototypes are in become one. */
+function merged({ muted, merged: groups }, one, other) {
+  const touched = groups.filter((members) => members.includes(one) || members.includes(other));
+  const joined = [...new Set([one, other, ...touched.flat()])].sort((a, b) => a - b);
+  return { muted, merged: [...groups.filter((members) => !touched.includes(members)), joined] };
+}

@@ -1,0 +1,100 @@
+// Figures of merit of both sides, of one class or of all, each with its definition one click away.
+
+import { api } from './api.js';
+import { h } from './dom.js';
+
+/** Name, and which way is better for what the paper is after: prototypes that differ and cover more. */
+const FIGURES = {
+  jeffreys_similarity: ['Jeffreys similarity', 'less'],
+  map_cosine: ['Map cosine', 'less'],
+  map_iou: ['Map IoU', 'less'],
+  union_coverage: ['Union coverage', 'more'],
+  effective_prototypes: ['Effective number', 'more'],
+};
+
+export class CompareFigures {
+  constructor(attempt) {
+    this.attempt = attempt;
+    this.found = new Map(); // result -> figures
+    this.body = h('div', { class: 'lpd-figures' });
+    this.element = h('details', { class: 'lpd-layers lpd-merit', open: false }, h('summary', {}, h('h3', {}, 'Figures of merit')), this.body);
+    this.element.addEventListener('toggle', () => this.state && this.render(this.state));
+  }
+
+  render(state) {
+    this.state = state;
+    const ready = state.sides.filter((side) => side.about && side.job.ended);
+    this.element.hidden = !ready.length;
+    if (!this.element.open || !ready.length) return;
+    for (const { job } of ready) if (!this.found.has(job.id)) this.load(job.id);
+    const [left, right] = state.sides.map((side) => side.job && this.found.get(side.job.id));
+    if (!left && !right) {
+      this.body.replaceChildren(h('p', { class: 'lpd-hint' }, 'Measuring …'));
+      return;
+    }
+    this.body.replaceChildren(this.table(state, left, right), ...this.usage(state, left, right), this.download(state, left, right));
+  }
+
+  load(id) {
+    this.found.set(id, null);
+    this.attempt(async () => {
+      try {
+        this.found.set(id, await api.prototypeFigures(id));
+      } catch (error) {
+        this.found.delete(id);
+        this.element.open = false;
+        throw error;
+      }
+      this.render(this.state);
+    });
+  }
+
+  table({ code }, left, right) {
+    const definitions = (left ?? right).definitions;
+    const head = h('tr', {}, h('th', {}), ...[`${code}`, 'all'].map((text) => h('th', { colSpan: 2 }, text)));
+    const sides = h('tr', {}, h('th', {}), ...['left', 'right', 'left', 'right'].map((text) => h('th', { scope: 'col' }, text)));
+    const rows = Object.entries(FIGURES).flatMap(([key, [name, better]]) => {
+      const one = [left, right].map((found) => found?.classes[code]?.[key] ?? null);
+      const all = [left, right].map((found) => found?.[key] ?? null);
+      const text = h('tr', { class: 'lpd-definition', hidden: true }, h('td', { colSpan: 5 }, definitions[key]));
+      const button = h('button', { type: 'button', class: 'lpd-link', title: definitions[key], 'aria-expanded': 'false', onclick: () => button.setAttribute('aria-expanded', String(!(text.hidden = !text.hidden))) }, name);
+      return [h('tr', {}, h('th', { scope: 'row' }, button), ...cells(one, better), ...cells(all, better)), text];
+    });
+    return h('table', {}, h('thead', {}, head, sides), h('tbody', {}, rows));
+  }
+
+  /** How the prototypes share the class's region, a bar each; those that say nothing or the same are named. */
+  usage({ code, sides }, ...found) {
+    return sides.flatMap((side, i) => {
+      const own = found[i]?.classes[code];
+      if (!own?.usage || !side.about) return [];
+      const numbers = side.prototypesOf(code);
+      const bars = own.usage.map((share, k) => {
+        const bar = h('i');
+        bar.style.width = `${100 * share}%`;
+        return h('div', { class: 'lpd-usage', title: 'Share of the class’s region where this prototype answers most' }, h('span', {}, side.nameOf(numbers[k])), h('div', {}, bar), h('span', {}, `${(100 * share).toFixed(0)} %`));
+      });
+      const dead = own.dead.map((k) => side.nameOf(numbers[k]));
+      const twins = own.near_duplicates.map(([a, b, r]) => `${side.nameOf(numbers[a])} and ${side.nameOf(numbers[b])} (r ${r.toFixed(2)})`);
+      const notes = [dead.length && `Dead: ${dead.join(', ')}.`, twins.length && `Near-duplicates: ${twins.join('; ')}.`].filter(Boolean);
+      return [h('h4', {}, `Usage, ${side.name}`), ...bars, notes.length ? h('p', { class: 'lpd-notice' }, notes.join(' ')) : null].filter(Boolean);
+    });
+  }
+
+  download({ sides }, ...found) {
+    const lines = [['side', 'model', 'slide', 'class', ...Object.keys(FIGURES)]];
+    found.forEach((figures, i) => {
+      if (!figures) return;
+      for (const [code, own] of [...Object.entries(figures.classes), ['all', figures]]) lines.push([sides[i].name, figures.checkpoint, figures.slide, code, ...Object.keys(FIGURES).map((key) => own[key] ?? '')]);
+    });
+    const text = lines.map((line) => line.map((cell) => (/[",\n]/.test(cell) ? `"${String(cell).replaceAll('"', '""')}"` : cell)).join(',')).join('\n');
+    return h('a', { class: 'lpd-link', download: 'prototype-figures.csv', href: `data:text/csv;charset=utf-8,${encodeURIComponent(`${text}\n`)}` }, 'Save as CSV');
+  }
+}
+
+/** Two numbers, the better one in bold if they differ in what is shown. */
+function cells(values, better) {
+  const texts = values.map((value) => (value === null ? '–' : value.toFixed(value >= 10 ? 1 : 2)));
+  const best = values.includes(null) || texts[0] === texts[1] ? null : better === 'less' ? Math.min(...values) : Math.max(...values);
+  return texts.map((text, i) => h('td', {}, values[i] === best && best !== null ? h('b', {}, text) : text));
+}

@@ -1,0 +1,53 @@
+// Where on the slide the two chosen prototypes answer most: pictures to fly to.
+
+import { api } from './api.js';
+import { h } from './dom.js';
+
+export class CompareGallery {
+  constructor({ attempt, onGo }) {
+    this.attempt = attempt;
+    this.onGo = onGo;
+    this.found = new Map(); // result -> regions by prototype
+    this.body = h('div', { class: 'lpd-gallery' });
+    this.element = h('details', { class: 'lpd-layers lpd-tops', open: false }, h('summary', {}, h('h3', {}, 'Gallery')), this.body);
+    this.element.addEventListener('toggle', () => this.state && this.render(this.state));
+  }
+
+  render(state) {
+    this.state = state;
+    const ready = state.sides.filter((side) => side.about && side.job.ended && side.index !== null);
+    this.element.hidden = !ready.length;
+    if (!this.element.open || !ready.length) return;
+    for (const { job } of ready) if (!this.found.has(job.id)) this.load(job.id);
+    const key = JSON.stringify(ready.map((side) => [side.job.id, side.index, side.nameOf(side.index), Boolean(this.found.get(side.job.id))]));
+    if (key === this.shows) return;
+    this.shows = key;
+    this.body.replaceChildren(...ready.flatMap((side) => this.part(state.slide, side)));
+  }
+
+  load(id) {
+    this.found.set(id, null);
+    this.attempt(async () => {
+      try {
+        this.found.set(id, (await api.gallery(id)).regions);
+      } catch (error) {
+        this.found.delete(id);
+        this.element.open = false;
+        throw error;
+      }
+      this.render(this.state);
+    });
+  }
+
+  part(slide, side) {
+    const regions = this.found.get(side.job.id)?.[side.index];
+    const title = h('h4', {}, `${side.name === 'left' ? 'Left' : 'Right'}: ${side.nameOf(side.index)}`);
+    if (!regions) return [title, h('p', { class: 'lpd-hint' }, 'Looking …')];
+    if (!regions.length) return [title, h('p', { class: 'lpd-hint' }, 'No tile of this slide is half full of tissue.')];
+    const pictures = regions.map(({ region, score }, i) => {
+      const picture = h('img', { src: api.crop(slide, region), alt: `Place ${i + 1}, score ${score.toFixed(2)}`, loading: 'lazy' });
+      return h('button', { type: 'button', title: `Go to x ${region[0]}, y ${region[1]}: mean activation ${score.toFixed(3)}`, onclick: () => this.onGo(region) }, picture, h('span', {}, score.toFixed(2)));
+    });
+    return [title, h('div', { class: 'lpd-tops-row' }, pictures)];
+  }
+}
