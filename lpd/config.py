@@ -116,6 +116,8 @@ class ModelConfig(Settings):
         timm_options: extra keyword arguments for ``timm.create_model`` as (name, value) pairs.
         merge: how the logits of a class's K prototypes become one: their ``mean``, as in the paper, for which they all
             get the same gradient; or the ``union``, ``log mean exp``, which is high where any of them is.
+        groups: for each class its groups of prototype numbers that count, each as the mean of its own, see
+            :mod:`lpd.model.grouping`; () where nothing was edited: each prototype for itself.
         head: ``prototypes``; ``linear`` makes plain CAMs, ``w_c · f + b_c`` at each scale, to compare with: K is 1
             then, there are no adapters, and a class's direction w_c stands where a prototype would.
     """
@@ -131,6 +133,7 @@ class ModelConfig(Settings):
     timm_options: tuple[tuple[str, Any], ...] = ()
     merge: Literal["mean", "union"] = "mean"
     head: Literal["prototypes", "linear"] = "prototypes"
+    groups: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -150,6 +153,25 @@ class ModelConfig(Settings):
             raise ConfigError(f"scales {self.scales} must be rising and among 0, 1, 2, 3")
         if self.head == "linear" and self.prototypes_per_class != 1:
             raise ConfigError(f"a linear head has 1 direction per class, not {self.prototypes_per_class}: set it so")
+        if self.groups:
+            self._check_groups()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; without ``groups`` where nothing was edited, so that an lpd of old reads it too."""
+        return {name: value for name, value in super().to_dict().items() if name != "groups" or value}
+
+    def _check_groups(self) -> None:
+        if self.head == "linear":
+            raise ConfigError("a linear head has no prototypes to mute or merge: leave groups out")
+        if len(self.groups) != self.class_count or not all(self.groups) or not all(map(all, self.groups)):
+            raise ConfigError(f"groups {self.groups} must name one prototype at least for each of the classes")
+        for c, own in enumerate(self.groups):
+            numbers, first = [m for group in own for m in group], c * self.prototypes_per_class
+            last = first + self.prototypes_per_class - 1
+            if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(first, last + 1)):
+                raise ConfigError(
+                    f"groups {own} of class {c} must name prototypes {first} to {last}, each once at most"
+                )
 
     @property
     def prototype_count(self) -> int:

@@ -52,7 +52,7 @@ class Place:
 
 
 def _trained(name: str, seed: int, place: Place, precision: str | None = None) -> Path:
-    """The finished checkpoint of a training, of an earlier call if there is one; in another precision if one is given."""
+    """The finished checkpoint of a training, of an earlier call if there is one; in its own precision or another."""
     out = place.work / "-".join([name, *([precision] if precision else []), str(seed)])
     last, resume = out / "last.safetensors", (out / RESUME).exists()
     if last.exists() and not resume:
@@ -95,7 +95,7 @@ def _ship(name: str, trained: Path, reports: Reports, place: Place, out: Path) -
 
 
 def _beside(name: str, precision: str, place: Place, out: Path) -> dict[str, Mapping[str, Any]]:
-    """Reports on ``valid`` of the preview that one is compared with: as shipped, and trained in the other's precision."""
+    """Reports on ``valid`` of the preview that one is compared with: as shipped, and trained in its precision."""
     preview = PREVIEWS[name]
     shipped = read_info(out / f"{preview.data}-{preview.source}-mobilenetv2_100.safetensors")
     again = _report(_trained(name, SEEDS[0], place, precision), place.data / preview.data, "valid")

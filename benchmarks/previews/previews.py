@@ -60,7 +60,7 @@ _LEARNABLE: Mapping[str, Preview] = {
     "ocelot224": Preview(
         "ocelot224",
         "Research use only, non-commercial: trained on OCELOT 2023 tiles (treat as CC BY-NC-SA 4.0), "
-        "encoder from ImageNet (Apache-2.0)"
+        "encoder from ImageNet (Apache-2.0)",
     ),
     "phantom": Preview(
         "phantom",

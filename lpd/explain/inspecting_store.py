@@ -53,8 +53,8 @@ def tile_box(store: ResultStore, x_l0: float, y_l0: float, side_l0: float | None
     """
     maps, meta = _maps(store).maps, store.meta
     stride, bounds = maps.finest.stride_px, meta.frame.bounds
-    side = 2 * CELL_PX * maps.gate_reach if side_l0 is None else round(side_l0 / meta.scale)
-    if not stride <= side <= MOST_PX:
+    wanted = 2 * CELL_PX * maps.gate_reach if side_l0 is None else side_l0 / meta.scale
+    if not stride <= wanted <= MOST_PX:
         least, most = (round(px * meta.scale) for px in (stride, MOST_PX))
         raise ConfigError(f"a place {side_l0:g} px wide cannot be shown: choose {least} to {most} full-resolution px")
     if not (0 <= x_l0 < meta.width_l0 and 0 <= y_l0 < meta.height_l0):
@@ -62,6 +62,7 @@ def tile_box(store: ResultStore, x_l0: float, y_l0: float, side_l0: float | None
             f"({x_l0:g}, {y_l0:g}) lies outside of {meta.slide_name}, which is {meta.width_l0} × {meta.height_l0} px "
             "at full resolution: choose a point on it"
         )
+    side = round(wanted)
     x0, x1 = _around(x_l0 / meta.scale, side, bounds.x1, stride)
     y0, y1 = _around(y_l0 / meta.scale, side, bounds.y1, stride)
     return Box(x0, y0, x1, y1)

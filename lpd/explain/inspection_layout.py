@@ -126,13 +126,17 @@ def heading(inspection: Inspection) -> str:
 
 
 def legend(inspections: Sequence[Inspection]) -> list[tuple[str, Colour]]:
-    """Names and colours of all classes, each once, then of background."""
-    found: dict[tuple[str, Colour], None] = {}
-    schemes = [i.scheme for i in inspections] + [s for i in inspections[:1] if (s := i.truth_scheme) is not None]
-    for scheme in schemes:
-        found.update({(tissue.name, rgb(scheme, c)): None for c, tissue in enumerate(scheme.classes)})
-    found.update({("background", rgb(scheme, scheme.background)): None for scheme in schemes})
-    return list(found)
+    """Names and colours of all classes, each once, then of background; a name of two colours says whose it is."""
+    owned = [(f"mask {letter}".strip(), i.scheme) for letter, i in zip(letters(inspections), inspections, strict=True)]
+    owned += [("truth", scheme) for i in inspections[:1] if (scheme := i.truth_scheme) is not None]
+    found: dict[tuple[str, Colour], str] = {}
+    for owner, scheme in owned:
+        for c, tissue in enumerate(scheme.classes):
+            found.setdefault((tissue.name, rgb(scheme, c)), owner)
+    for owner, scheme in owned:
+        found.setdefault(("background", rgb(scheme, scheme.background)), owner)
+    names = [name for name, _ in found]
+    return [(f"{n} ({owner})" if names.count(n) > 1 else n, colour) for (n, colour), owner in found.items()]
 
 
 def rgb(scheme: ClassScheme, value: int) -> Colour:

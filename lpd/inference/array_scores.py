@@ -92,7 +92,7 @@ def likeliest(pixel: Floats, gate: Floats, calibration: Calibration) -> Bytes:
     shares = pixel + special.log_expit(presence)
     chosen = np.sort(np.argpartition(-shares, MOST_CLASSES, axis=0)[:MOST_CLASSES], axis=0)
     found = _likeliest(np.take_along_axis(pixel, chosen, 0), np.take_along_axis(presence, chosen, 0))
-    return np.take_along_axis(chosen, found[None], 0)[0].astype(np.uint8)
+    return np.asarray(np.take_along_axis(chosen, found[None], 0)[0].astype(np.uint8))
 
 
 def _likeliest(pixel: Floats, presence: Floats) -> npt.NDArray[np.intp]:

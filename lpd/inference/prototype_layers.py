@@ -16,8 +16,9 @@ from lpd.errors import LpdError, ResultError
 from lpd.model.grouping import Groups, ungrouped
 
 Bytes = npt.NDArray[np.uint8]
-#: Version of the ``lpd`` document of the group ``prototypes``; raised when a field changes its meaning.
-FORMAT_VERSION = 1
+#: Versions of the ``lpd`` document of the group ``prototypes``; raised when a field changes its meaning. The second says
+#: which prototypes were muted or merged in the checkpoint, and is written only where some were.
+FORMAT_VERSION, _EDITED_VERSION = 1, 2
 #: Steps of the 8-bit code to either side of 0: bytes 0, 127 and 254 are −limit, 0 and limit.
 CODE_STEPS = 127
 #: Plain CAMs have no bound, cosines have. They are log-odds: one beyond ±32 is stored as ±32.
@@ -77,6 +78,7 @@ class PrototypeMaps:
         calibration: how logits become scores.
         gate_reach: cells of 4 px to each side that a pixel's gate is the mean of.
         layers: pixel layers first; they have one stride where scales are fused.
+        edited: the checkpoint's groups, () if none of its prototypes were muted or merged.
     """
 
     per_class: int
@@ -84,11 +86,12 @@ class PrototypeMaps:
     calibration: Calibration
     gate_reach: int
     layers: tuple[MapLayer, ...]
+    edited: Groups = ()
 
     @property
     def groups(self) -> Groups:
-        """Which prototypes count, by class."""
-        return ungrouped(self.count // self.per_class, self.per_class)
+        """Which prototypes count, by class, and which of them as one."""
+        return self.edited or ungrouped(self.count // self.per_class, self.per_class)
 
     @property
     def count(self) -> int:
@@ -117,7 +120,8 @@ class PrototypeMaps:
         """Plain JSON form, read back by :meth:`from_dict`."""
         layers = [layer.to_dict() for layer in self.layers]
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {"version": FORMAT_VERSION, **plain, "calibration": self.calibration.to_dict(), "layers": layers}
+        version = _EDITED_VERSION if self.edited else FORMAT_VERSION
+        return {"version": version, **plain, "calibration": self.calibration.to_dict(), "layers": layers}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PrototypeMaps:
@@ -126,8 +130,8 @@ class PrototypeMaps:
         Raises:
             ResultError: the document is of another version, incomplete or malformed.
         """
-        if data.get("version") != FORMAT_VERSION:
-            raise ResultError(f"prototype maps of format {data.get('version')!r}, not {FORMAT_VERSION}")
+        if data.get("version") not in (FORMAT_VERSION, _EDITED_VERSION):
+            raise ResultError(f"prototype maps of format {data.get('version')!r}, not {_EDITED_VERSION} or older")
         names = [f.name for f in dataclasses.fields(MapLayer)]
         try:
             return cls(
@@ -136,6 +140,7 @@ class PrototypeMaps:
                 calibration=Calibration.from_dict(data["calibration"]),
                 gate_reach=int(data["gate_reach"]),
                 layers=tuple(MapLayer(**{name: layer[name] for name in names}) for layer in data["layers"]),
+                edited=tuple(tuple(tuple(group) for group in own) for own in data.get("edited", ())),
             )
         except (KeyError, TypeError, ValueError, LpdError) as error:
             raise ResultError(f"the description of prototype maps is malformed ({error!r})") from error

@@ -52,7 +52,7 @@ def planned_maps(network: LPDNet, info: CheckpointInfo, *, adapt: bool) -> Proto
         # The difference of a cosine and the mean of some cosines.
         layers.append(MapLayer("correction", "correction", config.class_count, stride, 2 * AdaptationSettings().gain))
     reach = info.input.tile_px // (2 * CELL_PX)
-    return PrototypeMaps(config.prototypes_per_class, config.merge, calibration, reach, tuple(layers))
+    return PrototypeMaps(config.prototypes_per_class, config.merge, calibration, reach, tuple(layers), config.groups)
 
 
 def layer_logits(

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from lpd.classes import NOT_COMPUTED
 from lpd.inference.array_scores import Flags, Floats, likeliest, pooled
@@ -29,10 +30,13 @@ from lpd.inference.store import ResultStore
 from lpd.model.grouping import Groups
 from lpd.slide.region import Region
 
+Doubles = npt.NDArray[np.float64]
 #: Up to so many mask pixels per pixel of a tile all of them are computed.
 _FINE_STEP = 1.5
-#: Distance of the cells, in mask pixels, that suffices for the mean of a gate; beyond, half the tile's own step.
+#: Distance of the cells, in mask pixels, that suffices for the mean of a gate; beyond it, that of the tile's pixels.
 _GATE_STEP_PX = 32
+#: Cells of a layer, up to which finer ones are read than a tile's pixels ask for: twice those of 256 × 256 px.
+_MANY_CELLS = 1 << 17
 #: Where areas are looked at, at most, and in blocks of so many rows and columns.
 _MOST_PLACES, _BLOCK = 1 << 19, 256
 
@@ -118,10 +122,10 @@ def recomputed_areas(
     step, counts = _area_step(store), np.zeros((3, 256), np.int64)
     for ys, xs in _blocks(store, step):
         mask = store.read_mask_px(int(xs[0]), int(ys[0]), (len(xs), len(ys)), step)
-        tissue = mask < store.meta.classes.background
-        if tissue.any():
-            places = _Places(maps, ys, xs, float(step), tissue)
-            found = (mask[tissue], *(places.decided(own, tissue) for own in (maps.maps.groups, groups)))
+        where = mask < store.meta.classes.background
+        if where.any():
+            places = _Places(maps, ys, xs, float(step), where)
+            found = (mask[where], *(places.decided(own, where) for own in (maps.maps.groups, groups)))
             counts += [np.bincount(one, minlength=256) for one in found]
     place_mm2 = (step * store.meta.mask_mpp / 1000) ** 2
     tissue = counts[:, : store.meta.classes.count]
@@ -152,7 +156,7 @@ class _Places:
 
     def __init__(self, maps: PrototypeStore, ys: Indices, xs: Indices, step: float, tissue: Flags) -> None:
         """Read what is around those pixels that show tissue, one at least."""
-        self._rows, self._columns = _span(tissue.any(1)), _span(tissue.any(0))
+        self._rows, self._columns = _span(np.any(tissue, axis=1)), _span(np.any(tissue, axis=0))
         self._ys, self._xs = ys[self._rows], xs[self._columns]
         self._maps, layers = maps.maps, maps.maps.layers
         own = (self._ys, self._xs, step)
@@ -205,19 +209,20 @@ class _Cells:
 
     @classmethod
     def around(cls, maps: PrototypeStore, layer: MapLayer, ys: Indices, xs: Indices, step: float) -> _Cells:
-        """Cells no farther apart than the pixels, with one beyond on each side."""
-        return cls._read(maps, layer, ys, xs, _nth(layer, step), 0)
+        """Cells no farther apart than the pixels, nearer where these are few, with one beyond on each side."""
+        nth, area_px = _nth(layer, step), float(ys[-1] - ys[0] + step) * float(xs[-1] - xs[0] + step)
+        while nth > 1 and area_px <= _MANY_CELLS * (nth // 2 * layer.stride_px) ** 2:
+            nth //= 2
+        return cls._read(maps, layer, ys, xs, nth, 0)
 
     @classmethod
     def of_gates(cls, maps: PrototypeStore, layer: MapLayer, ys: Indices, xs: Indices, step: float) -> _Cells:
-        """Cells that a gate's mean is taken of: at least two for each pixel along an axis."""
+        """Cells that a gate's mean is taken of: no farther apart than the pixels."""
         reach_px = (maps.maps.gate_reach + 1) * CELL_PX
         return cls._read(maps, layer, ys, xs, _nth(layer, max(_GATE_STEP_PX, step)), reach_px)
 
     @classmethod
-    def _read(
-        cls, maps: PrototypeStore, layer: MapLayer, ys: Indices, xs: Indices, nth: int, margin_px: int
-    ) -> _Cells:
+    def _read(cls, maps: PrototypeStore, layer: MapLayer, ys: Indices, xs: Indices, nth: int, margin_px: int) -> _Cells:
         side = nth * layer.stride_px
         rows, columns = (
             np.arange((int(at[0]) - margin_px) // side - 1, (int(at[-1]) + margin_px) // side + 2) for at in (ys, xs)
@@ -228,22 +233,57 @@ class _Cells:
 
     def at(self, values: Floats, ys: Indices, xs: Indices) -> Floats:
         """(C, len(ys), len(xs)) of (C, h, w) values: between the known of the cells around each mask pixel."""
-        planes = values
-        if not self.known.all():
-            planes = np.concatenate([np.where(self.known, values, 0), self.known[None]]).astype(np.float32)
-        for axis, at, first in ((1, ys, self.y_px), (2, xs, self.x_px)):
-            planes = _between(planes, (at + 0.5 - first) / self.step_px, axis)
-        return planes if self.known.all() else planes[:-1] / np.maximum(planes[-1], np.float32(1e-6))
+        return self._weighed(values, [_between(at, n) for at, n in self._in_cells(values, ys, xs)])
 
     def means(self, values: Floats, ys: Indices, xs: Indices, reach_px: float) -> Floats:
         """(C, len(ys), len(xs)) means of the known of (C, h, w) values up to so far from each mask pixel."""
-        planes = np.concatenate([np.where(self.known, values, 0), self.known[None]]).astype(np.float64)
-        for axis, at, first in ((1, ys, self.y_px), (2, xs, self.x_px)):
-            start = np.zeros_like(planes.take([0], axis))
-            running = np.concatenate([start, planes.cumsum(axis)], axis)
-            upper, lower = ((at + 0.5 + sign * reach_px - first) / self.step_px + 0.5 for sign in (1, -1))
-            planes = _between(running, upper, axis) - _between(running, lower, axis)
-        return np.asarray((planes[:-1] / np.maximum(planes[-1], 1e-9)).astype(np.float32))
+        reach = reach_px / self.step_px
+        return self._weighed(values, [_around(at, n, reach) for at, n in self._in_cells(values, ys, xs)])
+
+    def _in_cells(self, values: Floats, ys: Indices, xs: Indices) -> list[tuple[Doubles, int]]:
+        """Where the middles of pixels lie, 0 the middle of the first cell, and how many cells there are; by axis."""
+        height, width = values.shape[1:]
+        return [
+            ((ys + 0.5 - self.y_px) / self.step_px, height),
+            ((xs + 0.5 - self.x_px) / self.step_px, width),
+        ]
+
+    def _weighed(self, values: Floats, weights: Sequence[sparse.csr_array]) -> Floats:
+        """Weighted means of the known along both axes."""
+        whole = bool(self.known.all())
+        planes = values if whole else np.concatenate([np.where(self.known, values, 0), self.known[None]])
+        rows, columns = weights
+        count, height, width = planes.shape
+        flat = np.ascontiguousarray(planes.transpose(1, 0, 2), dtype=np.float32).reshape(height, count * width)
+        turned = (rows @ flat).reshape(-1, count, width).transpose(2, 1, 0)
+        sums = (columns @ np.ascontiguousarray(turned).reshape(width, -1)).reshape(columns.shape[0], count, -1)
+        sums = np.ascontiguousarray(sums.transpose(1, 2, 0))
+        return sums if whole else sums[:-1] / np.maximum(sums[-1], np.float32(1e-6))
+
+
+def _between(at: Doubles, count: int) -> sparse.csr_array:
+    """(n, count) weights, 1 together, of the two cells around each place; beyond the last the last counts."""
+    at = np.clip(at, 0, count - 1)
+    low = np.minimum(at.astype(np.int64), max(count - 2, 0))
+    share = at - low
+    return _rows(np.stack([low, np.minimum(low + 1, count - 1)], 1), np.stack([1 - share, share], 1), count)
+
+
+def _around(at: Doubles, count: int, reach: float) -> sparse.csr_array:
+    """(n, count) weights, 1 together, of the cells up to so many cells around each place, the outer ones in part."""
+    span = int(2 * reach) + 3
+    cells = np.floor(at - reach).astype(np.int64)[:, None] + np.arange(span)
+    shares = np.minimum(cells + 0.5, at[:, None] + reach) - np.maximum(cells - 0.5, at[:, None] - reach)
+    shares = np.maximum(shares, 0) / (2 * reach)
+    inside = (cells >= 0) & (cells < count)
+    return _rows(np.clip(cells, 0, count - 1), shares * inside, count)
+
+
+def _rows(cells: Indices, weights: Doubles, count: int) -> sparse.csr_array:
+    """A matrix with the same number of weights in each row."""
+    ends = np.arange(len(cells) + 1) * cells.shape[1]
+    data = weights.astype(np.float32).ravel()
+    return sparse.csr_array((data, cells.ravel(), ends), shape=(len(cells), count))
 
 
 def _nth(layer: MapLayer, step_px: float) -> int:
@@ -252,20 +292,6 @@ def _nth(layer: MapLayer, step_px: float) -> int:
     while 2 * nth * layer.stride_px <= step_px:
         nth *= 2
     return nth
-
-
-def _between(planes: npt.NDArray[np.floating], at: npt.NDArray[np.float64], axis: int) -> Floats:
-    """Values at some fractional places along an axis, linear between two, the first and last repeated."""
-    last = planes.shape[axis] - 1
-    at = np.clip(at, 0, last)
-    low = np.minimum(at.astype(np.int64), max(last - 1, 0))
-    share = (at - low).astype(planes.dtype)
-    share = share[:, None] if axis == 1 else share
-    below, above = planes.take(low, axis), planes.take(np.minimum(low + 1, last), axis)
-    above -= below
-    above *= share
-    above += below
-    return np.asarray(above)
 
 
 def _merged(merge: Literal["mean", "union"], layer: MapLayer, stored: Bytes, groups: Groups) -> Floats:
@@ -288,7 +314,7 @@ def _shares(group: tuple[int, ...], count: int) -> Floats:
     return shares
 
 
-def _span(flags: Flags) -> slice:
+def _span(flags: npt.ArrayLike) -> slice:
     """From the first to the last that is set."""
     found = np.flatnonzero(flags)
     return slice(int(found[0]), int(found[-1]) + 1)

@@ -2,8 +2,9 @@
 
 A class's pixel logit is the merge of its prototypes', plus what the slide's own prototypes add; its gate is the mean of
 its deepest maps over a tile. What is left of both without some prototypes is scored and decided as the mask was; merged
-ones count as one, whose map is the mean of theirs (:mod:`lpd.model.grouping`). Maps have 8 bits and the network's own stride, so pixels on a border may fall to the other side; and what the slide's own
-prototypes add is what they added with all prototypes at work.
+ones count as one, whose map is the mean of theirs (:mod:`lpd.model.grouping`). Maps have 8 bits and the network's own
+stride, so pixels on a border may fall to the other side; and what the slide's own prototypes add is what they added
+with all prototypes at work.
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lpd.errors import ShapeError
+from lpd.model.grouping import Groups
 
 _SMALLEST_NORM = 1e-6
 
@@ -40,7 +42,10 @@ def prototype_cosines(features: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def pool_prototype_cams(
-    prototype_cams: Tensor, prototypes_per_class: int, merge: Literal["mean", "union"] = "mean"
+    prototype_cams: Tensor,
+    prototypes_per_class: int,
+    merge: Literal["mean", "union"] = "mean",
+    groups: Groups = (),
 ) -> Tensor:
     """Merge the prototype CAMs of each class.
 
@@ -52,6 +57,7 @@ def pool_prototype_cams(
         prototype_cams: (B, C * K, h, w) cosines or logits; a class's prototypes are adjacent.
         prototypes_per_class: K.
         merge: ``mean`` or ``union``; equal CAMs are merged into the same by both.
+        groups: those that count, where some were muted or merged, see :mod:`lpd.model.grouping`.
 
     Returns:
         (B, C, h, w) class CAMs, without background.
@@ -63,11 +69,19 @@ def pool_prototype_cams(
         raise ShapeError(
             f"prototype CAMs {tuple(prototype_cams.shape)} do not split into groups of {prototypes_per_class} channels"
         )
+    if groups:
+        return torch.stack([_pooled_groups(prototype_cams, own, merge) for own in groups], 1)
     batch, channels, height, width = prototype_cams.shape
     grouped = prototype_cams.reshape(batch, channels // prototypes_per_class, prototypes_per_class, height, width)
     if merge == "mean":
         return grouped.mean(2)
     return torch.logsumexp(grouped, 2) - math.log(prototypes_per_class)
+
+
+def _pooled_groups(cams: Tensor, groups: Sequence[tuple[int, ...]], merge: str) -> Tensor:
+    """(B, h, w) of (B, M, h, w): one class, each of its groups the mean of its own."""
+    means = torch.stack([torch.stack([cams[:, m] for m in group]).mean(0) for group in groups])
+    return means.mean(0) if merge == "mean" else torch.logsumexp(means, 0) - math.log(len(groups))
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ class CheckpointInfo:
         scores: evaluation results as they were measured, each entry with its protocol.
         training: run id, data fingerprint, settings: whatever the trainer recorded.
         versions: of the libraries that wrote the file; filled in when saving.
+        names: what people call prototypes, as in :meth:`lpd.model.names.PrototypeNames.to_dict`; may be empty.
+        edited: of which file this one is an edited copy, and what was muted and merged, see :mod:`lpd.model.editing`.
     """
 
     path: Path
@@ -55,6 +57,8 @@ class CheckpointInfo:
     scores: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, Any] = field(default_factory=dict)
+    edited: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         classes = self.classes.count
@@ -90,6 +94,8 @@ class CheckpointInfo:
             "scores": dict(self.scores),
             "training": dict(self.training),
             "versions": dict(self.versions),
+            **({"names": dict(self.names)} if self.names else {}),
+            **({"edited": dict(self.edited)} if self.edited else {}),
         }
 
     @classmethod
@@ -117,6 +123,8 @@ class CheckpointInfo:
                 scores=dict(document["scores"]),
                 training=dict(document["training"]),
                 versions=dict(document["versions"]),
+                names=dict(document.get("names", {})),
+                edited=dict(document.get("edited", {})),
             )
         except (ConfigError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"has no {error}" if isinstance(error, KeyError) else str(error)

@@ -116,7 +116,7 @@ class LPDNet(nn.Module):
             return LPDOutput(cosines, classes, classes, features)
         logits = {s: cosines[s] * self.gains[str(s)] for s in self.config.scales}
         classes = {
-            s: pool_prototype_cams(logits[s], self.config.prototypes_per_class, self.config.merge)
+            s: pool_prototype_cams(logits[s], self.config.prototypes_per_class, self.config.merge, self.config.groups)
             for s in self.config.scales
         }
         return LPDOutput(cosines, logits, classes, features)

@@ -49,6 +49,24 @@ def test_scores_are_alike(classes):
     np.testing.assert_allclose(array_scores.log_scores(pixel, gate, calibration), expected, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("classes", [1, 2, 4, 6, 9])
+def test_the_likeliest_class_has_the_highest_score(classes):
+    pixel, gate = random(classes, 90, 200), random(classes, 90, 200, spread=12)[::-1]
+    ones = tuple(float(n) for n in np.linspace(0.5, 1.5, classes))
+    calibration = Calibration((1.0,), ones, ones[::-1], ones, ones)
+    scores = scoring.log_scores(torch.from_numpy(pixel)[None], torch.from_numpy(gate.copy())[None], calibration)[0]
+    found = array_scores.likeliest(pixel.reshape(classes, -1), gate.reshape(classes, -1), calibration)
+    lost = scores.max(0).values.ravel() - scores.reshape(classes, -1).gather(0, torch.from_numpy(found)[None].long())[0]
+    assert found.dtype == np.uint8
+    assert lost.max() < 1e-3  # equals within rounding
+
+
+def test_a_class_that_is_as_good_as_never_there_is_not_the_likeliest():
+    pixel, gate = np.array([[-1e4], [0]], np.float32), np.array([[-1e4], [-50]], np.float32)
+    ones = (1.0, 1.0)
+    assert array_scores.likeliest(pixel, gate, Calibration((1.0,), ones, ones, ones, ones)) == [1]
+
+
 def test_hopeless_classes_have_finite_scores():
     pixel, presence = np.zeros((2, 1, 1), np.float32), np.full((2, 1, 1), -1e4, np.float32)
     pixel[1] = -1e4

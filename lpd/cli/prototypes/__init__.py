@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 #: Each a module of this package with ``add_parser`` and ``run``.
-COMMANDS: tuple[str, ...] = ("maps", "metrics", "compare", "gallery", "figure")
+COMMANDS: tuple[str, ...] = ("maps", "metrics", "compare", "gallery", "figure", "edit")
 
 
 def add_parser(commands: Any) -> None:
