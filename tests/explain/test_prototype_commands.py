@@ -121,12 +121,14 @@ def test_compare_writes_pairs_and_what_is_left_over(made: Made, tmp_path: Path, 
     lines = capsys.readouterr().out.splitlines()
     assert "AAA 1      –  –" in lines
     assert "–      CCC 3  –" in lines
+    assert any(line.startswith("each's all") for line in lines)
 
 
 def test_gallery_writes_a_table_and_sheets(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "slides" / "deep").mkdir(parents=True)
     path = tmp_path / "slides" / "deep" / "one.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 384, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "slides" / "deep" / "one.csv").write_text("of that name, too")
     with open_slide(path) as slide:
         fingerprint = slide.fingerprint
     one = made(waves(4, 16, 24), CLASSES, slide_name="one", slide_fingerprint=fingerprint)
