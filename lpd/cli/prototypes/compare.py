@@ -16,6 +16,7 @@ from lpd.cli.prototypes.tables import (
     definitions,
     flagged,
     names,
+    usage_of,
     write_csv,
     write_plot,
 )
@@ -119,7 +120,7 @@ def _side_by_side(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
     for code in [*codes, ALL]:
         both = [side if code == ALL else side["classes"].get(code, {}) for side in (left, right)]
         figures = [" / ".join(decimal(own.get(name)) for own in both) for name in shown]
-        usage = " / ".join(" ".join(f"{share:.0%}" for share in own.get("usage") or ()) or "–" for own in both)
+        usage = " / ".join(map(usage_of, both))
         named = "each's all" if code == ALL and left["classes"].keys() != right["classes"].keys() else code
         rows.append([named, *figures, "" if code == ALL else usage])
     return aligned(rows)
