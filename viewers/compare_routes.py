@@ -24,6 +24,7 @@ from lpd.explain.matching import match
 from lpd.explain.slide_figures import DEFINITIONS, slide_figures
 from lpd.inference.recomputed_tiles import recomputed_areas, recomputed_tile
 from lpd.inference.store import ResultStore
+from lpd.model.names import names_of
 from lpd.slide.region import Region
 from viewers import images
 from viewers.checkpoints import describe_classes
@@ -80,8 +81,9 @@ def compare_router(services: Services) -> APIRouter:
 
     @router.get("/results/{job_id}/prototypes")
     def prototypes(job_id: str) -> dict[str, Any]:
-        with opened(job_id) as (_, store, key):
-            return remembered.get(("about", *key), lambda: describe_prototypes(store))
+        with opened(job_id) as (job, store, key):
+            about = remembered.get(("about", *key), lambda: describe_prototypes(store))
+        return about | name_prototypes(services, job)
 
     @router.get("/results/{job_id}/prototypes/figures")
     def figures(job_id: str) -> dict[str, Any]:
@@ -130,7 +132,10 @@ def compare_router(services: Services) -> APIRouter:
             box = tile_box(found[0][1], x, y)
             side = box.width * found[0][1].meta.scale
             boxes = [box, *(tile_box(store, x, y, side) for _, store in found[1:])]
-            seen = [inspect_slide(store, slide, own) for (_, store), own in zip(found, boxes, strict=True)]
+            seen = [
+                inspect_slide(store, slide, own, names=_all_names(services, job, store))
+                for (job, store), own in zip(found, boxes, strict=True)
+            ]
         figure = draw_inspection(seen)
         content = figure_bytes(figure, kind) if save or kind != "png" else figure_bytes(figure, kind, _SCREEN_DPI)
         headers = {"Cache-Control": "no-store"}
@@ -160,7 +165,8 @@ def describe_prototypes(store: ResultStore) -> dict[str, Any]:
 
     Returns:
         ``per_class`` K, ``count`` M, ``classes`` without background, ``stride`` (mask pixels per map pixel), ``limit``
-        (the logit of byte 254), and ``ranges``: of each map [low, high], the bytes its colours begin and end with.
+        (the logit of byte 254), ``uncounted`` (prototypes that the model has muted), and ``ranges``: of each map
+        [low, high], the bytes its colours begin and end with.
     """
     assert store.prototypes is not None
     maps = store.prototypes.maps
@@ -170,8 +176,18 @@ def describe_prototypes(store: ResultStore) -> dict[str, Any]:
         "classes": describe_classes(store.meta.classes)[:-1],
         "stride": maps.finest.stride_px,
         "limit": maps.limit,
+        "uncounted": sorted(set(range(maps.count)) - {m for own in maps.groups for group in own for m in group}),
         "ranges": [_range(store, index, maps.finest.stride_px) for index in range(maps.count)],
     }
+
+
+def name_prototypes(services: Services, job: Job) -> dict[str, Any]:
+    """The names that people gave to prototypes of the job's model, by number; none where the model is gone."""
+    try:
+        found = names_of(services.checkpoints.get(job.checkpoint))
+    except NotFoundError:
+        return {"names": {}, "names_problem": ""}
+    return {"names": {m: name.name for m, name in found.by_number.items()}, "names_problem": found.problem}
 
 
 def describe_gallery(slide_name: str, store: ResultStore) -> dict[str, Any]:
@@ -183,6 +199,12 @@ def describe_gallery(slide_name: str, store: ResultStore) -> dict[str, Any]:
             for own in found
         ]
     }
+
+
+def _all_names(services: Services, job: Job, store: ResultStore) -> list[str]:
+    assert store.prototypes is not None
+    names = name_prototypes(services, job)["names"]
+    return [names.get(m, "") for m in range(store.prototypes.maps.count)] if names else []
 
 
 def _groups(merged: Sequence[str]) -> list[frozenset[int]]:

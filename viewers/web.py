@@ -26,6 +26,7 @@ from viewers.gate import LOG_IN, Gate
 from viewers.guard import RequestGuard
 from viewers.image_routes import image_router
 from viewers.layer_routes import layer_router
+from viewers.model_routes import model_router
 from viewers.page import build_page, page_style
 from viewers.report_routes import report_router
 from viewers.result_routes import result_router
@@ -94,6 +95,7 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
         report_router,
         compare_router,
         image_router,
+        model_router,
         arrival_router,
     ):
         app.include_router(router(services))

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from lpd.model.checkpoint import load_checkpoint, save_checkpoint
+from lpd.model.header import CheckpointInfo, read_info
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -115,18 +116,35 @@ def test_prototypes_are_compared(page: Page, app: Any, look: Look) -> None:
 
     # Muted and merged: mask and areas follow, and it can be taken back.
     page.locator("#lpd-compare-mask").check()
+    page.locator(".lpd-looks").get_by_label("Opacity").fill("0")  # the maps hide nothing
     settle(page)
     whole = look("compare-mask", PAIR)
     page.locator(".lpd-edits summary").click()
-    page.locator("[data-edit=left-mute]").click()
+    for k in range(per_class - 1):
+        page.locator(f"[data-prototype=left-{k}]").click()
+        page.locator("[data-edit=left-mute]").click()
     page.locator(".lpd-edits td").first.wait_for()
     settle(page)
     muted = np.abs(look("compare-muted", PAIR) - whole).max(axis=2) > 30
     assert muted[:, :half].mean() > 0.001
     assert muted[:, half:].mean() < 0.001
-    page.locator("[data-edit=left-undo]").click()
+    for _ in range(per_class - 1):
+        page.locator("[data-edit=left-undo]").click()
     settle(page)
     assert (np.abs(look("compare-undone", PAIR) - whole).max(axis=2) > 30).mean() < 0.001
+
+    # A name, and a copy of the model without a prototype, which is a model like any other.
+    page.locator("[data-edit=left-name]").fill("small cells")
+    page.keyboard.press("Tab")
+    page.locator(".lpd-prototype", has_text="small cells").first.wait_for()
+    page.locator("[data-edit=left-mute]").click()
+    page.get_by_label("Name of the new model").fill("without one")
+    page.get_by_role("button", name="Save as model").click()
+    page.get_by_text("without one is among the models now").wait_for()
+    info = read_info(app.checkpoints / "without one.safetensors")
+    assert isinstance(info, CheckpointInfo)
+    assert len(info.model.groups[0]) == per_class - 1
+    page.locator("[data-edit=left-reset]").click()
 
     page.locator(".lpd-merit summary").click()
     page.get_by_role("button", name="Union coverage").click()

@@ -30,6 +30,7 @@ class Comparison {
       chooseModel: (side, model) => this.attempt(() => this.chooseModel(side, model)),
       compute: (side) => this.attempt(() => this.compute(side)),
       changed: (side) => this.attempt(() => this.changed(side)),
+      trouble: (text) => this.toasts.show(text),
       toggleMask: () => this.controls.toggleMask(),
       link: () => undefined,
     };
@@ -48,7 +49,7 @@ class Comparison {
     this.maps = new CompareMaps(this.sides, this.controls);
     const attempt = (act) => this.attempt(act);
     this.figures = new CompareFigures(attempt);
-    this.edits = new CompareEdits({ attempt, onEdit: () => this.edited() });
+    this.edits = new CompareEdits({ attempt, onEdit: () => this.edited(), onNamed: (model, names) => this.named(model, names), onSaved: (model) => this.saved(model) });
     this.gallery = new CompareGallery({ attempt, onGo: (region) => this.go(region) });
     this.place = new ComparePlace(this.sides, this.pair, attempt);
     this.controls.bar.append(...this.place.buttons);
@@ -195,6 +196,18 @@ class Comparison {
   edited() {
     if (!this.controls.look.mask) this.controls.toggleMask();
     this.render();
+  }
+
+  named(model, names) {
+    for (const side of this.sides) if (side.model === model && side.about) side.about.names = names;
+    this.render();
+  }
+
+  /** A model was saved: it can be chosen, and segmented with. */
+  saved(model) {
+    this.models = [...this.models, model];
+    for (const side of this.sides) side.offer(this.models, side.model);
+    this.toasts.show(`${model.name} is among the models now; its scores are not known yet.`, 'info');
   }
 
   go(region) {
