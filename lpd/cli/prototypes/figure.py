@@ -40,7 +40,7 @@ beside the first:
 An image, or a tile of a data set with its mask, through the network, with the CAMs of all scales:
   lpd prototypes figure --checkpoint A.safetensors --checkpoint B.safetensors --image tile.png --out tile.png
   lpd prototypes figure --checkpoint A.safetensors --data TILES --name tile-7 --out tile-7.svg
-Where the prototypes lie to one another: their two main directions (PCA), scale by scale the deepest:
+Where the prototypes lie to one another: their two main directions (PCA) in the deepest scale:
   lpd prototypes figure --projection --checkpoint A.safetensors --out prototypes.pdf
 
 Columns are classes, rows prototypes. All maps have one scale of colours; values are fused cosines from -1 to 1 (of a
