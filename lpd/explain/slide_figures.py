@@ -2,8 +2,8 @@
 
 From the stored maps, inside of the region that the mask gives the class. A slide is cut into tiles of the size that
 the model was trained on, and what a tile can say is averaged over the tiles, as :mod:`lpd.explain.figures` and the
-diversity loss average over images: numbers of slides and of data sets then mean the same. Over a whole slide as one
-image a handful of the brightest cells would decide both the softmax and the half of the maximum.
+diversity loss average over images: numbers of slides and of data sets then mean the same. A whole slide as one image
+says something else, since how bright places are then counts as well as what is bright in them (decision 0024).
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ def scheme(codes: tuple[str, ...]) -> ClassScheme:
 def made(tmp_path: Path) -> Made:
     """A result of a slide, each in a folder of its own.
 
-    ``maps`` are (M, h, w) bytes, ``classes`` (h, w) mask values by cell; level-0 pixels are half a mask pixel wide.
+    ``maps`` are (M, h, w) bytes of the first layer, ``classes`` (h, w) mask values by cell; level-0 pixels are half a
+    mask pixel wide.
     """
     count = 0
 
@@ -39,6 +40,7 @@ def made(tmp_path: Path) -> Made:
         classes: np.ndarray,
         codes: tuple[str, ...] = ("AAA", "BBB"),
         stride: int = STRIDE,
+        layers: tuple[MapLayer, ...] = (),
         **changes: object,
     ) -> ResultStore:
         nonlocal count
@@ -47,7 +49,10 @@ def made(tmp_path: Path) -> Made:
         meta = ResultMeta("slide", "f", 2 * width, 2 * height, 0.5, 1.0, scheme(codes), "model", "sha256:1")
         meta = replace(meta, settings={"prototype_maps": True}, **changes)
         ones, zeros = (1.0,) * len(codes), (0.0,) * len(codes)
-        layers = (MapLayer("fused", "pixel", len(maps), stride, 14.0), MapLayer("gate", "gate", len(maps), 16, 14.0))
+        layers = layers or (
+            MapLayer("fused", "pixel", len(maps), stride, 14.0),
+            MapLayer("gate", "gate", len(maps), 16, 14.0),
+        )
         kept = PrototypeMaps(
             len(maps) // len(codes), "mean", Calibration((1.0,), ones, zeros, ones, zeros), TILE, layers
         )
