@@ -54,7 +54,7 @@ class Comparison {
     this.controls.bar.append(...this.place.buttons);
     const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
     this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
-    root.replaceChildren(h('h2', { class: 'lpd-unseen' }, 'Compare prototypes'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
+    root.replaceChildren(h('h1', { class: 'lpd-unseen' }, 'LPD: compare prototypes of two models'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
     this.linked = new LinkedViews([left.view, right.view]);
     this.unmount = new MutationObserver(() => root.isConnected || this.destroy());
     this.unmount.observe(document.body, { childList: true, subtree: true });

@@ -52,8 +52,8 @@ export class CompareFigures {
 
   table({ code }, left, right) {
     const definitions = (left ?? right).definitions;
-    const head = h('tr', {}, h('th', {}), ...[`${code}`, 'all'].map((text) => h('th', { colSpan: 2 }, text)));
-    const sides = h('tr', {}, h('th', {}), ...['left', 'right', 'left', 'right'].map((text) => h('th', { scope: 'col' }, text)));
+    const head = h('tr', {}, h('td'), ...[`${code}`, 'all'].map((text) => h('th', { colSpan: 2 }, text)));
+    const sides = h('tr', {}, h('td'), ...['left', 'right', 'left', 'right'].map((text) => h('th', { scope: 'col' }, text)));
     const rows = Object.entries(FIGURES).flatMap(([key, [name, better]]) => {
       const one = [left, right].map((found) => found?.classes[code]?.[key] ?? null);
       const all = [left, right].map((found) => found?.[key] ?? null);
