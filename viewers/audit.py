@@ -47,7 +47,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("POST", re.compile(r"/results/(?P<job>[^/]+)/review/(region|stroke|undo)"), "corrected"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/review/export/.*"), "downloaded"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/report.html"), "downloaded"),
-    ("GET", re.compile(r"/results/(?P<job>[^/]+)/prototypes/place\..*"), "inspected"),
+    ("GET", re.compile(r"/results/(?P<job>[^/]+)/prototypes/(place|plot)\..*"), "inspected"),
 )
 
 

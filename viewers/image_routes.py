@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Response, UploadFile
 
 from lpd.errors import LpdError
 from viewers.commands import run_command
+from viewers.figure_routes import SCREEN_DPI, Kind, answer
 from viewers.services import Services
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-_MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
-_SCREEN_DPI = 110
 
 
 def image_router(services: Services) -> APIRouter:
@@ -26,7 +25,7 @@ def image_router(services: Services) -> APIRouter:
         image: UploadFile,
         checkpoint: Annotated[list[str], Form(min_length=1, max_length=2)],
         mask: UploadFile | None = None,
-        kind: Annotated[Literal["png", "svg", "pdf"], Form()] = "png",
+        kind: Annotated[Kind, Form()] = "png",
         save: Annotated[bool, Form()] = False,
     ) -> Response:
         models = [services.checkpoints.get(name).path for name in dict.fromkeys(checkpoint)]
@@ -35,13 +34,10 @@ def image_router(services: Services) -> APIRouter:
             arguments: list[str | Path] = ["prototypes", "figure", "--image", _kept(image, Path(folder) / "image")]
             arguments += ["--mask", _kept(mask, Path(folder) / "mask")] if mask is not None else []
             arguments += [word for path in models for word in ("--checkpoint", path)]
-            arguments += ["--out", out] if save or kind != "png" else ["--out", out, "--dpi", str(_SCREEN_DPI)]
+            arguments += ["--out", out] if save or kind != "png" else ["--out", out, "--dpi", str(SCREEN_DPI)]
             run_command(services.jobs.command, arguments)
             content = out.read_bytes()
-        headers = {"Cache-Control": "no-store"}
-        if save:
-            headers["Content-Disposition"] = f'attachment; filename="prototypes.{kind}"'
-        return Response(content, media_type=_MEDIA_TYPES[kind], headers=headers)
+        return answer(content, kind, "prototypes", save=save)
 
     return router
 

@@ -182,12 +182,16 @@ def _mean(values: Floats) -> str:
 
 def _notes(inspections: Sequence[Inspection], width: float) -> list[str]:
     """Definitions and each model's own notes, in lines that fit."""
-    own = [
-        f"{letter}: {note}" if letter else note
-        for letter, inspection in zip(letters(inspections), inspections, strict=True)
-        for note in inspection.notes
-    ]
-    if len({inspection.notes for inspection in inspections}) == 1:
-        own = list(inspections[0].notes)
+    notes = [(*inspection.notes, *_merged(inspection)) for inspection in inspections]
+    own = list(notes[0])
+    if len(set(notes)) > 1:
+        pairs = zip(letters(inspections), notes, strict=True)
+        own = [f"{letter}: {note}" for letter, some in pairs for note in some]
     most = max(20, int(width * 72 / (0.56 * SMALL)))
     return [line for text in (_DEFINITIONS, *own) for line in textwrap.wrap(text, most)]
+
+
+def _merged(inspection: Inspection) -> Iterator[str]:
+    for group in inspection.merged:
+        names = [inspection.label(*divmod(m, inspection.per_class)) for m in group]
+        yield f"{' and '.join(names)} count as one in CAMs, gate, score and mask."

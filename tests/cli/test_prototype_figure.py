@@ -18,6 +18,7 @@ from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.store import ResultStore
 from lpd.model.checkpoint import save_checkpoint
 from lpd.model.header import CheckpointInfo
+from lpd.model.names import write_names
 from lpd.model.network import LPDNet
 from lpd.runs import write_json_atomically
 from lpd.slide.opening import open_slide
@@ -108,10 +109,11 @@ def test_two_results_of_one_slide_stand_side_by_side(tmp_path: Path, slide: Path
 
 def test_models_of_other_classes_each_have_their_own_grid(tmp_path: Path, tiles: Path, checkpoints: list[Path]):
     out = tmp_path / "figure.svg"
+    write_names(checkpoints[0], {2: "glands"})
     models = [word for path in checkpoints for word in ("--checkpoint", path)]
     assert prototypes("figure", *models, "--data", tiles, "--name", "b", "--out", out) == 0
     text = out.read_text()
-    for words in ("truth", "A   one", "B   two", "C0 2", "C2 1", "CAM, scale 2", "b.png   64 × 64 px"):
+    for words in ("truth", "A   one", "B   two", "C0 2", "glands", "C2 1", "CAM, scale 2", "b.png   64 × 64 px"):
         assert words in text
 
 

@@ -133,6 +133,16 @@ def test_what_is_left_of_a_muted_class_is_its_other_prototype(tile: np.ndarray, 
     np.testing.assert_array_equal(found.class_maps[1:], everything.class_maps[1:])
 
 
+def test_an_edited_network_shows_which_of_its_prototypes_count(tile: np.ndarray):
+    groups = ((0, 1),), ((2,),), ((4,), (5,)), ((7,),)
+    network, info = small(merge="union", groups=groups)
+    plain = inspect_image(*small(merge="union"), tile, muted={3, 6}, merged=[{0, 1}])
+    edited = inspect_image(network, info, tile)
+    assert (edited.muted, edited.merged) == (plain.muted, plain.merged) == ({3, 6}, ((0, 1),))
+    for name in ("maps", "class_maps", "gates", "mask"):
+        np.testing.assert_allclose(getattr(edited, name), getattr(plain, name), atol=1e-5)
+
+
 def test_pictures_come_to_the_networks_resolution_and_any_size(picture: np.ndarray):
     network, info = small()
     found = inspect_image(network, info, picture[:, :48].repeat(2, 0).repeat(2, 1), mpp=0.5)
@@ -150,7 +160,7 @@ def test_pictures_come_to_the_networks_resolution_and_any_size(picture: np.ndarr
     [
         ({"mpp": 0.2}, ConfigError, r"image is 13 × 13 px at 1 µm/px, and small needs 32 each way"),
         ({"mpp": 50.0}, ConfigError, r"3200 × 3200 px at 1 µm/px, more than 2048: use lpd segment --prototype-maps"),
-        ({"muted": range(8)}, ConfigError, "all 8 prototypes are muted"),
+        ({"muted": range(8)}, ConfigError, "all 8 prototypes of small are muted"),
         ({"names": ["a"]}, ConfigError, "1 names for 8 prototypes"),
         ({"picture": np.zeros((64, 64), np.uint8)}, ShapeError, "uint8"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -166,6 +167,24 @@ def test_muted_prototypes_are_left_out_of_everything_but_their_own_maps(store, b
     assert [found.is_muted(c, k) for c in (0, 1) for k in (0, 1)] == [False, True, True, True]
 
 
+def test_merged_prototypes_count_as_one(tmp_path, bytes_of):
+    maps = PrototypeMaps(2, "union", CALIBRATION, 8, layers(MapLayer("fused", "pixel", 4, 8, 12.0)))
+    store = make_store(tmp_path / "result", maps, bytes_of)
+    found = inspect_store(store, PICTURE, BOX, merged=[{2, 3}])
+    own = cosine(bytes_of["fused"][:, 8:14, 20:28])
+    np.testing.assert_allclose(found.class_maps[1], own[2:].mean(0), atol=1e-5)
+    union = np.log(np.exp(12 * own[:2]).mean(0)) / 12
+    np.testing.assert_allclose(found.class_maps[0], union, atol=1e-5)
+    assert (found.merged, found.muted) == (((2, 3),), frozenset())
+    np.testing.assert_array_equal(found.mask, recomputed_mask(store, BOX, (), [{2, 3}]))
+    edited = dataclasses.replace(maps, edited=(((0,),), ((2, 3),)))
+    again = inspect_store(make_store(tmp_path / "edited", edited, bytes_of), PICTURE, BOX)
+    assert (again.merged, again.muted) == (((2, 3),), {1})
+    np.testing.assert_allclose(again.class_maps, [own[0], own[2:].mean(0)], atol=1e-5)
+    with pytest.raises(ResultError, match="of different classes"):
+        inspect_store(store, PICTURE, BOX, merged=[{1, 2}])
+
+
 @pytest.mark.parametrize(
     ("point", "side_l0", "expected"),
     [
@@ -204,7 +223,7 @@ def test_the_picture_is_read_where_the_maps_are(store: ResultStore):
         (lambda s: tile_box(s, 8, 8, math.nan), r"a place nan px wide"),
         (lambda s: inspect_store(s, PICTURE, Box(400, 0, 408, 8)), "lie outside of slide"),
         (lambda s: inspect_store(s, PICTURE, Box(0, 0, 8000, 8)), "8000 × 8 px is too large"),
-        (lambda s: inspect_store(s, PICTURE, BOX, muted={4}), "prototype 4 cannot be muted: there are 4"),
+        (lambda s: inspect_store(s, PICTURE, BOX, muted={4}), "prototype 4 does not exist: this result has 4"),
         (lambda s: inspect_store(s, PICTURE, BOX, muted=range(4)), "all 4 prototypes are muted"),
         (lambda s: inspect_store(s, PICTURE, BOX, names=["a"]), "1 names for 4 prototypes"),
         (lambda s: inspect_store(s, PICTURE[..., 0], BOX), r"not \(H, W, 3\) uint8 RGB"),

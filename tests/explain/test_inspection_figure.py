@@ -71,6 +71,8 @@ def test_words_can_be_searched_and_say_what_the_arrays_say():
     assert {"glands", "C0 2", "nests", "C1 1", "<b> $x^2$", "muted", "20 µm", "N."} <= set(text)
     highest = f"max {first.maps[0, 0].max():.2f}".replace("-", "−")
     assert text[text.index("glands") + 1] == highest
+    merged = words(draw_inspection([inspection(1, 2, merged=((0, 1),), cams=())]))
+    assert "C0 1 and C0 2 count as one in CAMs, gate, score and mask." in merged
     assert "Figure 3" in words(draw_inspection([inspection(1, 1)], title="Figure 3"))
 
 

@@ -40,8 +40,8 @@ def stripes() -> np.ndarray:
 def put(services: Services, slide_id: str) -> Put:
     """Puts a finished result of ``first.png`` in place, its left half AAA, its right half BBB; answers its id."""
 
-    def make(number: int, maps: np.ndarray | None, slide: str = slide_id) -> str:
-        job_id = f"20260101-00000{number}-abcdef"
+    def make(number: int, maps: np.ndarray | None, slide: str = slide_id, number_in_id: int = 0) -> str:
+        job_id = f"20260101-00000{number_in_id or number}-abcdef"
         folder = services.jobs.folder / job_id
         record = {"slide_id": slide, "slide_name": "first.png", "checkpoint": f"model-{number}", "device": "cpu"}
         write_json_atomically(
@@ -235,3 +235,28 @@ def test_what_the_command_says_is_the_answer(client: TestClient, services: Servi
     assert named.json()["error"] == "a.exe is no picture: choose a PNG, JPEG or TIFF file"
     unknown = client.post("/api/images/figure", data={"checkpoint": "nobody"}, files=sent)
     assert unknown.status_code == 404
+
+
+def test_a_gallery_of_all_slides_of_a_model(client: TestClient, put: Put) -> None:
+    listed = {slide["name"]: slide["id"] for slide in client.get("/api/slides").json()["slides"]}
+    first = put(1, stripes())
+    other = put(1, stripes(), listed["second.png"], number_in_id=7)
+    put(2, stripes(), listed["second.png"])  # another model: its prototypes have nothing to do with these
+    found = client.get(f"/results/{first}/prototypes/gallery", params={"all_slides": True}).json()
+    assert set(found["slides"]) == {listed["first.png"], listed["second.png"]}
+    assert {place["slide"] for place in found["regions"][0]} == set(found["slides"])
+    assert max(sum(p["slide"] == listed["first.png"] for p in own) for own in found["regions"]) == 2
+    assert client.get(f"/results/{other}/prototypes/gallery").json()["slides"] == {listed["second.png"]: "first.png"}
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_figures_are_drawn_of_one_and_of_two_models(client: TestClient, put: Put, kind: str) -> None:
+    one, other = put(1, stripes()), put(2, stripes()[[1, 0, 3, 2]])
+    alone = client.get(f"/results/{one}/prototypes/plot.{kind}")
+    both = client.get(f"/results/{one}/prototypes/plot.{kind}", params={"beside": other, "save": True})
+    pairs = client.get(f"/api/matching/plot.{kind}", params={"left": one, "right": other})
+    for answer in (alone, both, pairs):
+        assert answer.status_code == 200
+        assert answer.content.startswith(b"\x89PNG" if kind == "png" else b"<?xml")
+    assert both.headers["content-disposition"] == f'attachment; filename="prototype-figures.{kind}"'
+    assert client.get(f"/results/{one}/prototypes/plot.exe").status_code == 400

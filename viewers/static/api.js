@@ -51,8 +51,6 @@ const at = encodeURIComponent;
 /** Prototypes that shall not count, and sets of them that shall count as one, as an address says it. */
 const editQuery = (muted, merged) => [...muted.map((m) => `muted=${m}`), ...merged.map((members) => `merged=${members.join('-')}`)].join('&');
 
-const placeOf = (ids, [x, y], kind) => `/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`;
-
 const ADDRESSES = ['dzi', 'tiles', 'thumbnail'];
 
 /** A slide's details with its addresses as this browser asks for them. */
@@ -79,10 +77,13 @@ export const api = {
   slideTile: (slide, layer, level, col, row) => address(`/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`),
   prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
   prototypeFigures: (id) => ask('GET', `/results/${at(id)}/prototypes/figures`),
-  gallery: (id) => ask('GET', `/results/${at(id)}/prototypes/gallery`),
-  /** What one or two results know of the place around a point, as a figure. */
-  place: (ids, point, kind) => answerOf('GET', placeOf(ids, point, kind)).then((response) => response.blob()),
-  placeFile: (ids, point, kind) => address(`${placeOf(ids, point, kind)}&save=true`),
+  gallery: (id, everywhere) => ask('GET', `/results/${at(id)}/prototypes/gallery?all_slides=${everywhere}`),
+  /** A figure by its path, and the address to save it from. */
+  figure: (path) => answerOf('GET', path).then((response) => response.blob()),
+  plotPath: (ids, kind) => `/results/${at(ids[0])}/prototypes/plot.${kind}?${ids.slice(1).map((id) => `beside=${at(id)}`).join('')}`,
+  pairsPath: ([left, right], kind) => `/api/matching/plot.${kind}?left=${at(left)}&right=${at(right)}`,
+  projectionPath: (models, kind) => `/api/checkpoints/projection.${kind}?${models.map((name) => `model=${at(name)}`).join('&')}`,
+  placePath: (ids, [x, y], kind) => `/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`,
   crop: (slide, [x, y, width, height]) => address(`/slides/${at(slide.id)}/crop/${x}_${y}_${width}_${height}.jpeg?f=${at(slide.fingerprint)}`),
   editedTile: (id, { muted, merged }, level, col, row, version) => address(`/results/${at(id)}/prototypes/tiles/${level}/${col}_${row}.png?${editQuery(muted, merged)}&v=${version}`),
   editedAreas: (id, { muted, merged }) => ask('GET', `/results/${at(id)}/prototypes/areas?${editQuery(muted, merged)}`),

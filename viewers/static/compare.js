@@ -32,7 +32,6 @@ class Comparison {
       changed: (side) => this.attempt(() => this.changed(side)),
       trouble: (text) => this.toasts.show(text),
       toggleMask: () => this.controls.toggleMask(),
-      link: () => undefined,
     };
     this.sides = [new Side('left', acts), new Side('right', acts)];
     const [left, right] = this.sides;
@@ -48,9 +47,9 @@ class Comparison {
     });
     this.maps = new CompareMaps(this.sides, this.controls);
     const attempt = (act) => this.attempt(act);
-    this.figures = new CompareFigures(attempt);
+    this.figures = new CompareFigures({ attempt, onFigure: (title, path) => attempt(() => this.place.draws(title, path)) });
     this.edits = new CompareEdits({ attempt, onEdit: () => this.edited(), onNamed: (model, names) => this.named(model, names), onSaved: (model) => this.saved(model) });
-    this.gallery = new CompareGallery({ attempt, onGo: (region) => this.go(region) });
+    this.gallery = new CompareGallery({ attempt, onGo: (region, slide) => attempt(() => this.go(region, slide)) });
     this.place = new ComparePlace(this.sides, this.pair, attempt);
     this.controls.bar.append(...this.place.buttons);
     const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
@@ -210,7 +209,8 @@ class Comparison {
     this.toasts.show(`${model.name} is among the models now; its scores are not known yet.`, 'info');
   }
 
-  go(region) {
+  async go(region, slide) {
+    if (slide !== this.slide.id) await this.openSlide(slide);
     const [left] = this.sides;
     this.linked.lead(left.view);
     left.view.fit(region);

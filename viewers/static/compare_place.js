@@ -1,6 +1,6 @@
 // One place under a glass: all prototypes of both models where somebody clicks, or on a picture, as a figure to keep.
 
-import { api } from './api.js';
+import { address, api } from './api.js';
 import { h, saveFile } from './dom.js';
 
 const KINDS = { png: 'PNG', svg: 'SVG', pdf: 'PDF' };
@@ -53,10 +53,16 @@ export class ComparePlace {
   async show(point) {
     const ids = this.sides.filter((side) => side.about).map((side) => side.job.id);
     if (!ids.length) throw Object.assign(new Error('No maps have been computed on this slide yet: press Compute maps first.'), { status: 0 });
+    await this.draws(`x ${Math.round(point[0])}, y ${Math.round(point[1])}`, (kind) => api.placePath(ids, point, kind));
+  }
+
+  /** Show a figure that the app draws; `path` is its address by kind. */
+  async draws(title, path) {
     this.open(false);
-    await this.fetched(() => api.place(ids, point, 'png'));
-    this.say(`x ${Math.round(point[0])}, y ${Math.round(point[1])}`);
-    this.links.replaceChildren(...Object.entries(KINDS).map(([kind, name]) => h('a', { href: api.placeFile(ids, point, kind), title: `Save this figure as ${name}` }, name)));
+    await this.fetched(() => api.figure(path('png')));
+    if (this.picture.hidden) return;
+    this.say(title);
+    this.links.replaceChildren(...Object.entries(KINDS).map(([kind, name]) => h('a', { href: address(`${path(kind)}&save=true`), title: `Save this figure as ${name}` }, name)));
   }
 
   ask() {
@@ -69,6 +75,7 @@ export class ComparePlace {
     const [image, truth] = [this.image.files[0], this.truth.files[0]];
     const figure = (kind, save) => api.imageFigure(image, truth, models, kind, save);
     await this.fetched(() => figure('png', false));
+    if (this.picture.hidden) return;
     this.say(image.name);
     const save = (kind) => this.attempt(async () => saveFile(await figure(kind, true), `prototypes.${kind}`));
     this.links.replaceChildren(...Object.entries(KINDS).map(([kind, name]) => h('button', { type: 'button', class: 'lpd-link', title: `Save this figure as ${name}`, onclick: () => save(kind) }, name)));
