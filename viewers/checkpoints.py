@@ -43,12 +43,14 @@ class Checkpoints:
 def suggest(checkpoints: list[CheckpointInfo | BadCheckpoint], slide_name: str) -> str | None:
     """Name of the model to preselect: the phantom's for a phantom slide, else the first that is not the phantom's.
 
-    Falls back to the first usable one; None without any.
+    Of those the first with learnable prototypes that nobody edited, if there is one: clustered ones and edited copies
+    are there to compare with. Falls back to the first usable one; None without any.
     """
-    names = [found.name for found in checkpoints if isinstance(found, CheckpointInfo)]
+    usable = [found for found in checkpoints if isinstance(found, CheckpointInfo)]
     wants_phantom = _PHANTOM in slide_name.lower()
-    matching = [name for name in names if (_PHANTOM in name.lower()) == wants_phantom]
-    return next(iter(matching or names), None)
+    matching = [found for found in usable if (_PHANTOM in found.name.lower()) == wants_phantom] or usable
+    learnt = [found for found in matching if found.prototype_source == "learnable" and not found.edited]
+    return next((found.name for found in learnt or matching), None)
 
 
 def describe(found: CheckpointInfo | BadCheckpoint) -> dict[str, Any]:

@@ -91,6 +91,8 @@ def _cell(axes: Axes, region: TopRegion | None, slides: Mapping[str, Slide]) -> 
 def _said(code: str, k: int, figures: ClassFigures) -> str:
     """A prototype's name, its usage, and whether it is dead or nearly another."""
     lines = [f"{code} {k + 1}"]
+    if k not in figures.counted:
+        return "\n".join([*lines, "muted or merged"])
     if figures.usage is not None:
         lines.append(f"wins {figures.usage[k]:.1%}")
     if k in figures.dead:

@@ -44,7 +44,7 @@ def plot_figures(results: Sequence[tuple[SlideFigures, ClassScheme]]) -> Figure:
                 matrix.axis("off")
                 continue
             own = found.classes[column]
-            _bars(bars, own.code, own.usage, scheme.classes[column].color)
+            _bars(bars, own.code, own.usage, scheme.classes[column].color, own.dead)
             _matrix(matrix, own.correlations, [str(k + 1) for k in range(found.per_class)])
             matrix.set_title("correlation of maps", fontsize=_SMALL, loc="left")
     return figure
@@ -55,7 +55,9 @@ def plot_data_figures(name: str, found: Mapping[str, Any], scheme: ClassScheme) 
     figure, axes = _sheet(1, scheme.count)
     _headline(axes[0][0], name)
     for column, own in enumerate(scheme.classes):
-        _bars(axes[0][column], own.code, found["classes"][own.code]["usage"], own.color)
+        usage = found["classes"][own.code]["usage"]
+        dead = [k for k, share in enumerate(usage or ()) if share < DEAD_SHARE]
+        _bars(axes[0][column], own.code, usage, own.color, dead)
     return figure
 
 
@@ -107,7 +109,7 @@ def _headline(axes: Axes, text: str) -> None:
     )
 
 
-def _bars(axes: Axes, title: str, usage: Sequence[float] | None, color: Rgb) -> None:
+def _bars(axes: Axes, title: str, usage: Sequence[float] | None, color: Rgb, dead: Sequence[int]) -> None:
     """Shares of a class's region; the line is where all would win alike, crosses are dead ones."""
     axes.set_title(title, fontsize=_SMALL + 1, loc="left", parse_math=False)
     axes.set_ylim(0, 1)
@@ -119,9 +121,8 @@ def _bars(axes: Axes, title: str, usage: Sequence[float] | None, color: Rgb) -> 
     count = len(usage)
     axes.bar(range(count), usage, color=np.array(color) / 255, edgecolor="black", linewidth=0.5)
     axes.axhline(1 / count, color="grey", linewidth=0.8, linestyle="--")
-    for k, share in enumerate(usage):
-        if share < DEAD_SHARE:
-            axes.text(k, share + 0.02, "×", ha="center", fontsize=_SMALL + 3)
+    for k in dead:
+        axes.text(k, usage[k] + 0.02, "×", ha="center", fontsize=_SMALL + 3)
     _ticks(axes, [str(k + 1) for k in range(count)], "x")
     axes.set_ylabel("usage", fontsize=_SMALL)
 

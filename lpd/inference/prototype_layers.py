@@ -16,8 +16,8 @@ from lpd.errors import LpdError, ResultError
 from lpd.model.grouping import Groups, ungrouped
 
 Bytes = npt.NDArray[np.uint8]
-#: Versions of the ``lpd`` document of the group ``prototypes``; raised when a field changes its meaning. The second says
-#: which prototypes were muted or merged in the checkpoint, and is written only where some were.
+#: Versions of the ``lpd`` document of the group ``prototypes``; raised when a field changes its meaning. The second
+#: says which prototypes were muted or merged in the checkpoint, and is written only where some were.
 FORMAT_VERSION, _EDITED_VERSION = 1, 2
 #: Steps of the 8-bit code to either side of 0: bytes 0, 127 and 254 are −limit, 0 and limit.
 CODE_STEPS = 127

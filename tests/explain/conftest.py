@@ -14,6 +14,7 @@ from lpd.config import Calibration
 from lpd.inference.meta import ResultMeta
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.store import ResultStore
+from lpd.model.grouping import Groups
 
 COLOURS = {"AAA": (255, 0, 0), "BBB": (0, 255, 0), "CCC": (0, 0, 255)}
 STRIDE = 8
@@ -41,6 +42,7 @@ def made(tmp_path: Path) -> Made:
         codes: tuple[str, ...] = ("AAA", "BBB"),
         stride: int = STRIDE,
         layers: tuple[MapLayer, ...] = (),
+        edited: Groups = (),
         **changes: object,
     ) -> ResultStore:
         nonlocal count
@@ -54,7 +56,7 @@ def made(tmp_path: Path) -> Made:
             MapLayer("gate", "gate", len(maps), 16, 14.0),
         )
         kept = PrototypeMaps(
-            len(maps) // len(codes), "mean", Calibration((1.0,), ones, zeros, ones, zeros), TILE, layers
+            len(maps) // len(codes), "mean", Calibration((1.0,), ones, zeros, ones, zeros), TILE, layers, edited
         )
         store = ResultStore.create(tmp_path / f"result-{count}", meta, kept)
         rows, columns = (min(n, m) for n, m in zip(maps.shape[1:], store.layer_shape(layers[0]), strict=True))

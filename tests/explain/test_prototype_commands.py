@@ -71,6 +71,17 @@ def test_what_is_dead_or_twice_there_is_named(made: Made, capsys: pytest.Capture
     assert "Pearson" not in said
 
 
+def test_what_is_muted_has_a_dot(made: Made, capsys: pytest.CaptureFixture[str]):
+    store = made(waves(6, 16, 24), CLASSES, edited=(((0,), (2,)), ((3,), (4, 5))))
+    assert run("metrics", store.folder, "--no-definitions") == 0
+    first, second = slide_figures(store).classes
+    lines = [line.split()[-3:] for line in capsys.readouterr().out.splitlines()[2:4]]
+    assert lines == [
+        [f"{first.usage[0]:.0%}", "·", f"{first.usage[2]:.0%}"],
+        [f"{second.usage[0]:.0%}", f"{second.usage[1]:.0%}", "·"],
+    ]
+
+
 def test_metrics_of_a_tile_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(2)]
@@ -121,12 +132,14 @@ def test_compare_writes_pairs_and_what_is_left_over(made: Made, tmp_path: Path, 
     lines = capsys.readouterr().out.splitlines()
     assert "AAA 1      –  –" in lines
     assert "–      CCC 3  –" in lines
+    assert any(line.startswith("each's all") for line in lines)
 
 
 def test_gallery_writes_a_table_and_sheets(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "slides" / "deep").mkdir(parents=True)
     path = tmp_path / "slides" / "deep" / "one.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 384, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "slides" / "deep" / "one.csv").write_text("of that name, too")
     with open_slide(path) as slide:
         fingerprint = slide.fingerprint
     one = made(waves(4, 16, 24), CLASSES, slide_name="one", slide_fingerprint=fingerprint)

@@ -22,6 +22,7 @@ from lpd.inference.recomputing import recomputed_mask
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
 from lpd.model.checkpoint import load_checkpoint
+from lpd.model.editing import save_edited
 from lpd.model.network import LPDNet
 from lpd.runs import Run
 from lpd.slide.opening import open_slide
@@ -284,6 +285,23 @@ def test_one_prototype_alone_is_inference_with_it_alone(phantom: Path, tmp_path:
     )
     assert (expected != whole_mask(store)).any()
     assert agreement(store, expected, muted) >= 0.99
+
+
+def test_an_edited_checkpoint_gives_what_the_maps_show(phantom: Path, tmp_path: Path):
+    region, choices = Region(640, 512, 480, 400), {"adapt": False}
+    store = segmented(phantom, load_backend(PHANTOM, "cpu"), tmp_path / "all", region=region, **choices)
+    edit = [1, 2, 4], [(6, 8), (10, 11)]
+    save_edited(PHANTOM, tmp_path / "edited.safetensors", *edit)
+    backend = load_backend(tmp_path / "edited.safetensors", "cpu")
+    edited = segmented(phantom, backend, tmp_path / "edited", region=region, **choices)
+    expected = whole_mask(edited)
+    assert (expected != whole_mask(store)).any()
+    box, tissue = Box(0, 0, *store.meta.mask_size), expected < 4
+    assert (recomputed_mask(store, box, *edit) == expected)[tissue].mean() >= 0.99
+    assert agreement(edited, expected) >= 0.99  # its own maps know what counts
+    assert edited.prototypes is not None
+    assert edited.prototypes.maps.edited == (((0,),), ((3,), (5,)), ((6, 8), (7,)), ((9,), (10, 11)))
+    assert agreement(edited, recomputed_mask(store, box, [*edit[0], 7, 9], edit[1]), (7, 9)) >= 0.99
 
 
 @pytest.mark.parametrize(("name", "mpp"), [("CMU-1-Small-Region.svs", None), ("tcga-cr-7395-01a-01-ts1.svs", 0.5)])

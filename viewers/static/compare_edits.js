@@ -95,8 +95,9 @@ export class CompareEdits {
     const key = `${side.job.id} ${JSON.stringify(side.edits)}`;
     const found = this.areas.get(key);
     if (!found) {
-      this.load(side, key);
-      return h('p', { class: 'lpd-hint' }, 'Counting areas …');
+      const place = h('p', { class: 'lpd-hint' }, 'Counting areas …');
+      this.load(side, key, place);
+      return place;
     }
     if (found.error) return h('p', { class: 'lpd-notice' }, found.error);
     const number = (value) => value.toFixed(found.before.reduce((a, b) => a + b) < 1 ? 3 : 2);
@@ -110,12 +111,13 @@ export class CompareEdits {
     return h('div', { class: 'lpd-figures' }, h('table', { title: 'Counted at the same places, from the stored maps' }, h('thead', {}, head), h('tbody', {}, rows)));
   }
 
-  load(side, key) {
+  /** Ask for the areas once no further change follows, and put them in their place: whoever types beside it goes on. */
+  load(side, key, place) {
     clearTimeout(this.waiting);
     this.waiting = setTimeout(async () => {
       const found = await api.editedAreas(side.job.id, side.edits).catch((error) => ({ error: error.message }));
       this.areas.set(key, found);
-      this.render(this.state);
+      if (place.isConnected) place.replaceWith(this.table(side));
     }, WAIT_MS);
   }
 }

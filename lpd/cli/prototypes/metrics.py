@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,8 @@ def _of_tiles(args: argparse.Namespace) -> Found:
     from lpd.model.checkpoint import load_checkpoint
 
     network, info = load_checkpoint(args.checkpoint, choose_device(args.device or "auto"))
+    if info.model.groups:
+        print(f"lpd prototypes: of {info.name} all are measured, those muted or merged in it, too", file=sys.stderr)
     tiles = TileSet.open(args.data, args.split or "valid")
     with progress_bar(args.data.name, "tile") as progress:
         found = prototype_figures(network.eval(), tiles, info.input, scale=args.scale, progress=progress)

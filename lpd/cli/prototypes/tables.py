@@ -39,7 +39,7 @@ def figures_table(found: Mapping[str, Any]) -> str:
     head = ["class", "tiles", *(COLUMNS[name] for name in shown), "usage"]
     rows = [head]
     for code, own in found["classes"].items():
-        rows.append([code, str(own["tiles"]), *(decimal(own[name]) for name in shown), _usage(own)])
+        rows.append([code, str(own["tiles"]), *(decimal(own[name]) for name in shown), usage_of(own)])
     rows.append([ALL, "", *(decimal(found[name]) for name in shown), ""])
     return aligned(rows)
 
@@ -145,8 +145,12 @@ def write_plot(path: Path, figure: Figure) -> None:
         temporary.write_bytes(content)
 
 
-def _usage(own: Mapping[str, Any]) -> str:
-    return "–" if own["usage"] is None else " ".join(f"{share:.0%}" for share in own["usage"])
+def usage_of(own: Mapping[str, Any]) -> str:
+    """Shares of a class's prototypes; a dot for what was muted, or merged into one before it, in the checkpoint."""
+    if own.get("usage") is None:
+        return "–"
+    counted = own.get("counted", range(len(own["usage"])))
+    return " ".join(f"{share:.0%}" if k in counted else "·" for k, share in enumerate(own["usage"]))
 
 
 def _cell(value: float | None) -> str:
