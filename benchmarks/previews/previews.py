@@ -99,8 +99,9 @@ def settings_of(
 def command_of(name: str) -> str:
     """What a person types to repeat the shipped training."""
     preview = PREVIEWS[name]
-    weights, more = f"encoder.weights={ENCODER_FILE}", ()
-    lines = []
+    weights = f"encoder.weights={ENCODER_FILE}"
+    lines: list[str] = []
+    more: tuple[str, ...] = ()
     if preview.clustered:
         bank = f"runs/{name}-bank.safetensors"
         lines = [f"lpd bank --preset {PRESET} --data {preview.data} --out {bank} --set {weights}"]
