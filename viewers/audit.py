@@ -38,13 +38,16 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("GET", re.compile(r"/api/slides/(?P<slide>[^/]+)/annotations.geojson"), "downloaded annotations"),
     ("POST", re.compile(r"/api/uploads"), "uploaded"),
     ("POST", re.compile(r"/api/sample"), "fetched sample"),
+    ("PUT", re.compile(r"/api/checkpoints/[^/]+/prototypes"), "named prototypes"),
+    ("POST", re.compile(r"/api/checkpoints/[^/]+/edited"), "saved model"),
+    ("POST", re.compile(r"/api/images/figure"), "inspected picture"),
     ("POST", re.compile(r"/api/jobs"), "started"),
     ("POST", re.compile(r"/api/jobs/(?P<job>[^/]+)/cancel"), "cancelled"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/download/.*"), "downloaded"),
     ("POST", re.compile(r"/results/(?P<job>[^/]+)/review/(region|stroke|undo)"), "corrected"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/review/export/.*"), "downloaded"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/report.html"), "downloaded"),
-    ("GET", re.compile(r"/results/(?P<job>[^/]+)/prototypes/place\..*"), "inspected"),
+    ("GET", re.compile(r"/results/(?P<job>[^/]+)/prototypes/(place|plot)\..*"), "inspected"),
 )
 
 

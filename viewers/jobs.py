@@ -105,7 +105,7 @@ class Jobs:
                 f"cannot make the results folder {folder} ({error.strerror}): name another one with --results"
             ) from error
         self.folder = folder.resolve()
-        self._command = command
+        self.command = command
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stop_patience_s = stop_patience_s
         for job in self.all():
@@ -120,7 +120,7 @@ class Jobs:
         """
         job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         folder = self.folder / job_id
-        argv = (*self._command, *segment_arguments(request, folder, self.folder / LOCK_NAME))
+        argv = (*self.command, *segment_arguments(request, folder, self.folder / LOCK_NAME))
         record = {
             "slide_id": request.slide_id,
             "slide_name": request.slide_path.name,

@@ -21,11 +21,15 @@ from viewers.audit import AuditLog, AuditTrail
 from viewers.body_limit import MEBIBYTE, BodyLimit
 from viewers.compare_routes import compare_router
 from viewers.errors import NotAllowedError, NotFoundError, NotReadyError
+from viewers.figure_routes import figure_router
 from viewers.front import Front
 from viewers.gate import LOG_IN, Gate
 from viewers.guard import RequestGuard
+from viewers.image_routes import image_router
 from viewers.layer_routes import layer_router
+from viewers.model_routes import model_router
 from viewers.page import build_page, page_style
+from viewers.prototype_results import PrototypeResults
 from viewers.report_routes import report_router
 from viewers.result_routes import result_router
 from viewers.review_routes import review_router
@@ -91,10 +95,14 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
         annotation_router,
         review_router,
         report_router,
-        compare_router,
+        image_router,
+        model_router,
         arrival_router,
     ):
         app.include_router(router(services))
+    results = PrototypeResults(services)
+    app.include_router(compare_router(results))
+    app.include_router(figure_router(results))
     app.include_router(static_router(services.openseadragon))
     app.include_router(account_router(access, users, sessions, audit))
 

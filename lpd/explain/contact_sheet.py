@@ -46,7 +46,7 @@ def contact_sheet(
     columns = max(1, *map(len, regions))
     size = (_LABEL + _CELL * columns, 0.5 + (_CELL + 0.3) * len(regions))
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(f"{own.name} ({own.code})", fontsize=10)
+    figure.suptitle(f"{own.name} ({own.code})", fontsize=10, parse_math=False)
     axes = figure.subplots(len(regions), columns, squeeze=False)
     for k, row in enumerate(regions):
         for column in range(columns):
@@ -75,7 +75,9 @@ def _cell(axes: Axes, region: TopRegion | None, slides: Mapping[str, Slide]) -> 
     if region is None:
         return
     name = region.slide if len(region.slide) <= _LETTERS else region.slide[: _LETTERS - 1] + "…"
-    axes.set_title(f"{name}\n({region.x_l0}, {region.y_l0})  {region.score:.3f}", fontsize=_SMALL - 1, pad=2)
+    axes.set_title(
+        f"{name}\n({region.x_l0}, {region.y_l0})  {region.score:.3f}", fontsize=_SMALL - 1, pad=2, parse_math=False
+    )
     if (slide := slides.get(region.slide)) is None:
         axes.set_facecolor("lightgrey")
         return
@@ -89,6 +91,8 @@ def _cell(axes: Axes, region: TopRegion | None, slides: Mapping[str, Slide]) -> 
 def _said(code: str, k: int, figures: ClassFigures) -> str:
     """A prototype's name, its usage, and whether it is dead or nearly another."""
     lines = [f"{code} {k + 1}"]
+    if k not in figures.counted:
+        return "\n".join([*lines, "muted or merged"])
     if figures.usage is not None:
         lines.append(f"wins {figures.usage[k]:.1%}")
     if k in figures.dead:

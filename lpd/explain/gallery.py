@@ -65,7 +65,8 @@ def top_regions(
         most_values: cells times prototypes that are looked at on each slide, see :meth:`SlideMaps.grid`.
 
     Returns:
-        A list for each prototype, class-major, best window first; shorter where there is less tissue.
+        A list for each prototype, class-major, best window first; shorter where there is less tissue, empty for those
+        that were muted, or merged into one before them, in the checkpoint.
 
     Raises:
         ConfigError: a number is below 1.
@@ -100,7 +101,9 @@ def _of_slide(slide: str, maps: SlideMaps, most: int, most_values: int) -> list[
         cells = maps.read(grid, rows, columns)
         if cells.tissue.any():
             best = _better(best, cells, rows.start // half, columns.start // half, half, _OVERLAPPING * most)
-    return [[_region(slide, maps, grid, *window) for window in _apart(own, most)] for own in best]
+    counted = {m for own in maps.counted for m in own}
+    chosen = [_apart(own, most) if m in counted else [] for m, own in enumerate(best)]
+    return [[_region(slide, maps, grid, *window) for window in own] for own in chosen]
 
 
 def _better(best: list[_Windows], cells: Cells, row: int, column: int, half: int, most: int) -> list[_Windows]:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from lpd.classes import ClassScheme
 from lpd.errors import CheckpointError, ConfigError
-from lpd.explain.inspection import Floats, InspectedPlace, Inspection, Pixels, ScaleCam, check_muted
+from lpd.explain.inspection import Floats, InspectedPlace, Inspection, Pixels, ScaleCam, joined, left_out
 from lpd.inference.prototype_maps import planned_maps
 from lpd.model.cam import pool_prototype_cams
 from lpd.model.encoders import TIMM_REFUSALS, reason
+from lpd.model.grouping import Groups, groups_of, regrouped
 from lpd.model.header import CheckpointInfo
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, LPDOutput
@@ -44,6 +45,7 @@ def inspect_image(
     truth_scheme: ClassScheme | None = None,
     names: Sequence[str] = (),
     muted: Collection[int] = (),
+    merged: Sequence[Collection[int]] = (),
 ) -> Inspection:
     """What a network says of one picture by itself, not adapted to its stain.
 
@@ -59,15 +61,15 @@ def inspect_image(
         truth_scheme: whose values they are, if not the network's.
         names: of the prototypes, class-major.
         muted: numbers of prototypes to do without.
+        merged: sets of prototypes of one class that shall count as one.
 
     Raises:
-        ConfigError: the picture is too small, too large or of a size that the encoder refuses; names or muted ones do
-            not go with the prototypes.
+        ConfigError: the picture is too small, too large or of a size that the encoder refuses; names, muted or merged
+            ones do not go with the prototypes.
         CheckpointError: the network answers with what is no number.
         ShapeError: the picture is not (H, W, 3) uint8.
     """
-    without = frozenset(muted)
-    check_muted(without, info.model.prototype_count)
+    groups = _groups(info, muted, merged)
     seen = _at_resolution(picture, info.input.mpp if mpp is None else mpp, info, name)
     height, width = seen.shape[:2]
     output = _run(network, info, seen, name)
@@ -77,8 +79,8 @@ def inspect_image(
     shown = -(-height // stride), -(-width // stride)
     unit = 1.0 if linear else plan.limit
     maps = _array(fused_prototype_logits(output, info.calibration, cells), shown) / unit
-    left = _without(output, without, info) if without else output
-    silent = [c for c in range(info.classes.count) if _silent(c, without, info)]
+    left = _regrouped(output, groups, info) if groups != groups_of(info.model) else output
+    silent = [c for c, own in enumerate(groups) if not own]
     fused = _array(dense_logits(left, info.calibration, cells)[0], shown) / unit
     fused[silent] = np.nan
     gates, scores, mask = _decided(left, info, seen)
@@ -99,7 +101,8 @@ def inspect_image(
         truth_scheme=truth_scheme,
         cams=tuple(_cams(network, left, seen, silent)),
         names=tuple(names),
-        muted=without,
+        muted=left_out(groups, info.model.prototype_count),
+        merged=joined(groups),
         notes=("Through the network, this picture by itself; not adapted to its stain.",),
     )
 
@@ -143,21 +146,27 @@ def _array(maps: Tensor, shape: tuple[int, int]) -> Floats:
     return np.array(maps[0, :, : shape[0], : shape[1]].float().cpu().numpy())
 
 
-def _silent(c: int, muted: frozenset[int], info: CheckpointInfo) -> bool:
-    count = info.model.prototypes_per_class
-    return all(m in muted for m in range(c * count, (c + 1) * count))
+def _groups(info: CheckpointInfo, muted: Collection[int], merged: Sequence[Collection[int]]) -> Groups:
+    count = info.model.prototype_count
+    for index in (*muted, *(m for members in merged for m in members)):
+        if not 0 <= index < count:
+            raise ConfigError(f"prototype {index} does not exist: {info.name} has {count} prototypes")
+    groups = regrouped(groups_of(info.model), muted, merged)
+    if not any(groups):
+        raise ConfigError(f"all {count} prototypes of {info.name} are muted: leave one")
+    return groups
 
 
-def _without(output: LPDOutput, muted: frozenset[int], info: CheckpointInfo) -> LPDOutput:
-    """The output with classes merged of the prototypes that are left."""
-    per_class = info.model.prototypes_per_class
-    merged = {}
+def _regrouped(output: LPDOutput, groups: Groups, info: CheckpointInfo) -> LPDOutput:
+    """The output with classes merged of the groups that are left."""
+    model, merged = info.model, {}
     for scale, logits in output.prototype_logits.items():
-        classes = []
-        for first in range(0, info.model.prototype_count, per_class):
-            kept = [m for m in range(first, first + per_class) if m not in muted]
-            pooled = pool_prototype_cams(logits[:, kept], len(kept), info.model.merge) if kept else None
-            classes.append(torch.full_like(logits[:, :1], _NEVER) if pooled is None else pooled)
+        classes = [
+            pool_prototype_cams(logits, model.prototypes_per_class, model.merge, (own,))
+            if own
+            else torch.full_like(logits[:, :1], _NEVER)
+            for own in groups
+        ]
         merged[scale] = torch.cat(classes, dim=1)
     return replace(output, class_logits=merged)
 

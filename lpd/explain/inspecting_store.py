@@ -11,14 +11,15 @@ import numpy.typing as npt
 from scipy import special
 
 from lpd.errors import ConfigError, ResultError
-from lpd.explain.inspection import InspectedPlace, Inspection, ScaleCam, check_muted
+from lpd.explain.inspection import InspectedPlace, Inspection, ScaleCam, joined, left_out
 from lpd.inference.array_scores import pooled
 from lpd.inference.frame import Box
 from lpd.inference.meta import CELL_PX
 from lpd.inference.prototype_layers import LINEAR_LIMIT, MapLayer, PrototypeMaps
 from lpd.inference.prototype_store import PrototypeStore
-from lpd.inference.recomputing import recomputed_mask, recomputed_scores
+from lpd.inference.recomputing import maps_and_groups, recomputed_mask, recomputed_scores
 from lpd.inference.store import SCORE_MAX, ResultStore
+from lpd.model.grouping import Groups
 from lpd.slide.region import Region
 
 Floats = npt.NDArray[np.float32]
@@ -53,8 +54,8 @@ def tile_box(store: ResultStore, x_l0: float, y_l0: float, side_l0: float | None
     """
     maps, meta = _maps(store).maps, store.meta
     stride, bounds = maps.finest.stride_px, meta.frame.bounds
-    side = 2 * CELL_PX * maps.gate_reach if side_l0 is None else round(side_l0 / meta.scale)
-    if not stride <= side <= MOST_PX:
+    wanted = 2 * CELL_PX * maps.gate_reach if side_l0 is None else side_l0 / meta.scale
+    if not stride <= wanted <= MOST_PX:
         least, most = (round(px * meta.scale) for px in (stride, MOST_PX))
         raise ConfigError(f"a place {side_l0:g} px wide cannot be shown: choose {least} to {most} full-resolution px")
     if not (0 <= x_l0 < meta.width_l0 and 0 <= y_l0 < meta.height_l0):
@@ -62,6 +63,7 @@ def tile_box(store: ResultStore, x_l0: float, y_l0: float, side_l0: float | None
             f"({x_l0:g}, {y_l0:g}) lies outside of {meta.slide_name}, which is {meta.width_l0} × {meta.height_l0} px "
             "at full resolution: choose a point on it"
         )
+    side = round(wanted)
     x0, x1 = _around(x_l0 / meta.scale, side, bounds.x1, stride)
     y0, y1 = _around(y_l0 / meta.scale, side, bounds.y1, stride)
     return Box(x0, y0, x1, y1)
@@ -81,13 +83,14 @@ def inspect_slide(
     picture_px: int = 448,
     names: Sequence[str] = (),
     muted: Collection[int] = (),
+    merged: Sequence[Collection[int]] = (),
     truth: Pixels | None = None,
 ) -> Inspection:
     """:func:`inspect_store` with the picture read from the slide, its longer side ``picture_px`` long."""
     region = _region(store, box)
     shrink = picture_px / max(box.width, box.height)
     size = max(1, round(box.width * shrink)), max(1, round(box.height * shrink))
-    return inspect_store(store, slide.read(region, size), box, names=names, muted=muted, truth=truth)
+    return inspect_store(store, slide.read(region, size), box, names=names, muted=muted, merged=merged, truth=truth)
 
 
 def inspect_store(
@@ -97,6 +100,7 @@ def inspect_store(
     *,
     names: Sequence[str] = (),
     muted: Collection[int] = (),
+    merged: Sequence[Collection[int]] = (),
     truth: Pixels | None = None,
 ) -> Inspection:
     """What a result says of a place, from its stored maps of prototypes.
@@ -109,15 +113,15 @@ def inspect_store(
         box: mask pixels, see :func:`tile_box`; its corner should lie on whole cells.
         names: of the prototypes, class-major.
         muted: numbers of prototypes to do without.
+        merged: sets of prototypes of one class that shall count as one.
         truth: (h, w) mask values of the true classes.
 
     Raises:
-        ResultError: there are no maps, or none of this place.
-        ConfigError: the place is too large; names or muted ones do not go with the prototypes.
+        ResultError: there are no maps, or none of this place; prototypes cannot be muted or merged so.
+        ConfigError: the place is too large; there are not as many names as prototypes.
     """
-    maps = _maps(store)
-    kept, without = maps.maps, frozenset(muted)
-    check_muted(without, kept.count)
+    maps, groups = maps_and_groups(store, muted, merged)
+    kept = maps.maps
     region = _region(store, box)
     with _reading(store):
         layers = [(layer, _read(maps, layer, box, kept.finest.stride_px)) for layer in kept.layers]
@@ -130,25 +134,26 @@ def inspect_store(
             f"{store.folder} has no maps of {meta.slide_name} at x {region.x_l0}, y {region.y_l0}: choose a place with "
             "tissue that was segmented"
         )
-    merged = np.sum([layer.weight * _merged(kept, values, without) for layer, values in pixel], axis=0)
-    merged += sum(np.nan_to_num(values) for layer, values in layers if layer.kind == "correction")
-    mask, scores = _decided(store, box, without)
+    fused = np.sum([layer.weight * _merged(kept, values, groups) for layer, values in pixel], axis=0)
+    fused += sum(np.nan_to_num(values) for layer, values in layers if layer.kind == "correction")
+    mask, scores = _decided(store, box, muted, merged)
     return Inspection(
         checkpoint=store.meta.checkpoint_name,
         place=InspectedPlace(store.meta.slide_name, store.meta.slide_mpp, region),
         picture=picture,
         scheme=store.meta.classes,
         maps=_float32(logits / unit).reshape(-1, kept.per_class, *logits.shape[1:]),
-        class_maps=_float32(merged / unit),
+        class_maps=_float32(fused / unit),
         stride_px=kept.finest.stride_px,
         unit="logit" if is_linear(kept) else "cosine",
-        gates=_gates(store, maps, box, without),
+        gates=_gates(store, maps, box, groups),
         scores=scores,
         mask=mask,
         truth=truth,
-        cams=_cams(kept, layers, without),
+        cams=_cams(kept, layers, groups),
         names=tuple(names),
-        muted=without,
+        muted=left_out(groups, kept.count),
+        merged=joined(groups),
         notes=_notes(store, kept),
     )
 
@@ -185,22 +190,21 @@ def _cells(length: int, stride: int) -> int:
     return -(-length // stride)
 
 
-def _merged(maps: PrototypeMaps, logits: Floats, muted: frozenset[int]) -> Floats:
+def _merged(maps: PrototypeMaps, logits: Floats, groups: Groups) -> Floats:
     """(C, h, w) logits of classes by the prototypes left; NaN of a class that has none."""
     out = np.full((maps.count // maps.per_class, *logits.shape[1:]), np.nan, dtype=np.float32)
-    for c in range(len(out)):
-        left = [k for k in range(c * maps.per_class, (c + 1) * maps.per_class) if k not in muted]
-        if left:
-            out[c] = pooled(logits[left], maps.merge)
+    for c, own in enumerate(groups):
+        if own:
+            out[c] = pooled(np.stack([logits[list(group)].mean(0) for group in own]), maps.merge)
     return out
 
 
-def _gates(store: ResultStore, maps: PrototypeStore, box: Box, muted: frozenset[int]) -> npt.NDArray[np.float64]:
+def _gates(store: ResultStore, maps: PrototypeStore, box: Box, groups: Groups) -> npt.NDArray[np.float64]:
     """(C,) probability of each class at the place: of the mean over what windows saw there."""
     kept, layer = maps.maps, maps.maps.layer("gate")
     assert layer is not None
     with _reading(store):
-        logits = _merged(kept, _read(maps, layer, box, CELL_PX), muted)
+        logits = _merged(kept, _read(maps, layer, box, CELL_PX), groups)
     known = ~np.isnan(logits).all(axis=0)
     if not known.any():
         return np.full(len(logits), np.nan)
@@ -210,16 +214,18 @@ def _gates(store: ResultStore, maps: PrototypeStore, box: Box, muted: frozenset[
     return np.asarray(np.nan_to_num(gates))  # a class without prototypes is nowhere
 
 
-def _decided(store: ResultStore, box: Box, muted: frozenset[int]) -> tuple[Pixels, npt.NDArray[np.float64]]:
+def _decided(
+    store: ResultStore, box: Box, muted: Collection[int], merged: Sequence[Collection[int]]
+) -> tuple[Pixels, npt.NDArray[np.float64]]:
     """Mask of the place and (C,) mean scores of its tissue, as stored or as they are without some prototypes."""
     classes, size = store.meta.classes, (box.width, box.height)
-    if not muted:
+    if not muted and not merged:
         mask = store.read_mask_px(box.x0, box.y0, size)
         scores = np.stack([store.read_scores_px(c, box.x0, box.y0, size) for c in range(classes.count)]) / SCORE_MAX
     else:
-        mask = recomputed_mask(store, box, muted)
+        mask = recomputed_mask(store, box, muted, merged)
         first = Box(box.x0 // CELL_PX, box.y0 // CELL_PX, _cells(box.x1, CELL_PX), _cells(box.y1, CELL_PX))
-        cells = np.exp(recomputed_scores(store, first, muted)).repeat(CELL_PX, 1).repeat(CELL_PX, 2)
+        cells = np.exp(recomputed_scores(store, first, muted, merged)).repeat(CELL_PX, 1).repeat(CELL_PX, 2)
         top, left = box.y0 - CELL_PX * first.y0, box.x0 - CELL_PX * first.x0
         scores = cells[:, top : top + box.height, left : left + box.width]
     tissue = (mask < classes.background) & ~np.isnan(scores[0])
@@ -228,16 +234,14 @@ def _decided(store: ResultStore, box: Box, muted: frozenset[int]) -> tuple[Pixel
     return mask, scores[:, tissue].mean(axis=1, dtype=np.float64)
 
 
-def _cams(
-    maps: PrototypeMaps, layers: Sequence[tuple[MapLayer, Floats]], muted: frozenset[int]
-) -> tuple[ScaleCam, ...]:
+def _cams(maps: PrototypeMaps, layers: Sequence[tuple[MapLayer, Floats]], groups: Groups) -> tuple[ScaleCam, ...]:
     """The deepest scale's, which gates are of, and others' where they are kept apart."""
     stride = maps.finest.stride_px
     found = {}
     for layer, values in layers:
         if layer.scale is not None:
             unit = 1.0 if is_linear(maps) else layer.limit
-            found[layer.scale] = ScaleCam(layer.scale, stride, _float32(_merged(maps, values, muted) / unit))
+            found[layer.scale] = ScaleCam(layer.scale, stride, _float32(_merged(maps, values, groups) / unit))
     return tuple(found[scale] for scale in sorted(found))
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lpd.classes import ClassScheme
 from lpd.errors import ConfigError, ShapeError
+from lpd.model.grouping import Groups
 from lpd.slide.region import Region
 
 Floats = npt.NDArray[np.float32]
@@ -81,6 +82,7 @@ class Inspection:
         cams: of the scales that are known.
         names: of the prototypes, class-major; an empty one stands for class and number. May be empty altogether.
         muted: numbers of prototypes that gates, scores, CAMs and mask do without.
+        merged: sets of prototypes that count as one in them, see :mod:`lpd.model.grouping`.
         notes: sentences that a reader must know.
     """
 
@@ -100,6 +102,7 @@ class Inspection:
     cams: tuple[ScaleCam, ...] = ()
     names: tuple[str, ...] = ()
     muted: frozenset[int] = frozenset()
+    merged: tuple[tuple[int, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -110,7 +113,6 @@ class Inspection:
         count = self.maps.shape[0] * self.maps.shape[1]
         if self.names and len(self.names) != count:
             raise ConfigError(f"{len(self.names)} names for {count} prototypes: give one each, class by class")
-        check_muted(self.muted, count)
 
     @property
     def per_class(self) -> int:
@@ -153,14 +155,11 @@ class Inspection:
         return {name: np.asarray(value) for name, value in found.items()}
 
 
-def check_muted(muted: frozenset[int], count: int) -> None:
-    """Refuse numbers that are no prototype's, and silence.
+def left_out(groups: Groups, count: int) -> frozenset[int]:
+    """Prototypes of ``count`` that are in no group: muted ones."""
+    return frozenset(range(count)) - {m for own in groups for group in own for m in group}
 
-    Raises:
-        ConfigError: see above.
-    """
-    for index in sorted(muted):
-        if not 0 <= index < count:
-            raise ConfigError(f"prototype {index} cannot be muted: there are {count}, numbered from 0")
-    if len(muted) == count:
-        raise ConfigError(f"all {count} prototypes are muted: leave one")
+
+def joined(groups: Groups) -> tuple[tuple[int, ...], ...]:
+    """Groups of more than one prototype: merged ones."""
+    return tuple(group for own in groups for group in own if len(group) > 1)

@@ -126,13 +126,17 @@ def heading(inspection: Inspection) -> str:
 
 
 def legend(inspections: Sequence[Inspection]) -> list[tuple[str, Colour]]:
-    """Names and colours of all classes, each once, then of background."""
-    found: dict[tuple[str, Colour], None] = {}
-    schemes = [i.scheme for i in inspections] + [s for i in inspections[:1] if (s := i.truth_scheme) is not None]
-    for scheme in schemes:
-        found.update({(tissue.name, rgb(scheme, c)): None for c, tissue in enumerate(scheme.classes)})
-    found.update({("background", rgb(scheme, scheme.background)): None for scheme in schemes})
-    return list(found)
+    """Names and colours of all classes, each once, then of background; a name of two colours says whose it is."""
+    owned = [(f"mask {letter}".strip(), i.scheme) for letter, i in zip(letters(inspections), inspections, strict=True)]
+    owned += [("truth", scheme) for i in inspections[:1] if (scheme := i.truth_scheme) is not None]
+    found: dict[tuple[str, Colour], str] = {}
+    for owner, scheme in owned:
+        for c, tissue in enumerate(scheme.classes):
+            found.setdefault((tissue.name, rgb(scheme, c)), owner)
+    for owner, scheme in owned:
+        found.setdefault(("background", rgb(scheme, scheme.background)), owner)
+    names = [name for name, _ in found]
+    return [(f"{n} ({owner})" if names.count(n) > 1 else n, colour) for (n, colour), owner in found.items()]
 
 
 def rgb(scheme: ClassScheme, value: int) -> Colour:
@@ -178,12 +182,16 @@ def _mean(values: Floats) -> str:
 
 def _notes(inspections: Sequence[Inspection], width: float) -> list[str]:
     """Definitions and each model's own notes, in lines that fit."""
-    own = [
-        f"{letter}: {note}" if letter else note
-        for letter, inspection in zip(letters(inspections), inspections, strict=True)
-        for note in inspection.notes
-    ]
-    if len({inspection.notes for inspection in inspections}) == 1:
-        own = list(inspections[0].notes)
+    notes = [(*inspection.notes, *_merged(inspection)) for inspection in inspections]
+    own = list(notes[0])
+    if len(set(notes)) > 1:
+        pairs = zip(letters(inspections), notes, strict=True)
+        own = [f"{letter}: {note}" for letter, some in pairs for note in some]
     most = max(20, int(width * 72 / (0.56 * SMALL)))
     return [line for text in (_DEFINITIONS, *own) for line in textwrap.wrap(text, most)]
+
+
+def _merged(inspection: Inspection) -> Iterator[str]:
+    for group in inspection.merged:
+        names = [inspection.label(*divmod(m, inspection.per_class)) for m in group]
+        yield f"{' and '.join(names)} count as one in CAMs, gate, score and mask."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,8 @@ class ClassMatching:
     Attributes:
         code: of the class.
         pairs: as many as the result with fewer prototypes of the class has, by number on the left.
-        unmatched_left, unmatched_right: numbers of the prototypes left over.
+        unmatched_left, unmatched_right: numbers of the prototypes left over, with those that do not count because they
+            were muted, or merged into one before them, in the checkpoint.
     """
 
     code: str
@@ -185,20 +187,21 @@ def _similarity(one: SlideMaps, other: SlideMaps, grid: Grid) -> tuple[Doubles, 
 
 
 def _matched(code: str, one: SlideMaps, other: SlideMaps, similarity: Doubles) -> ClassMatching:
-    first, second = (class_slice(maps.codes.index(code), maps.maps.per_class) for maps in (one, other))
-    table = similarity[first, second]
+    first, second = (maps.counted[maps.codes.index(code)] for maps in (one, other))
+    table = similarity[np.ix_(first, second)]
     # A map that is the same all over is like none: it goes to whoever is left.
     rows, columns = linear_sum_assignment(np.where(np.isnan(table), -2.0, table), maximize=True)
-    pairs = tuple(
-        Pair(first.start + int(i), second.start + int(j), _number(table[i, j]))
-        for i, j in zip(rows, columns, strict=True)
+    pairs = tuple(Pair(first[i], second[j], _number(table[i, j])) for i, j in zip(rows, columns, strict=True))
+    left, right = (
+        _left_over(maps, code, [numbers[i] for i in used])
+        for maps, numbers, used in ((one, first, rows), (other, second, columns))
     )
-    return ClassMatching(
-        code,
-        pairs,
-        tuple(m for m in range(first.start, first.stop) if m - first.start not in rows),
-        tuple(m for m in range(second.start, second.stop) if m - second.start not in columns),
-    )
+    return ClassMatching(code, pairs, left, right)
+
+
+def _left_over(maps: SlideMaps, code: str, used: Sequence[int]) -> tuple[int, ...]:
+    own = class_slice(maps.codes.index(code), maps.maps.per_class)
+    return tuple(m for m in range(own.start, own.stop) if m not in used)
 
 
 def _number(value: float) -> float | None:

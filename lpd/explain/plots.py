@@ -17,7 +17,8 @@ from lpd.explain.matching import Matching
 from lpd.explain.slide_figures import SlideFigures
 
 #: Inches.
-_PANEL, _SIDES = 2.4, 0.6
+_PANEL, _GAP = 1.9, 0.7
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.6, 0.15, 0.55, 0.3
 _MOST_NUMBERS, _MOST_TICKS = 10, 24
 _SMALL = 7
 _MAP = "RdBu_r"
@@ -35,21 +36,28 @@ def plot_figures(results: Sequence[tuple[SlideFigures, ClassScheme]]) -> Figure:
     columns = max(len(found.classes) for found, _ in results)
     figure, axes = _sheet(2 * len(results), columns)
     for row, (found, scheme) in enumerate(results):
-        title = f"{found.checkpoint_name}, {found.slide_name}\n"
-        for column, own in enumerate(found.classes):
+        _headline(axes[2 * row][0], f"{found.checkpoint_name}, {found.slide_name}")
+        for column in range(columns):
             bars, matrix = axes[2 * row][column], axes[2 * row + 1][column]
-            name = title if column == 0 else "\n"
-            _bars(bars, f"{name}{own.code}", own.usage, scheme.classes[column].color)
+            if column >= len(found.classes):
+                bars.axis("off")
+                matrix.axis("off")
+                continue
+            own = found.classes[column]
+            _bars(bars, own.code, own.usage, scheme.classes[column].color, own.dead)
             _matrix(matrix, own.correlations, [str(k + 1) for k in range(found.per_class)])
+            matrix.set_title("correlation of maps", fontsize=_SMALL, loc="left")
     return figure
 
 
 def plot_data_figures(name: str, found: Mapping[str, Any], scheme: ClassScheme) -> Figure:
     """Usage as bars, of what :func:`lpd.explain.figures.prototype_figures` says of a data set."""
     figure, axes = _sheet(1, scheme.count)
+    _headline(axes[0][0], name)
     for column, own in enumerate(scheme.classes):
-        title = f"{name}\n" if column == 0 else "\n"
-        _bars(axes[0][column], f"{title}{own.code}", found["classes"][own.code]["usage"], own.color)
+        usage = found["classes"][own.code]["usage"]
+        dead = [k for k, share in enumerate(usage or ()) if share < DEAD_SHARE]
+        _bars(axes[0][column], own.code, usage, own.color, dead)
     return figure
 
 
@@ -73,13 +81,37 @@ def plot_matching(found: Matching, left: Sequence[str], right: Sequence[str]) ->
 
 
 def _sheet(rows: int, columns: int) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(_SIDES + _PANEL * columns, _PANEL * rows + 0.3), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    width = _LEFT + columns * _PANEL + (columns - 1) * _GAP + _RIGHT
+    height = _TOP + rows * _PANEL + (rows - 1) * _GAP + _BOTTOM
+    figure = Figure(figsize=(width, height))
+    places = {
+        "left": _LEFT / width,
+        "right": 1 - _RIGHT / width,
+        "top": 1 - _TOP / height,
+        "bottom": _BOTTOM / height,
+        "wspace": _GAP / _PANEL,
+        "hspace": _GAP / _PANEL,
+    }
+    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=places)
 
 
-def _bars(axes: Axes, title: str, usage: Sequence[float] | None, color: Rgb) -> None:
+def _headline(axes: Axes, text: str) -> None:
+    """Above a row's first axes, as long as it is: nothing is moved to make room for it."""
+    axes.annotate(
+        text,
+        (0, 1),
+        xytext=(0, 20),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=_SMALL + 2,
+        annotation_clip=False,
+        parse_math=False,
+    )
+
+
+def _bars(axes: Axes, title: str, usage: Sequence[float] | None, color: Rgb, dead: Sequence[int]) -> None:
     """Shares of a class's region; the line is where all would win alike, crosses are dead ones."""
-    axes.set_title(title, fontsize=_SMALL + 1, loc="left")
+    axes.set_title(title, fontsize=_SMALL + 1, loc="left", parse_math=False)
     axes.set_ylim(0, 1)
     axes.tick_params(labelsize=_SMALL)
     if usage is None:
@@ -89,9 +121,8 @@ def _bars(axes: Axes, title: str, usage: Sequence[float] | None, color: Rgb) -> 
     count = len(usage)
     axes.bar(range(count), usage, color=np.array(color) / 255, edgecolor="black", linewidth=0.5)
     axes.axhline(1 / count, color="grey", linewidth=0.8, linestyle="--")
-    for k, share in enumerate(usage):
-        if share < DEAD_SHARE:
-            axes.text(k, share + 0.02, "×", ha="center", fontsize=_SMALL + 3)
+    for k in dead:
+        axes.text(k, usage[k] + 0.02, "×", ha="center", fontsize=_SMALL + 3)
     _ticks(axes, [str(k + 1) for k in range(count)], "x")
     axes.set_ylabel("usage", fontsize=_SMALL)
 

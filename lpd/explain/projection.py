@@ -21,7 +21,8 @@ from lpd.explain.inspection_layout import LARGE, LEGEND, MARGIN, NORMAL, NOTE, S
 
 Points = npt.NDArray[np.float64]
 
-_SIDE, _AXIS, _TOP, _LEGEND_WIDTH = 4.0, 0.5, 0.55, 1.5
+_SIDE, _AXIS, _LEGEND_WIDTH = 4.0, 0.5, 1.5
+_TITLE = 0.15  # a line of it
 _CROP = 0.42  # inches
 _MARKERS = "os^Dv*"
 #: Directions in which a name is tried, and how far from its point, in its own heights.
@@ -109,16 +110,16 @@ def draw_projection(
         "Adapted prototypes of the deepest scale, each of length 1, along their first two principal components.",
         *(["Encoders with other weights: each model has a plane of its own."] if len(planes) > 1 else []),
     ]
-    entries = _legend(models)
+    entries, top = _legend(models), MARGIN + 0.1 + _TITLE * max(map(len, planes.values()))
     width = MARGIN + len(planes) * (_AXIS + _SIDE + 0.15) + _LEGEND_WIDTH + MARGIN
-    height = MARGIN + max(_TOP + _SIDE + _AXIS, 0.3 + LEGEND * (len(entries) + len(models))) + 0.05
-    height += NOTE * len(notes) + MARGIN
+    height = top + max(_SIDE + _AXIS, LEGEND * len(entries)) + NOTE * len(notes) + MARGIN
     sheet = Sheet(width, height)
     for column, numbers in enumerate(planes.values()):
-        _draw_plane(sheet, MARGIN + _AXIS + column * (_AXIS + _SIDE + 0.15), models, numbers, crops or {})
+        corner = MARGIN + _AXIS + column * (_AXIS + _SIDE + 0.15), top
+        _draw_plane(sheet, corner, models, numbers, crops or {})
     left = width - MARGIN - _LEGEND_WIDTH
     for row, (name, colour) in enumerate(entries):
-        y = MARGIN + _TOP + LEGEND * row
+        y = top + LEGEND * row
         sheet.fill(left, y, 0.16, 0.1, colour)
         sheet.write(left + 0.22, y + 0.09, fitted(name, _LEGEND_WIDTH - 0.22, NORMAL), NORMAL)
     for number, line in enumerate(reversed(notes)):
@@ -136,14 +137,14 @@ def _legend(models: Sequence[PrototypeDirections]) -> list[tuple[str, tuple[floa
 
 def _draw_plane(
     sheet: Sheet,
-    left: float,
+    corner: tuple[float, float],
     models: Sequence[PrototypeDirections],
     numbers: Sequence[int],
     crops: Mapping[tuple[int, int], Pixels],
 ) -> None:
     """The models of one space in one plane."""
     places, shares = project(np.concatenate([models[number].directions for number in numbers]))
-    axes = sheet.panel(left, MARGIN + _TOP, _SIDE, _SIDE, f"plane {' '.join(models[n].checkpoint for n in numbers)}")
+    axes = sheet.panel(*corner, _SIDE, _SIDE, f"plane {' '.join(models[n].checkpoint for n in numbers)}")
     middle = (places.max(axis=0) + places.min(axis=0)) / 2
     reach = max(float(np.abs(places - middle).max()), 1e-3) * (1.45 if crops else 1.2)
     axes.set_xlim(middle[0] - reach, middle[0] + reach)
@@ -159,7 +160,7 @@ def _draw_plane(
     start = 0
     for row, number in enumerate(numbers):
         model, marker = models[number], _MARKERS[number] if len(numbers) > 1 else "o"
-        _draw_title(sheet, left, row, len(numbers), model.checkpoint, number)
+        _draw_title(sheet, corner, row, len(numbers), model.checkpoint, number)
         for index in range(len(model.directions)):
             point = inches[start + index]
             colour = rgb(model.scheme, model.class_of(index))
@@ -171,11 +172,11 @@ def _draw_plane(
         start += len(model.directions)
 
 
-def _draw_title(sheet: Sheet, left: float, row: int, rows: int, name: str, number: int) -> None:
+def _draw_title(sheet: Sheet, corner: tuple[float, float], row: int, rows: int, name: str, number: int) -> None:
     text = f"{'●■▲◆▼★'[number]} {name}" if rows > 1 else name
     size = fitted_size(text, _SIDE, LARGE if rows == 1 else NORMAL, SMALL, bold=True)
-    y = MARGIN + _TOP - 0.1 - 0.14 * (rows - 1 - row)
-    sheet.write(left, y, fitted(text, _SIDE, SMALL, bold=True), size, weight="bold")
+    y = corner[1] - 0.08 - _TITLE * (rows - 1 - row)
+    sheet.write(corner[0], y, fitted(text, _SIDE, SMALL, bold=True), size, weight="bold")
 
 
 def _annotate(
@@ -197,9 +198,9 @@ def _annotate(
     def share(value: float) -> float:
         return value / _SIDE + 0.5
 
-    apart = math.hypot(x - point[0], (box[1] + box[3]) / 2 - point[1])
-    if crop is not None or apart > 0.25:
-        ends = (share(point[0]), share(x)), (share(point[1]), share((box[1] + box[3]) / 2))
+    edge = min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3])
+    if crop is not None or math.dist(point, edge) > 0.12:
+        ends = (share(point[0]), share(edge[0])), (share(point[1]), share(edge[1]))
         axes.plot(*ends, transform=axes.transAxes, color=FRAME, linewidth=0.5, zorder=1, scalex=False, scaley=False)
     text = axes.text(share(x), share(y + 0.015), label, transform=axes.transAxes, color=INK, zorder=5)
     text.set(ha="center", va="bottom", fontsize=SMALL, family=FONT, parse_math=False)

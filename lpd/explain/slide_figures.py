@@ -2,8 +2,8 @@
 
 From the stored maps, inside of the region that the mask gives the class. A slide is cut into tiles of the size that
 the model was trained on, and what a tile can say is averaged over the tiles, as :mod:`lpd.explain.figures` and the
-diversity loss average over images: numbers of slides and of data sets then mean the same. Over a whole slide as one
-image a handful of the brightest cells would decide both the softmax and the half of the maximum.
+diversity loss average over images: numbers of slides and of data sets then mean the same. A whole slide as one image
+says something else, since how bright places are then counts as well as what is bright in them (decision 0024).
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class ClassFigures(Figures):
         code: of the class.
         cells: of the region, in tiles that hold 2 at least.
         tiles: with a region.
-        usage: K shares that sum to 1; None without a region.
-        correlations: (K, K) of the maps; NaN where one is the same all over the region.
+        usage: K shares that sum to 1; None without a region. Of merged prototypes the first has them all.
+        counted: which of the K count, from 0: neither muted in the checkpoint nor merged into one before them.
+        correlations: (K, K) of the maps; NaN where one is the same all over the region, or does not count.
         dead: which of the K are dead, from 0; empty without a region.
         near_duplicates: (i, j, correlation) with i < j below K.
     """
@@ -55,6 +56,7 @@ class ClassFigures(Figures):
     code: str
     cells: int
     tiles: int
+    counted: tuple[int, ...]
     usage: tuple[float, ...] | None
     correlations: Doubles
     dead: tuple[int, ...]
@@ -66,6 +68,7 @@ class ClassFigures(Figures):
             "cells": self.cells,
             "tiles": self.tiles,
             **super().to_dict(),
+            "counted": list(self.counted),
             "usage": None if self.usage is None else list(self.usage),
             "dead": list(self.dead),
             "near_duplicates": [list(pair) for pair in self.near_duplicates],
@@ -137,7 +140,7 @@ def pooled_figures(stores: Sequence[ResultStore], *, most_values: int = MOST_VAL
     all_maps = [SlideMaps(store) for store in stores]
     grids = [maps.grid(most_values) for maps in all_maps]
     codes, per_class, meta = all_maps[0].codes, all_maps[0].maps.per_class, stores[0].meta
-    tallies = [Tally(index, per_class) for index in range(len(codes))]
+    tallies = [Tally(index, per_class, counted) for index, counted in enumerate(all_maps[0].counted)]
     similarity = Mean()
     for maps, grid in zip(all_maps, grids, strict=True):
         for rows, columns in grid.squares(maps.maps.count):
@@ -181,9 +184,10 @@ def _summary(code: str, tally: Tally) -> ClassFigures:
         code=code,
         cells=tally.cells,
         tiles=tally.tiles,
+        counted=tally.counted,
         usage=tuple(usage.tolist()) if known else None,
         correlations=table,
-        dead=tuple(np.flatnonzero(usage < DEAD_SHARE).tolist()) if known else (),
+        dead=tuple(k for k in tally.counted if usage[k] < DEAD_SHARE) if known else (),
         near_duplicates=tuple(alike),
     )
 

@@ -80,12 +80,14 @@ class SlideMaps:
 
     A prototype's map is its logit over the network's scales, fused as the mask's are, divided by the highest that it
     can have: the mean cosine of the scales, weighted as the checkpoint weights them. What the slide's own prototypes
-    add is not in it.
+    add is not in it. Where the checkpoint has some merged, the first of them has the mean of their maps.
 
     Attributes:
         store: of the result.
         maps: layers and code.
         codes: of the classes; prototype m belongs to class ``m // maps.per_class``.
+        counted: for each class the numbers of the prototypes that count: neither muted in the checkpoint nor merged
+            into one before them.
     """
 
     def __init__(self, store: ResultStore) -> None:
@@ -99,6 +101,8 @@ class SlideMaps:
         self.store = store
         self.maps: PrototypeMaps = store.prototypes.maps
         self.codes = store.meta.classes.codes
+        self.counted = tuple(tuple(sorted(min(group) for group in own)) for own in self.maps.groups)
+        self._merged = [sorted(group) for own in self.maps.groups for group in own if len(group) > 1]
         self._prototypes = store.prototypes
 
     @property
@@ -132,6 +136,8 @@ class SlideMaps:
         step = grid.step_l0 / scale
         try:
             maps = self._fused(ys, xs, step)
+            for group in self._merged:
+                maps[group[0]] = np.rint(maps[group].mean(0))
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
             raise ResultError(f"{self.store.folder} cannot be read ({error}): segment the slide again") from error
         # Half the step: the level that still holds the pixel in the middle of a cell.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,15 +51,17 @@ class Tally:
 
     Attributes:
         cells, tiles: how much there is of its region, in tiles that hold 2 cells of it at least.
+        counted: which of the K count, from 0.
     """
 
-    def __init__(self, index: int, per_class: int) -> None:
-        """Of the class with this mask value and K prototypes."""
+    def __init__(self, index: int, per_class: int, counted: Sequence[int]) -> None:
+        """Of the class with this mask value and K prototypes, of which those with these numbers count."""
         self._index, self._per_class = index, per_class
+        self.counted = tuple(m - index * per_class for m in counted)
         self._means = {name: Mean() for name in TILE_FIGURES}
         self.cells = self.tiles = 0
-        self._won, self._sums = np.zeros(per_class), np.zeros(per_class)
-        self._products = np.zeros((per_class, per_class))
+        count = len(counted)
+        self._won, self._sums, self._products = np.zeros(count), np.zeros(count), np.zeros((count, count))
 
     def add(self, cells: Cells, tile: int) -> Floats:
         """Count a square of whole tiles, each ``tile`` cells wide.
@@ -70,7 +73,7 @@ class Tally:
         here = np.count_nonzero(regions, axis=1) >= _MIN_CELLS
         similarity = np.full(len(regions), np.nan)
         if here.any():
-            maps = _tiles(cells.maps[class_slice(self._index, self._per_class)], tile)
+            maps = _tiles(cells.maps[class_slice(self._index, self._per_class)][list(self.counted)], tile)
             similarity[here] = self._add(maps[here], regions[here])
         return similarity
 
@@ -79,16 +82,23 @@ class Tally:
         return {name: mean.value() for name, mean in self._means.items()}
 
     def usage(self) -> Doubles:
-        """(K,) shares, all 0 without a region; those of maps that are equal everywhere go to the first of them."""
+        """(K,) shares, all 0 without a region; those of maps that are equal everywhere go to the first of them, and
+        what does not count has none."""
         shares = self._won / max(1, self.cells)
         own = np.diagonal(self._products)
         distances = own[:, None] + own - 2 * self._products  # sums of squares of whole numbers: 0 of equal maps alone
-        return np.asarray(np.bincount((distances == 0).argmax(1), shares, len(shares)), dtype=np.float64)
+        usage = np.zeros(self._per_class)
+        np.add.at(usage, np.array(self.counted)[(distances == 0).argmax(1)], shares)
+        return usage
 
     def correlations(self) -> Doubles:
-        """(K, K) Pearson correlations over all of the region; NaN for maps that are the same all over it."""
+        """(K, K) Pearson correlations over all of the region; NaN for maps that are the same all over it, and for what
+        does not count."""
         own = np.diagonal(self._products)
-        return correlations(self.cells, (self._sums, self._sums), (own, own), self._products)
+        table = np.full((self._per_class, self._per_class), np.nan)
+        found = correlations(self.cells, (self._sums, self._sums), (own, own), self._products)
+        table[np.ix_(self.counted, self.counted)] = found
+        return table
 
     def _add(self, maps: Bytes, regions: Flags) -> Floats:
         """Count tiles with a region, (T, K, n) and (T, n)."""

@@ -152,14 +152,14 @@ def page(app: App, browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def look(page: Page) -> Callable[[str], npt.NDArray[np.int64]]:
+def look(page: Page) -> Callable[..., npt.NDArray[np.int64]]:
     """Takes a picture of the slide's area, (h, w, 3); kept in ``LPD_SCREENSHOTS`` as a whole page if that is set."""
 
-    def take(name: str) -> npt.NDArray[np.int64]:
+    def take(name: str, area: str = ".lpd-osd") -> npt.NDArray[np.int64]:
         if folder := os.environ.get("LPD_SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             page.screenshot(path=Path(folder) / f"{name}.png")
-        data = page.locator(".lpd-osd").screenshot()
+        data = page.locator(area).first.screenshot()
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int64)
 
     return take

@@ -27,6 +27,22 @@ def test_axe_finds_nothing(page: Page, app: Any) -> None:
     page.wait_for_function("window.__lpd.state.job?.state === 'done'", timeout=120_000)
     page.locator(".lpd-osd").focus()
     page.keyboard.press("v")
+    in_both_schemes(page)
+
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_function("window.__lpdCompare?.ready")
+    page.get_by_label("Slide to compare on").select_option(label="small-phantom.tif")
+    page.wait_for_function("window.__lpdCompare.state.slide === 'small-phantom.tif'")
+    page.get_by_role("button", name="Compute maps").first.click()
+    page.wait_for_function("window.__lpdCompare.state.matched", timeout=120_000)
+    for details in page.locator(".lpd-compare details").all():
+        details.locator("summary").click()
+    page.locator("[data-edit=left-mute]").click()
+    page.locator(".lpd-tops-row img").first.wait_for()
+    in_both_schemes(page)
+
+
+def in_both_schemes(page: Page) -> None:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         page.wait_for_timeout(400)

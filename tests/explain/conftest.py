@@ -14,6 +14,7 @@ from lpd.config import Calibration
 from lpd.inference.meta import ResultMeta
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.store import ResultStore
+from lpd.model.grouping import Groups
 
 COLOURS = {"AAA": (255, 0, 0), "BBB": (0, 255, 0), "CCC": (0, 0, 255)}
 STRIDE = 8
@@ -30,7 +31,8 @@ def scheme(codes: tuple[str, ...]) -> ClassScheme:
 def made(tmp_path: Path) -> Made:
     """A result of a slide, each in a folder of its own.
 
-    ``maps`` are (M, h, w) bytes, ``classes`` (h, w) mask values by cell; level-0 pixels are half a mask pixel wide.
+    ``maps`` are (M, h, w) bytes of the first layer, ``classes`` (h, w) mask values by cell; level-0 pixels are half a
+    mask pixel wide.
     """
     count = 0
 
@@ -39,6 +41,8 @@ def made(tmp_path: Path) -> Made:
         classes: np.ndarray,
         codes: tuple[str, ...] = ("AAA", "BBB"),
         stride: int = STRIDE,
+        layers: tuple[MapLayer, ...] = (),
+        edited: Groups = (),
         **changes: object,
     ) -> ResultStore:
         nonlocal count
@@ -47,9 +51,12 @@ def made(tmp_path: Path) -> Made:
         meta = ResultMeta("slide", "f", 2 * width, 2 * height, 0.5, 1.0, scheme(codes), "model", "sha256:1")
         meta = replace(meta, settings={"prototype_maps": True}, **changes)
         ones, zeros = (1.0,) * len(codes), (0.0,) * len(codes)
-        layers = (MapLayer("fused", "pixel", len(maps), stride, 14.0), MapLayer("gate", "gate", len(maps), 16, 14.0))
+        layers = layers or (
+            MapLayer("fused", "pixel", len(maps), stride, 14.0),
+            MapLayer("gate", "gate", len(maps), 16, 14.0),
+        )
         kept = PrototypeMaps(
-            len(maps) // len(codes), "mean", Calibration((1.0,), ones, zeros, ones, zeros), TILE, layers
+            len(maps) // len(codes), "mean", Calibration((1.0,), ones, zeros, ones, zeros), TILE, layers, edited
         )
         store = ResultStore.create(tmp_path / f"result-{count}", meta, kept)
         rows, columns = (min(n, m) for n, m in zip(maps.shape[1:], store.layer_shape(layers[0]), strict=True))

@@ -77,3 +77,10 @@ def test_without_tissue_there_is_nothing_and_models_are_not_mixed(made: Made):
         top_regions([("a", store), ("b", other)], 3, 3)
     with pytest.raises(ConfigError, match="per_slide 0 must be at least 1"):
         top_regions([("a", store)], 3, 0)
+
+
+def test_what_an_edited_checkpoint_does_not_count_has_no_places(made: Made):
+    maps = waves(3, 40, 48)
+    store = made(maps, np.zeros((40, 48)), ("AAA",), edited=(((0,), (2,)),))
+    found = top_regions([("a", store)], per_prototype=2, per_slide=2)
+    assert [len(own) for own in found] == [2, 0, 2]

@@ -130,3 +130,15 @@ def test_what_cannot_be_matched_is_refused(made: Made):
     plain.prototypes = None
     with pytest.raises(ResultError, match="no maps of prototypes: segment the slide with --prototype-maps"):
         match(one, plain)
+
+
+def test_what_an_edited_checkpoint_does_not_count_has_no_counterpart(made: Made):
+    """The second of AAA is muted on the left; the third and the fourth of BBB are one there, which is on the right."""
+    maps = waves(8, H, W) // 2 * 2
+    one = np.concatenate([maps[:6], [(maps[6].astype(int) + maps[7]) // 2], maps[7:]])
+    left = made(maps, halves(), edited=(((0,), (2,), (3,)), ((4,), (5,), (6, 7))))
+    found = match(left, made(one[[1, 3, 2, 0, 6, 5, 4, 7]], halves()))
+    assert [(pair.left, pair.right) for pair in found.pairs] == [(0, 3), (2, 2), (3, 1), (4, 6), (5, 5), (6, 4)]
+    assert all(pair.similarity == pytest.approx(1) for pair in found.pairs)
+    assert (found.unmatched_left, found.unmatched_right) == ((1, 7), (0, 7))
+    assert [own.unmatched_left for own in found.classes] == [(1,), (7,)]

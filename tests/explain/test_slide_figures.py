@@ -111,7 +111,7 @@ def test_figures_are_plain_json_and_all_are_defined(made: Made):
     maps[3] = 7  # the same all over
     found = slide_figures(made(maps, np.tile([0, 1], (16, 12)))).to_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    named = {*found["classes"]["AAA"]} - {"cells", "tiles"}
+    named = {*found["classes"]["AAA"]} - {"cells", "tiles", "counted"}
     assert named <= DEFINITIONS.keys()
     assert {*figures._TILE_FIGURES, "effective_prototypes", "prototype_cosine", "silhouette"} <= DEFINITIONS.keys()
     assert all(text.endswith(".") and text.count(". ") == 0 for text in DEFINITIONS.values())
@@ -230,3 +230,24 @@ def test_slides_together_are_one_with_all_their_tiles(made: Made):
     other = made(maps, classes, checkpoint_digest="sha256:2", checkpoint_name="second")
     with pytest.raises(ResultError, match=r"by model and .* by another model, second: ask for the results of one"):
         pooled_figures([*parts, other])
+
+
+def test_of_an_edited_checkpoint_counts_what_it_counts(made: Made):
+    """Four a class; of AAA the second is muted, the first and the last are one; the first of BBB is muted."""
+    maps, classes = waves(8, 16, 24) // 2 * 2, np.tile([0, 1], (16, 12))
+    maps[3] = maps[0] + 2 * np.random.default_rng(0).integers(-9, 9, (16, 24))
+    edited = (((0, 3), (2,)), ((5,), (6,), (7,)))
+    found = slide_figures(made(maps, classes, edited=edited))
+    mean = (maps[0].astype(int) + maps[3]) // 2
+    whole = np.stack([mean, maps[2], maps[2], *maps[5:]])
+    first, second = slide_figures(made(whole[[0, 1]], classes, codes=("AAA",))), slide_figures(made(whole, classes))
+    aaa, bbb = found.classes
+    assert (aaa.counted, bbb.counted) == ((0, 2), (1, 2, 3))
+    np.testing.assert_allclose(aaa.usage, [first.classes[0].usage[0], 0, first.classes[0].usage[1], 0])
+    np.testing.assert_allclose(bbb.usage, [0, *second.classes[1].usage])
+    assert (aaa.dead, bbb.dead) == ((), ())
+    for own, expected in ((aaa, first.classes[0]), (bbb, second.classes[1])):
+        for name in found.total.to_dict():
+            assert getattr(own, name) == pytest.approx(getattr(expected, name)), name
+        np.testing.assert_allclose(own.correlations[np.ix_(own.counted, own.counted)], expected.correlations)
+    assert np.isnan(aaa.correlations[1]).all()

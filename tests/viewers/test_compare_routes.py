@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -39,8 +40,8 @@ def stripes() -> np.ndarray:
 def put(services: Services, slide_id: str) -> Put:
     """Puts a finished result of ``first.png`` in place, its left half AAA, its right half BBB; answers its id."""
 
-    def make(number: int, maps: np.ndarray | None, slide: str = slide_id) -> str:
-        job_id = f"20260101-00000{number}-abcdef"
+    def make(number: int, maps: np.ndarray | None, slide: str = slide_id, number_in_id: int = 0) -> str:
+        job_id = f"20260101-00000{number_in_id or number}-abcdef"
         folder = services.jobs.folder / job_id
         record = {"slide_id": slide, "slide_name": "first.png", "checkpoint": f"model-{number}", "device": "cpu"}
         write_json_atomically(
@@ -179,3 +180,83 @@ def test_two_slides_have_no_common_place(client: TestClient, put: Put, slides: P
     answer = client.get(f"/results/{one}/prototypes/place.png", params={"x": 9, "y": 9, "beside": other})
     assert answer.status_code == 400
     assert answer.json()["error"] == "these results are of two slides: choose two of one slide"
+
+
+def test_prototypes_are_named_and_a_model_saved_without_some(
+    client: TestClient, put: Put, services: Services, checkpoints: Path
+) -> None:
+    named = client.put("/api/checkpoints/good/prototypes", json={"names": {"1": "glands"}})
+    assert named.json() == {"names": {"1": "glands"}}
+    assert (checkpoints / "good.prototypes.json").exists()
+    saved = client.post("/api/checkpoints/good/edited", json={"name": "good 2", "muted": [0], "merged": [[1, 2]]})
+    assert saved.status_code == 201
+    assert saved.json()["name"] == "good 2"
+    info = services.checkpoints.get("good 2")
+    assert info.model.groups[0] == ((1, 2),)
+    again = client.post("/api/checkpoints/good/edited", json={"name": "good 2", "muted": [0]})
+    assert again.status_code == 400
+    assert again.json()["error"].startswith("good 2.safetensors exists")
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden", "x" * 101, "a\nb", "a<b"])
+def test_names_that_no_model_can_have(client: TestClient, checkpoints: Path, name: str) -> None:
+    before = sorted(checkpoints.iterdir())
+    answer = client.post("/api/checkpoints/good/edited", json={"name": name, "muted": [0]})
+    assert answer.status_code == 400
+    assert "cannot be a model's name" in answer.json()["error"]
+    assert sorted(checkpoints.iterdir()) == before
+
+
+def test_a_picture_goes_to_the_command_under_its_own_name(
+    client: TestClient, services: Services, tmp_path: Path
+) -> None:
+    script = tmp_path / "draws.py"
+    script.write_text("import sys; open(sys.argv[sys.argv.index('--out') + 1], 'w').write(' '.join(sys.argv[1:]))")
+    services.jobs.command = (sys.executable, str(script))
+    files = {"image": ("../../etc/tile 7.png", b"pixels"), "mask": ("m.png", b"values")}
+    answer = client.post("/api/images/figure", data={"checkpoint": ["good", "slow"]}, files=files)
+    assert answer.status_code == 200
+    words = answer.text.replace("tile 7", "tile_7").split()
+    assert words[:3] == ["prototypes", "figure", "--image"]
+    assert words[3].endswith("/image/tile_7.png")
+    assert not Path(words[3]).parent.exists()
+    given = [Path(words[i + 1]).name for i, word in enumerate(words) if word == "--checkpoint"]
+    assert given == ["good.safetensors", "slow.safetensors"]
+
+
+def test_what_the_command_says_is_the_answer(client: TestClient, services: Services, tmp_path: Path) -> None:
+    script = tmp_path / "fails.py"
+    script.write_text("import sys; sys.exit('lpd prototypes: it is no picture: choose another one')")
+    services.jobs.command = (sys.executable, str(script))
+    sent = {"image": ("a.png", b"x")}
+    answer = client.post("/api/images/figure", data={"checkpoint": "good"}, files=sent)
+    assert (answer.status_code, answer.json()["error"]) == (400, "it is no picture: choose another one")
+    named = client.post("/api/images/figure", data={"checkpoint": "good"}, files={"image": ("a.exe", b"x")})
+    assert named.json()["error"] == "a.exe is no picture: choose a PNG, JPEG or TIFF file"
+    unknown = client.post("/api/images/figure", data={"checkpoint": "nobody"}, files=sent)
+    assert unknown.status_code == 404
+
+
+def test_a_gallery_of_all_slides_of_a_model(client: TestClient, put: Put) -> None:
+    listed = {slide["name"]: slide["id"] for slide in client.get("/api/slides").json()["slides"]}
+    first = put(1, stripes())
+    other = put(1, stripes(), listed["second.png"], number_in_id=7)
+    put(2, stripes(), listed["second.png"])  # another model: its prototypes have nothing to do with these
+    found = client.get(f"/results/{first}/prototypes/gallery", params={"all_slides": True}).json()
+    assert set(found["slides"]) == {listed["first.png"], listed["second.png"]}
+    assert {place["slide"] for place in found["regions"][0]} == set(found["slides"])
+    assert max(sum(p["slide"] == listed["first.png"] for p in own) for own in found["regions"]) == 2
+    assert client.get(f"/results/{other}/prototypes/gallery").json()["slides"] == {listed["second.png"]: "first.png"}
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_figures_are_drawn_of_one_and_of_two_models(client: TestClient, put: Put, kind: str) -> None:
+    one, other = put(1, stripes()), put(2, stripes()[[1, 0, 3, 2]])
+    alone = client.get(f"/results/{one}/prototypes/plot.{kind}")
+    both = client.get(f"/results/{one}/prototypes/plot.{kind}", params={"beside": other, "save": True})
+    pairs = client.get(f"/api/matching/plot.{kind}", params={"left": one, "right": other})
+    for answer in (alone, both, pairs):
+        assert answer.status_code == 200
+        assert answer.content.startswith(b"\x89PNG" if kind == "png" else b"<?xml")
+    assert both.headers["content-disposition"] == f'attachment; filename="prototype-figures.{kind}"'
+    assert client.get(f"/results/{one}/prototypes/plot.exe").status_code == 400

@@ -21,7 +21,8 @@ async function ask(method, path, body) {
 /** The answer to a request that succeeded. */
 async function answerOf(method, path, body) {
   const options = { method, headers: {}, cache: 'no-store' };
-  if (body !== undefined) {
+  if (body instanceof FormData) options.body = body;
+  else if (body !== undefined) {
     options.headers['Content-Type'] = 'application/json';
     options.body = JSON.stringify(body);
   }
@@ -76,12 +77,28 @@ export const api = {
   slideTile: (slide, layer, level, col, row) => address(`/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`),
   prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
   prototypeFigures: (id) => ask('GET', `/results/${at(id)}/prototypes/figures`),
-  gallery: (id) => ask('GET', `/results/${at(id)}/prototypes/gallery`),
-  /** What one or two results know of the place around a point, as a figure. */
-  place: (ids, [x, y], kind, save = false) => address(`/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}${save ? '&save=true' : ''}`),
+  gallery: (id, everywhere) => ask('GET', `/results/${at(id)}/prototypes/gallery?all_slides=${everywhere}`),
+  /** A figure by its path, and the address to save it from. */
+  figure: (path) => answerOf('GET', path).then((response) => response.blob()),
+  plotPath: (ids, kind) => `/results/${at(ids[0])}/prototypes/plot.${kind}?${ids.slice(1).map((id) => `beside=${at(id)}`).join('')}`,
+  pairsPath: ([left, right], kind) => `/api/matching/plot.${kind}?left=${at(left)}&right=${at(right)}`,
+  projectionPath: (models, kind) => `/api/checkpoints/projection.${kind}?${models.map((name) => `model=${at(name)}`).join('&')}`,
+  placePath: (ids, [x, y], kind) => `/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`,
   crop: (slide, [x, y, width, height]) => address(`/slides/${at(slide.id)}/crop/${x}_${y}_${width}_${height}.jpeg?f=${at(slide.fingerprint)}`),
   editedTile: (id, { muted, merged }, level, col, row, version) => address(`/results/${at(id)}/prototypes/tiles/${level}/${col}_${row}.png?${editQuery(muted, merged)}&v=${version}`),
   editedAreas: (id, { muted, merged }) => ask('GET', `/results/${at(id)}/prototypes/areas?${editQuery(muted, merged)}`),
+  /** All prototypes of one or two models on a picture that is sent, as a figure. */
+  imageFigure: (image, mask, models, kind, save) => {
+    const form = new FormData();
+    form.append('image', image);
+    if (mask) form.append('mask', mask);
+    for (const model of models) form.append('checkpoint', model);
+    form.append('kind', kind);
+    if (save) form.append('save', 'true');
+    return answerOf('POST', '/api/images/figure', form).then((response) => response.blob());
+  },
+  namePrototypes: (model, names) => ask('PUT', `/api/checkpoints/${at(model)}/prototypes`, { names }),
+  saveEdited: (model, name, { muted, merged }) => ask('POST', `/api/checkpoints/${at(model)}/edited`, { name, muted, merged }),
   matching: (left, right) => ask('GET', `/api/matching?left=${at(left)}&right=${at(right)}`),
   value: (id, x, y) => ask('GET', `/results/${at(id)}/value?x=${x}&y=${y}`),
   review: (id, since) => ask('GET', `/results/${at(id)}/review?since=${since}`),

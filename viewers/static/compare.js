@@ -30,8 +30,8 @@ class Comparison {
       chooseModel: (side, model) => this.attempt(() => this.chooseModel(side, model)),
       compute: (side) => this.attempt(() => this.compute(side)),
       changed: (side) => this.attempt(() => this.changed(side)),
+      trouble: (text) => this.toasts.show(text),
       toggleMask: () => this.controls.toggleMask(),
-      link: () => undefined,
     };
     this.sides = [new Side('left', acts), new Side('right', acts)];
     const [left, right] = this.sides;
@@ -47,11 +47,11 @@ class Comparison {
     });
     this.maps = new CompareMaps(this.sides, this.controls);
     const attempt = (act) => this.attempt(act);
-    this.figures = new CompareFigures(attempt);
-    this.edits = new CompareEdits({ attempt, onEdit: () => this.edited() });
-    this.gallery = new CompareGallery({ attempt, onGo: (region) => this.go(region) });
-    this.place = new ComparePlace(this.sides, this.pair);
-    this.controls.bar.append(this.place.button);
+    this.figures = new CompareFigures({ attempt, onFigure: (title, path) => attempt(() => this.place.draws(title, path)) });
+    this.edits = new CompareEdits({ attempt, onEdit: () => this.edited(), onNamed: (model, names) => this.named(model, names), onSaved: (model) => this.saved(model) });
+    this.gallery = new CompareGallery({ attempt, onGo: (region, slide) => attempt(() => this.go(region, slide)) });
+    this.place = new ComparePlace(this.sides, this.pair, attempt);
+    this.controls.bar.append(...this.place.buttons);
     const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
     this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
     root.replaceChildren(h('h2', { class: 'lpd-unseen' }, 'Compare prototypes'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
@@ -137,14 +137,13 @@ class Comparison {
   }
 
   async compute(side) {
-    if (this.starting) return;
-    this.starting = true;
+    side.button.disabled = true; // a double click asks once
     try {
       const job = await api.start({ slide: this.slide.id, checkpoint: side.model, prototype_maps: true });
       await this.loadJobs();
       for (const one of this.sides) if (one.model === job.checkpoint) await one.show(this.slide, one.model, job);
     } finally {
-      this.starting = false;
+      side.button.disabled = false;
     }
   }
 
@@ -198,7 +197,20 @@ class Comparison {
     this.render();
   }
 
-  go(region) {
+  named(model, names) {
+    for (const side of this.sides) if (side.model === model && side.about) side.about.names = names;
+    this.render();
+  }
+
+  /** A model was saved: it can be chosen, and segmented with. */
+  saved(model) {
+    this.models = [...this.models, model];
+    for (const side of this.sides) side.offer(this.models, side.model);
+    this.toasts.show(`${model.name} is among the models now; its scores are not known yet.`, 'info');
+  }
+
+  async go(region, slide) {
+    if (slide !== this.slide.id) await this.openSlide(slide);
     const [left] = this.sides;
     this.linked.lead(left.view);
     left.view.fit(region);

@@ -7,12 +7,11 @@ import { NO_EDITS } from './compare_side.js';
 const WAIT_MS = 60;
 
 export class CompareEdits {
-  constructor({ attempt, onEdit }) {
-    this.attempt = attempt;
-    this.onEdit = onEdit;
+  constructor({ attempt, onEdit, onNamed, onSaved }) {
+    Object.assign(this, { attempt, onEdit, onNamed, onSaved });
     this.areas = new Map(); // result and edits -> areas
     this.body = h('div');
-    this.element = h('details', { class: 'lpd-layers lpd-edits', open: false }, h('summary', {}, h('h3', {}, 'Mute and merge')), this.body);
+    this.element = h('details', { class: 'lpd-layers lpd-edits', open: false }, h('summary', {}, h('h3', {}, 'Name, mute, merge')), this.body);
     this.element.addEventListener('toggle', () => this.state && this.render(this.state));
   }
 
@@ -28,7 +27,8 @@ export class CompareEdits {
 
   part(side) {
     const title = h('h4', {}, `${side.name === 'left' ? 'Left' : 'Right'}: ${side.model}`);
-    return [title, side.index === null ? null : this.buttons(side), this.said(side), side.edited ? this.table(side) : null].filter(Boolean);
+    const parts = side.index === null ? [] : [this.naming(side), this.buttons(side)];
+    return [title, ...parts, this.said(side), ...(side.edited ? [this.table(side), this.saving(side)] : [])];
   }
 
   buttons(side) {
@@ -47,6 +47,31 @@ export class CompareEdits {
       button('undo', 'Undo', 'Take back the last change', () => this.takeBack(side), !side.history.length),
       button('reset', 'Reset', 'Let all prototypes count as the model has them', () => this.change(side, NO_EDITS), !side.edited),
     );
+  }
+
+  /** A field for the name of the chosen prototype; it is kept beside the model. */
+  naming(side) {
+    const plain = side.plainName(side.index);
+    const field = h('input', { type: 'text', maxLength: 60, placeholder: 'e.g. solid growth', value: side.about.names[side.index] ?? '', 'aria-label': `Name of ${plain}`, 'data-edit': `${side.name}-name` });
+    const save = () => field.value.trim() !== (side.about.names[side.index] ?? '') && this.attempt(() => this.rename(side, field.value.trim()));
+    field.addEventListener('change', save);
+    return h('label', { class: 'lpd-naming', title: 'Kept beside the model, and in every copy of it' }, h('span', {}, plain), field);
+  }
+
+  async rename(side, text) {
+    const { names } = await api.namePrototypes(side.model, { [side.index]: text });
+    this.onNamed(side.model, names);
+  }
+
+  /** Save the model as it is edited. */
+  saving(side) {
+    const field = h('input', { type: 'text', maxLength: 100, value: `${side.model}-edited`, 'aria-label': 'Name of the new model', 'data-edit': `${side.name}-new` });
+    const form = h('form', { class: 'lpd-saving' }, field, h('button', { type: 'submit', class: 'lpd-secondary', title: 'Save a copy of this model with these prototypes muted and merged; the model itself stays as it is' }, 'Save as model'));
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.attempt(async () => this.onSaved(await api.saveEdited(side.model, field.value, side.edits)));
+    });
+    return form;
   }
 
   change(side, edits) {
@@ -70,8 +95,9 @@ export class CompareEdits {
     const key = `${side.job.id} ${JSON.stringify(side.edits)}`;
     const found = this.areas.get(key);
     if (!found) {
-      this.load(side, key);
-      return h('p', { class: 'lpd-hint' }, 'Counting areas …');
+      const place = h('p', { class: 'lpd-hint' }, 'Counting areas …');
+      this.load(side, key, place);
+      return place;
     }
     if (found.error) return h('p', { class: 'lpd-notice' }, found.error);
     const number = (value) => value.toFixed(found.before.reduce((a, b) => a + b) < 1 ? 3 : 2);
@@ -85,12 +111,13 @@ export class CompareEdits {
     return h('div', { class: 'lpd-figures' }, h('table', { title: 'Counted at the same places, from the stored maps' }, h('thead', {}, head), h('tbody', {}, rows)));
   }
 
-  load(side, key) {
+  /** Ask for the areas once no further change follows, and put them in their place: whoever types beside it goes on. */
+  load(side, key, place) {
     clearTimeout(this.waiting);
     this.waiting = setTimeout(async () => {
       const found = await api.editedAreas(side.job.id, side.edits).catch((error) => ({ error: error.message }));
       this.areas.set(key, found);
-      this.render(this.state);
+      if (place.isConnected) place.replaceWith(this.table(side));
     }, WAIT_MS);
   }
 }

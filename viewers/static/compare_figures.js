@@ -13,8 +13,9 @@ const FIGURES = {
 };
 
 export class CompareFigures {
-  constructor(attempt) {
+  constructor({ attempt, onFigure }) {
     this.attempt = attempt;
+    this.onFigure = onFigure;
     this.found = new Map(); // result -> figures
     this.body = h('div', { class: 'lpd-figures' });
     this.element = h('details', { class: 'lpd-layers lpd-merit', open: false }, h('summary', {}, h('h3', {}, 'Figures of merit')), this.body);
@@ -32,7 +33,7 @@ export class CompareFigures {
       this.body.replaceChildren(h('p', { class: 'lpd-hint' }, 'Measuring …'));
       return;
     }
-    this.body.replaceChildren(this.table(state, left, right), ...this.usage(state, left, right), this.download(state, left, right));
+    this.body.replaceChildren(this.table(state, left, right), ...this.usage(state, left, right), h('p', { class: 'lpd-plots' }, this.plots(state), this.download(state, left, right)));
   }
 
   load(id) {
@@ -79,6 +80,18 @@ export class CompareFigures {
       const notes = [dead.length && `Dead: ${dead.join(', ')}.`, twins.length && `Near-duplicates: ${twins.join('; ')}.`].filter(Boolean);
       return [h('h4', {}, `Usage, ${side.name}`), ...bars, notes.length ? h('p', { class: 'lpd-notice' }, notes.join(' ')) : null].filter(Boolean);
     });
+  }
+
+  /** Figures for a paper. */
+  plots({ sides, matching }) {
+    const ready = sides.filter((side) => side.about && side.job.ended);
+    const [ids, models] = [[...new Set(ready.map((side) => side.job.id))], [...new Set(sides.map((side) => side.model))]];
+    const link = (text, title, path) => h('button', { type: 'button', class: 'lpd-link', title, onclick: () => this.onFigure(text, path) }, text);
+    return [
+      link('Usage and pairs', 'Shares of each prototype, and how alike every two are', (kind) => api.plotPath(ids, kind)),
+      matching && link('Counterparts', 'Every prototype of the left model against every one of the right', (kind) => api.pairsPath(ids, kind)),
+      link('Prototypes in a plane', 'Where the prototypes of the models lie to one another (PCA); takes some seconds', (kind) => api.projectionPath(models, kind)),
+    ].filter(Boolean);
   }
 
   download({ sides }, ...found) {

@@ -7,9 +7,15 @@ export class CompareGallery {
   constructor({ attempt, onGo }) {
     this.attempt = attempt;
     this.onGo = onGo;
-    this.found = new Map(); // result -> regions by prototype
+    this.found = new Map(); // result -> regions by prototype, and names of their slides
+    this.everywhere = h('input', { type: 'checkbox', id: 'lpd-gallery-all' });
+    this.everywhere.addEventListener('change', () => {
+      this.found.clear();
+      this.shows = null;
+      this.render(this.state);
+    });
     this.body = h('div', { class: 'lpd-gallery' });
-    this.element = h('details', { class: 'lpd-layers lpd-tops', open: false }, h('summary', {}, h('h3', {}, 'Gallery')), this.body);
+    this.element = h('details', { class: 'lpd-layers lpd-tops', open: false }, h('summary', {}, h('h3', {}, 'Gallery')), h('label', { class: 'lpd-tick', htmlFor: 'lpd-gallery-all', title: 'Also other slides that these models have maps of, two places on each' }, this.everywhere, h('span', {}, 'All slides')), this.body);
     this.element.addEventListener('toggle', () => this.state && this.render(this.state));
   }
 
@@ -29,7 +35,7 @@ export class CompareGallery {
     this.found.set(id, null);
     this.attempt(async () => {
       try {
-        this.found.set(id, (await api.gallery(id)).regions);
+        this.found.set(id, await api.gallery(id, this.everywhere.checked));
       } catch (error) {
         this.found.delete(id);
         this.element.open = false;
@@ -40,13 +46,15 @@ export class CompareGallery {
   }
 
   part(slide, side) {
-    const regions = this.found.get(side.job.id)?.[side.index];
+    const known = this.found.get(side.job.id);
+    const regions = known?.regions[side.index];
     const title = h('h4', {}, `${side.name === 'left' ? 'Left' : 'Right'}: ${side.nameOf(side.index)}`);
     if (!regions) return [title, h('p', { class: 'lpd-hint' }, 'Looking …')];
     if (!regions.length) return [title, h('p', { class: 'lpd-hint' }, 'No tile of this slide is half full of tissue.')];
-    const pictures = regions.map(({ region, score }, i) => {
-      const picture = h('img', { src: api.crop(slide, region), alt: `Place ${i + 1}, score ${score.toFixed(2)}`, loading: 'lazy' });
-      return h('button', { type: 'button', title: `Go to x ${region[0]}, y ${region[1]}: mean activation ${score.toFixed(3)}`, onclick: () => this.onGo(region) }, picture, h('span', {}, score.toFixed(2)));
+    const pictures = regions.map(({ slide: id, region, score }, i) => {
+      const where = id === slide.id ? '' : `${known.slides[id]}, `;
+      const picture = h('img', { src: api.crop(id === slide.id ? slide : { id, fingerprint: '' }, region), alt: `Place ${i + 1}, score ${score.toFixed(2)}`, loading: 'lazy' });
+      return h('button', { type: 'button', title: `Go to ${where}x ${region[0]}, y ${region[1]}: mean activation ${score.toFixed(3)}`, onclick: () => this.onGo(region, id) }, picture, h('span', {}, score.toFixed(2)));
     });
     return [title, h('div', { class: 'lpd-tops-row' }, pictures)];
   }

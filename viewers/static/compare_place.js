@@ -1,31 +1,45 @@
-// One place under a glass: all prototypes of both models where somebody clicks, as a figure to keep.
+// One place under a glass: all prototypes of both models where somebody clicks, or on a picture, as a figure to keep.
 
-import { api } from './api.js';
-import { h } from './dom.js';
+import { address, api } from './api.js';
+import { h, saveFile } from './dom.js';
 
 const KINDS = { png: 'PNG', svg: 'SVG', pdf: 'PDF' };
+const PICTURES = 'image/png,image/jpeg,image/tiff';
 
 export class ComparePlace {
-  constructor(sides, pair) {
-    this.sides = sides;
-    this.pair = pair;
-    this.button = h('button', { type: 'button', class: 'lpd-glass', 'aria-pressed': 'false', title: 'Then click on the slide: all prototypes of both models there, side by side (i)', onclick: () => this.arm(!this.armed) }, 'Inspect a place');
-    this.picture = h('img', { alt: '' });
+  constructor(sides, pair, attempt) {
+    Object.assign(this, { sides, pair, attempt });
+    this.glass = h('button', { type: 'button', class: 'lpd-glass', 'aria-pressed': 'false', title: 'Then click on the slide: all prototypes of both models there, side by side (i)', onclick: () => this.arm(!this.armed) }, 'Inspect a place');
+    this.chooser = h('button', { type: 'button', class: 'lpd-glass', title: 'All prototypes of both models on a picture of yours, a tile of a data set for instance', onclick: () => this.ask() }, 'Inspect a picture …');
+    this.buttons = [this.glass, this.chooser];
+    this.picture = h('img', { alt: '', hidden: true });
     this.said = h('p', { role: 'status' });
     this.links = h('span', { class: 'lpd-downloads' });
-    this.dialog = h('dialog', { class: 'lpd-place', 'aria-label': 'Prototypes at one place' }, h('header', {}, this.said, this.links, h('button', { type: 'button', 'aria-label': 'Close', title: 'Close (Esc)', onclick: () => this.dialog.close() }, '×')), this.picture);
-    this.picture.addEventListener('load', () => this.say(`x ${Math.round(this.at[0])}, y ${Math.round(this.at[1])}`));
-    this.picture.addEventListener('error', () => this.picture.src && this.explain());
+    this.form = this.buildForm();
+    this.dialog = h('dialog', { class: 'lpd-place', 'aria-label': 'Prototypes at one place' }, h('header', {}, this.said, this.links, h('button', { type: 'button', 'aria-label': 'Close', title: 'Close (Esc)', onclick: () => this.dialog.close() }, '×')), this.form, this.picture);
+    this.dialog.addEventListener('close', () => this.forget());
     for (const side of sides) {
       side.view.osd.addHandler('canvas-click', (event) => this.click(side, event));
       side.view.keys.others.set('i', () => this.arm(!this.armed) ?? true);
     }
   }
 
+  buildForm() {
+    this.image = h('input', { type: 'file', accept: PICTURES, required: true, 'aria-label': 'Picture' });
+    this.truth = h('input', { type: 'file', accept: PICTURES, 'aria-label': 'True classes' });
+    this.draw = h('button', { type: 'submit', class: 'lpd-primary', title: 'Run both models on this picture; it takes some seconds and stays on this machine' }, 'Draw');
+    const form = h('form', { class: 'lpd-picture-form', hidden: true }, h('label', {}, h('span', {}, 'Picture'), this.image), h('label', {}, h('span', {}, 'True classes (optional, a value a pixel)'), this.truth), this.draw);
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.attempt(() => this.send());
+    });
+    return form;
+  }
+
   /** Wait for a click on the slide. */
   arm(on) {
     this.armed = on;
-    this.button.setAttribute('aria-pressed', String(on));
+    this.glass.setAttribute('aria-pressed', String(on));
     this.pair.classList.toggle('lpd-armed', on);
   }
 
@@ -33,28 +47,71 @@ export class ComparePlace {
     if (!this.armed || !event.quick || !side.view.item) return;
     event.preventDefaultAction = true;
     this.arm(false);
-    this.show(side.view.pointAt(event.position));
+    this.attempt(() => this.show(side.view.pointAt(event.position)));
   }
 
-  show(point) {
+  async show(point) {
     const ids = this.sides.filter((side) => side.about).map((side) => side.job.id);
-    if (!ids.length) return;
-    this.at = point;
+    if (!ids.length) throw Object.assign(new Error('No maps have been computed on this slide yet: press Compute maps first.'), { status: 0 });
+    await this.draws(`x ${Math.round(point[0])}, y ${Math.round(point[1])}`, (kind) => api.placePath(ids, point, kind));
+  }
+
+  /** Show a figure that the app draws; `path` is its address by kind. */
+  async draws(title, path) {
+    this.open(false);
+    await this.fetched(() => api.figure(path('png')));
+    if (this.picture.hidden) return;
+    this.say(title);
+    this.links.replaceChildren(...Object.entries(KINDS).map(([kind, name]) => h('a', { href: address(`${path(kind)}&save=true`), title: `Save this figure as ${name}` }, name)));
+  }
+
+  ask() {
+    this.open(true);
+    this.say('A picture, at the resolution that the models know');
+  }
+
+  async send() {
+    const models = [...new Set(this.sides.map((side) => side.model))];
+    const [image, truth] = [this.image.files[0], this.truth.files[0]];
+    const figure = (kind, save) => api.imageFigure(image, truth, models, kind, save);
+    await this.fetched(() => figure('png', false));
+    if (this.picture.hidden) return;
+    this.say(image.name);
+    const save = (kind) => this.attempt(async () => saveFile(await figure(kind, true), `prototypes.${kind}`));
+    this.links.replaceChildren(...Object.entries(KINDS).map(([kind, name]) => h('button', { type: 'button', class: 'lpd-link', title: `Save this figure as ${name}`, onclick: () => save(kind) }, name)));
+  }
+
+  /** Show a figure when it has come. */
+  async fetched(work) {
+    this.forget();
     this.say('Drawing …');
-    this.picture.src = api.place(ids, point, 'png');
-    this.picture.alt = 'Maps of all prototypes at this place';
-    this.links.replaceChildren(...Object.entries(KINDS).map(([kind, name]) => h('a', { href: api.place(ids, point, kind, true), title: `Save this figure as ${name}` }, name)));
+    this.draw.disabled = true;
+    try {
+      this.picture.src = URL.createObjectURL(await work());
+      this.picture.alt = 'Maps of all prototypes';
+      this.picture.hidden = false;
+    } catch (error) {
+      this.say(error.message);
+      if (error.status === undefined) throw error;
+    } finally {
+      this.draw.disabled = false;
+    }
+  }
+
+  open(withForm) {
+    this.forget();
+    this.form.hidden = !withForm;
     if (!this.dialog.open) this.dialog.showModal();
+  }
+
+  forget() {
+    if (this.picture.src) URL.revokeObjectURL(this.picture.src);
+    this.picture.removeAttribute('src');
+    this.picture.hidden = true;
+    this.links.replaceChildren();
   }
 
   say(text) {
     this.said.textContent = text;
-  }
-
-  /** An image tells nothing of why it did not come: ask. */
-  async explain() {
-    const answer = await fetch(this.picture.src).catch(() => null);
-    const data = await answer?.json().catch(() => ({}));
-    this.say(data?.error ?? 'The app does not answer: check that it is still running.');
   }
 }

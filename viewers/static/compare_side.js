@@ -15,7 +15,7 @@ export class Side {
   constructor(name, acts) {
     Object.assign(this, { name, acts, job: null, about: null, index: null, edits: NO_EDITS, history: [] });
     this.stage = h('section', { class: 'lpd-stage', 'data-side': name, 'aria-label': `${NAMES[name]} slide` });
-    const answers = { onToggleMask: () => acts.toggleMask(), classAt: (x, y) => this.valueAt(x, y), onMove: () => undefined, onLink: () => acts.link(), onSnapshot: () => undefined };
+    const answers = { onToggleMask: () => acts.toggleMask(), classAt: (x, y) => this.valueAt(x, y), onMove: () => undefined };
     this.view = new SlideView(this.stage, answers, name === 'right'); // one map of where both are
     this.mask = new GreyLayer(this.view);
     this.heat = new GreyLayer(this.view);
@@ -65,6 +65,7 @@ export class Side {
       const about = await api.prototypes(job.id);
       if (this.job?.id !== job.id) return;
       this.about = about;
+      if (about.names_problem) this.acts.trouble(about.names_problem);
       this.acts.changed(this);
     }
   }
@@ -98,8 +99,11 @@ export class Side {
 
   /** What people call a prototype: its given name, else its class and number. */
   nameOf(index) {
-    const entry = this.classes[Math.floor(index / this.about.per_class)];
-    return this.about.names?.[index] || `${entry.code} ${(index % this.about.per_class) + 1}`;
+    return this.about.names[index] || this.plainName(index);
+  }
+
+  plainName(index) {
+    return `${this.classes[Math.floor(index / this.about.per_class)].code} ${(index % this.about.per_class) + 1}`;
   }
 
   /** Show one prototype's map, or none. */

@@ -47,8 +47,8 @@ export class PrototypePicker {
   button(side, index) {
     if (index === null) return h('span', { class: 'lpd-prototype lpd-none' }, EMPTY);
     const chosen = side.index === index;
-    const muted = side.edits.muted.includes(index);
-    return h('button', { type: 'button', class: `lpd-prototype${muted ? ' lpd-muted' : ''}`, 'aria-pressed': String(chosen), 'data-prototype': `${side.name}-${index}`, title: muted ? 'Muted; show its map' : 'Show this prototype’s map', onclick: () => this.onPick(side, index) }, side.nameOf(index));
+    const muted = side.edits.muted.includes(index) || side.about.uncounted.includes(index);
+    return h('button', { type: 'button', class: `lpd-prototype${muted ? ' lpd-muted' : ''}`, 'aria-pressed': String(chosen), 'data-prototype': `${side.name}-${index}`, title: `${side.plainName(index)}${muted ? ', muted' : ''}: show its map`, onclick: () => this.onPick(side, index) }, side.nameOf(index));
   }
 
   link(r, matching, one, two) {

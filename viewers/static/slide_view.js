@@ -52,7 +52,7 @@ export class SlideView {
     this.host.addEventListener('pointermove', (event) => this.track(event));
     this.host.addEventListener('pointerleave', () => this.track(null));
     this.keys = new ViewKeys(this, onToggleMask);
-    this.keys.others.set('s', () => onSnapshot() ?? true);
+    if (onSnapshot) this.keys.others.set('s', () => onSnapshot() ?? true);
   }
 
   tools(onToggleMask, onLink, onSnapshot) {
@@ -66,8 +66,8 @@ export class SlideView {
       button('home', 'Whole slide (0)', () => this.osd.viewport?.goHome()),
       button('turn', 'Turn by 90° (r, R the other way)', () => this.turn(90)),
       button('full', 'Full screen (f)', () => this.toggleFull()),
-      button('link', 'Copy a link to this view', onLink),
-      button('camera', 'Save a picture of this view as PNG, with layers, legend and scale bar (s)', onSnapshot),
+      onLink && button('link', 'Copy a link to this view', onLink),
+      onSnapshot && button('camera', 'Save a picture of this view as PNG, with layers, legend and scale bar (s)', onSnapshot),
       this.eye,
     );
   }

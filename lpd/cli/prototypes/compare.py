@@ -16,6 +16,7 @@ from lpd.cli.prototypes.tables import (
     definitions,
     flagged,
     names,
+    usage_of,
     write_csv,
     write_plot,
 )
@@ -112,13 +113,14 @@ def _pairs_table(found: Matching, left: Sequence[str], right: Sequence[str]) -> 
 
 
 def _side_by_side(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
-    """A row for each class, then all; each figure of both sides, left / right."""
+    """A row for each class, then all (each side's own classes, if they differ); each figure of both, left / right."""
     shown = [name for name in COLUMNS if name in left]
     rows = [["class", *(COLUMNS[name] for name in shown), "usage"]]
     codes = [*left["classes"], *(code for code in right["classes"] if code not in left["classes"])]
     for code in [*codes, ALL]:
         both = [side if code == ALL else side["classes"].get(code, {}) for side in (left, right)]
         figures = [" / ".join(decimal(own.get(name)) for own in both) for name in shown]
-        usage = " / ".join(" ".join(f"{share:.0%}" for share in own.get("usage") or ()) or "–" for own in both)
-        rows.append([code, *figures, "" if code == ALL else usage])
+        usage = " / ".join(map(usage_of, both))
+        named = "each's all" if code == ALL and left["classes"].keys() != right["classes"].keys() else code
+        rows.append([named, *figures, "" if code == ALL else usage])
     return aligned(rows)

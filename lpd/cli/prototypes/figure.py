@@ -7,8 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpd.cli.prototypes.pictures import add_data, find_tile, inspected, open_tiles, read_picture, read_truth, tile_shown
-from lpd.errors import ConfigError
+from lpd.cli.prototypes.pictures import (
+    add_data,
+    find_tile,
+    inspected,
+    open_tiles,
+    prototype_names,
+    read_picture,
+    read_truth,
+    tile_shown,
+)
+from lpd.errors import CheckpointError, ConfigError
 from lpd.inference.settings import DEVICES
 
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ beside the first:
 An image, or a tile of a data set with its mask, through the network, with the CAMs of all scales:
   lpd prototypes figure --checkpoint A.safetensors --checkpoint B.safetensors --image tile.png --out tile.png
   lpd prototypes figure --checkpoint A.safetensors --data TILES --name tile-7 --out tile-7.svg
-Where the prototypes lie to one another: their two main directions (PCA), scale by scale the deepest:
+Where the prototypes lie to one another: their two main directions (PCA) in the deepest scale:
   lpd prototypes figure --projection --checkpoint A.safetensors --out prototypes.pdf
 
 Columns are classes, rows prototypes. All maps have one scale of colours; values are fused cosines from -1 to 1 (of a
@@ -129,7 +138,24 @@ def _of_results(args: argparse.Namespace) -> list[Inspection]:
     with open_slide(_slide_path(args, stores[0]), mpp=stores[0].meta.slide_mpp) as slide:
         if slide.fingerprint != stores[0].meta.slide_fingerprint:
             raise ConfigError(f"{slide.path} is not the slide that {stores[0].folder} is a result of: pass that one")
-        return [inspect_slide(store, slide, box) for store, box in zip(stores, boxes, strict=True)]
+        return [
+            inspect_slide(store, slide, box, names=_names_of_result(store))
+            for store, box in zip(stores, boxes, strict=True)
+        ]
+
+
+def _names_of_result(store: ResultStore) -> list[str]:
+    """Names of the prototypes, if the very checkpoint is where it was."""
+    from lpd.inference.manifest_file import read_manifest
+    from lpd.model.header import file_digest, read_info
+
+    path = Path(read_manifest(store.folder).get("arguments", {}).get("checkpoint") or "")
+    try:
+        if path.is_file() and file_digest(path) == store.meta.checkpoint_digest:
+            return prototype_names(read_info(path))
+    except CheckpointError:
+        pass
+    return []
 
 
 def _slide_path(args: argparse.Namespace, store: ResultStore) -> Path:
@@ -169,7 +195,7 @@ def _projection(args: argparse.Namespace) -> Any:
     from lpd.model.checkpoint import load_checkpoint
 
     models: Sequence[Any] = [load_checkpoint(path, choose_device(args.device or "auto")) for path in args.checkpoint]
-    return draw_projection([read_directions(network, info) for network, info in models])
+    return draw_projection([read_directions(network, info, prototype_names(info)) for network, info in models])
 
 
 def _point(text: str) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -116,7 +117,8 @@ def _write_sheets(
         for index, own in enumerate(store.meta.classes.classes):
             first = index * figures.per_class
             regions = found[first : first + figures.per_class]
-            path = out / f"{own.code}.png"
+            name = re.sub(r"[^\w.-]", "_", own.code)
+            path = out / f"{name}.png"
             write_plot(path, contact_sheet(own, regions, figures.classes[index], slides))
             progress(index + 1, store.meta.classes.count)
             print(f"{own.name} -> {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,14 +131,19 @@ def _title(own: Any) -> str:
 
 def _of_tiles(args: argparse.Namespace) -> Found:
     from lpd.data.tiles import TileSet
+    from lpd.explain.definitions import DEAD_SHARE
     from lpd.explain.figures import prototype_figures
     from lpd.inference.devices import choose_device
     from lpd.model.checkpoint import load_checkpoint
 
     network, info = load_checkpoint(args.checkpoint, choose_device(args.device or "auto"))
+    if info.model.groups:
+        print(f"lpd prototypes: of {info.name} all are measured, those muted or merged in it, too", file=sys.stderr)
     tiles = TileSet.open(args.data, args.split or "valid")
     with progress_bar(args.data.name, "tile") as progress:
         found = prototype_figures(network.eval(), tiles, info.input, scale=args.scale, progress=progress)
+    for own in found["classes"].values():
+        own["dead"] = [k for k, share in enumerate(own["usage"] or ()) if share < DEAD_SHARE]
     name = f"{tiles.info.name} ({args.split or 'valid'})"
 
     def figure() -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from lpd.classes import ClassScheme
     from lpd.data.tiles import TileSet
+    from lpd.model.header import CheckpointInfo
 
     Pixels = npt.NDArray[np.uint8]
 
@@ -119,4 +121,16 @@ def inspected(network: Any, info: Any, shown: Shown, mpp: float) -> Any:
         name=shown.name,
         truth=shown.truth,
         truth_scheme=shown.truth_scheme,
+        names=prototype_names(info),
     )
+
+
+def prototype_names(info: CheckpointInfo) -> list[str]:
+    """What people call the checkpoint's prototypes, class-major; empty for those without a name."""
+    from lpd.model.names import names_of
+
+    names = names_of(info)
+    if names.problem:
+        print(f"lpd prototypes: {names.problem}", file=sys.stderr)
+    found = names.by_number
+    return [found[m].name if m in found else "" for m in range(info.model.prototype_count)]

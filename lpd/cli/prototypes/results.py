@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpd.errors import LpdError
+
 if TYPE_CHECKING:
     from lpd.inference.store import ResultStore
     from lpd.slide.slide import Slide
@@ -27,11 +29,7 @@ def open_result(folder: Path) -> ResultStore:
 
 def open_slide_of(store: ResultStore, folder: Path | None) -> Slide | None:
     """The slide that a result is of, from where it was segmented, or from somewhere below ``folder``; None if neither
-    has the very same file.
-
-    Raises:
-        SlideError: the file is there and cannot be read.
-    """
+    has the very same file in a readable state."""
     from lpd.inference.manifest_file import read_manifest
     from lpd.slide.opening import open_slide
 
@@ -40,9 +38,13 @@ def open_slide_of(store: ResultStore, folder: Path | None) -> Slide | None:
     if folder is not None:
         candidates += sorted(p for p in folder.rglob("*") if p.stem == store.meta.slide_name)
     for candidate in candidates:
-        if candidate.is_file():
+        if not candidate.is_file():
+            continue
+        try:
             slide = open_slide(candidate)
-            if slide.fingerprint == store.meta.slide_fingerprint:
-                return slide
-            slide.close()
+        except LpdError:  # something else of that name
+            continue
+        if slide.fingerprint == store.meta.slide_fingerprint:
+            return slide
+        slide.close()
     return None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpd.errors import ConfigError, RunError
-from lpd.runs import replacing
+from lpd.errors import ConfigError
+from lpd.evaluation.files import written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,6 +25,7 @@ COLUMNS = {
 }
 ALL = "all"
 PLOT_KINDS = (".png", ".svg", ".pdf")
+_DPI = 200
 
 
 def names(codes: Sequence[str], per_class: int) -> list[str]:
@@ -39,7 +39,7 @@ def figures_table(found: Mapping[str, Any]) -> str:
     head = ["class", "tiles", *(COLUMNS[name] for name in shown), "usage"]
     rows = [head]
     for code, own in found["classes"].items():
-        rows.append([code, str(own["tiles"]), *(decimal(own[name]) for name in shown), _usage(own)])
+        rows.append([code, str(own["tiles"]), *(decimal(own[name]) for name in shown), usage_of(own)])
     rows.append([ALL, "", *(decimal(found[name]) for name in shown), ""])
     return aligned(rows)
 
@@ -49,7 +49,8 @@ def definitions(found: Mapping[str, Any]) -> str:
     from lpd.explain.definitions import DEFINITIONS
 
     shown = {**{name: label for name, label in COLUMNS.items() if name in found}, "usage": "usage"}
-    flags = {name: name.replace("_", "-") for name in ("dead", "near_duplicates")}
+    told = {name for own in found["classes"].values() for name in own}
+    flags = {name: name.replace("_", "-") for name in ("dead", "near_duplicates") if name in told}
     return "\n".join(f"{label}: {DEFINITIONS[name]}" for name, label in {**shown, **flags}.items())
 
 
@@ -114,11 +115,10 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     Raises:
         RunError: it cannot be written.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(header)
+        table.writerows(rows)
 
 
 def check_plot(path: Path | None) -> None:
@@ -137,27 +137,20 @@ def write_plot(path: Path, figure: Figure) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=200)
-    write_bytes(path, buffer.getvalue())
+    from lpd.explain.drawing import figure_bytes
+
+    kind: Any = path.suffix[1:].lower()
+    content = figure_bytes(figure, kind, _DPI)
+    with written(path) as temporary:
+        temporary.write_bytes(content)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """A whole file or none.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"cannot write {path} ({reason}): free some space or choose another folder") from error
-
-
-def _usage(own: Mapping[str, Any]) -> str:
-    return "–" if own["usage"] is None else " ".join(f"{share:.0%}" for share in own["usage"])
+def usage_of(own: Mapping[str, Any]) -> str:
+    """Shares of a class's prototypes; a dot for what was muted, or merged into one before it, in the checkpoint."""
+    if own.get("usage") is None:
+        return "–"
+    counted = own.get("counted", range(len(own["usage"])))
+    return " ".join(f"{share:.0%}" if k in counted else "·" for k, share in enumerate(own["usage"]))
 
 
 def _cell(value: float | None) -> str:

@@ -1,0 +1,95 @@
+"""Routes of figures for papers: one place, usage and pairs, counterparts, prototypes in a plane; PNG, SVG, PDF."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from matplotlib.figure import Figure
+
+from lpd.errors import LpdError
+from lpd.explain.drawing import figure_bytes
+from lpd.explain.inspecting_store import inspect_slide, tile_box
+from lpd.explain.inspection_figure import draw_inspection
+from lpd.explain.matching import match
+from lpd.explain.plots import plot_figures, plot_matching
+from lpd.explain.slide_figures import slide_figures
+from viewers.commands import run_command
+from viewers.prototype_results import PrototypeResults
+
+Kind = Literal["png", "svg", "pdf"]
+MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+#: Of pictures for the screen; those that are saved have the resolution of print.
+SCREEN_DPI = 110
+_Point = Annotated[float, Query(ge=0, le=2**31, allow_inf_nan=False)]
+_Beside = Annotated[list[str], Query(max_length=1)]
+_Models = Annotated[list[str], Query(min_length=1, max_length=2)]
+
+
+def figure_router(results: PrototypeResults) -> APIRouter:
+    """Figures of results below ``/results/{id}/prototypes``, of pairs and models below ``/api``."""
+    router, services = APIRouter(), results.services
+
+    @router.get("/results/{job_id}/prototypes/place.{kind}")
+    def place(job_id: str, kind: Kind, x: _Point, y: _Point, beside: _Beside = [], save: bool = False) -> Response:  # noqa: B006
+        with ExitStack() as stack:
+            found = [stack.enter_context(results.opened(one)) for one in (job_id, *beside)]
+            if len({one.job.slide_id for one in found}) > 1:
+                raise LpdError("these results are of two slides: choose two of one slide")
+            slide = stack.enter_context(services.catalogue.borrow(found[0].job.slide_id))
+            box = tile_box(found[0].store, x, y)
+            side = box.width * found[0].store.meta.scale
+            boxes = [box, *(tile_box(one.store, x, y, side) for one in found[1:])]
+            seen = [
+                inspect_slide(one.store, slide, own, names=results.called(one))
+                for one, own in zip(found, boxes, strict=True)
+            ]
+        return _drawn(draw_inspection(seen), kind, f"prototypes_{round(x)}_{round(y)}", save=save)
+
+    @router.get("/results/{job_id}/prototypes/plot.{kind}")
+    def plot(job_id: str, kind: Kind, beside: _Beside = [], save: bool = False) -> Response:  # noqa: B006
+        figures = []
+        for one in (job_id, *beside):
+            with results.opened(one) as mapped:
+                measured = results.once(("figures", *mapped.key), partial(slide_figures, mapped.store))
+                figures.append((measured, mapped.store.meta.classes))
+        return _drawn(plot_figures(figures), kind, "prototype-figures", save=save)
+
+    @router.get("/api/matching/plot.{kind}")
+    def pairs(left: str, right: str, kind: Kind, save: bool = False) -> Response:
+        with results.opened(left) as one, results.opened(right) as other:
+            found = results.once(("matching", *one.key, *other.key), lambda: match(one.store, other.store))
+            figure = plot_matching(found, results.called(one), results.called(other))
+        return _drawn(figure, kind, "prototype-counterparts", save=save)
+
+    @router.get("/api/checkpoints/projection.{kind}")
+    def projection(model: _Models, kind: Kind, save: bool = False) -> Response:
+        paths = [services.checkpoints.get(name).path for name in dict.fromkeys(model)]
+        with TemporaryDirectory(prefix="lpd-") as folder:
+            out = Path(folder) / f"figure.{kind}"
+            chosen = [word for path in paths for word in ("--checkpoint", path)]
+            dpi = [] if save or kind != "png" else ["--dpi", str(SCREEN_DPI)]
+            run_command(services.jobs.command, ["prototypes", "figure", "--projection", *chosen, "--out", out, *dpi])
+            content = out.read_bytes()
+        return answer(content, kind, "prototypes-in-a-plane", save=save)
+
+    return router
+
+
+def answer(content: bytes, kind: str, name: str, *, save: bool) -> Response:
+    """A figure to show, or to save under a name."""
+    headers = {"Cache-Control": "no-store"}
+    if save:
+        headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
+    return Response(content, media_type=MEDIA_TYPES[kind], headers=headers)
+
+
+def _drawn(figure: Figure, kind: Kind, name: str, *, save: bool) -> Response:
+    on_screen = kind == "png" and not save
+    return answer(
+        figure_bytes(figure, kind, SCREEN_DPI) if on_screen else figure_bytes(figure, kind), kind, name, save=save
+    )

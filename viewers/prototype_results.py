@@ -1,0 +1,96 @@
+"""Results with maps of prototypes, and what has been worked out of them: a look at all maps is made once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from lpd.errors import LpdError, ResultError
+from lpd.inference.store import ResultStore
+from lpd.model.names import names_of
+from viewers.errors import NotFoundError
+from viewers.jobs import Job
+from viewers.services import Services
+
+T = TypeVar("T")
+_KEPT = 64
+#: A gallery over all slides of a model looks at so many at most, the newest.
+MOST_SLIDES = 50
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One open result with maps; ``key`` changes with what is in it."""
+
+    job: Job
+    store: ResultStore
+    key: tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class PrototypeResults:
+    """Opens results, and keeps answers about them by what was asked."""
+
+    services: Services
+    _answers: OrderedDict[tuple[object, ...], Any] = field(default_factory=OrderedDict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def opened(self, job_id: str) -> Iterator[Mapped]:
+        """A result, for a ``with`` block.
+
+        Raises:
+            NotFoundError, NotReadyError, ResultError: there is none, or it has no maps.
+        """
+        job = self.services.jobs.get(job_id)
+        with self.services.result(job) as store:
+            if store.prototypes is None:
+                raise ResultError(f"the result of {job.checkpoint} has no maps of prototypes: compute them in Compare")
+            new = store.changes()
+            yield Mapped(job, store, (job.id, new.run, new.revision))
+
+    def once(self, key: tuple[object, ...], work: Callable[[], T]) -> T:
+        """An answer, worked out if nobody has asked before; one at a time, since each takes a core."""
+        with self._guard:
+            if key not in self._answers:
+                self._answers[key] = work()
+                while len(self._answers) > _KEPT:
+                    self._answers.popitem(last=False)
+            self._answers.move_to_end(key)
+            found: T = self._answers[key]
+            return found
+
+    def fellows(self, first: Mapped) -> list[str]:
+        """Results of the very same model on other slides, the newest of each."""
+        found: dict[str, str] = {}
+        for job in self.services.index.all():
+            known = job.slide_id in found or job.slide_id == first.job.slide_id
+            if known or job.checkpoint != first.job.checkpoint or not job.run.ended or len(found) >= MOST_SLIDES - 1:
+                continue
+            try:
+                with self.opened(job.id) as other:
+                    if other.store.meta.checkpoint_digest == first.store.meta.checkpoint_digest:
+                        found[job.slide_id] = job.id
+            except LpdError:  # one that cannot be read, or has no maps, is not missed
+                continue
+        return list(found.values())
+
+    def names(self, job: Job) -> tuple[dict[int, str], str]:
+        """What people call the prototypes of the job's model, by number, and what is wrong with the file of names."""
+        try:
+            found = names_of(self.services.checkpoints.get(job.checkpoint))
+        except NotFoundError:  # the model is gone
+            return {}, ""
+        return {m: name.name for m, name in found.by_number.items()}, found.problem
+
+    def called(self, mapped: Mapped) -> list[str]:
+        """A name for each prototype: the given one, or class and number."""
+        assert mapped.store.prototypes is not None
+        maps, codes = mapped.store.prototypes.maps, mapped.store.meta.classes.codes
+        given, _ = self.names(mapped.job)
+        plain = (f"{codes[m // maps.per_class]} {m % maps.per_class + 1}" for m in range(maps.count))
+        return [given.get(m) or name for m, name in enumerate(plain)]
