@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.previews.card import Reports, card
-from benchmarks.previews.previews import PREVIEWS, SEEDS, settings_of
+from benchmarks.previews.previews import PREVIEWS, settings_of
 from benchmarks.previews.slides import slide_scores
 from lpd.data.tiles import TileSet
 from lpd.evaluation.files import write_text
@@ -37,9 +37,9 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.names:
         place = Place(args.data, args.encoder, args.work)
-        runs = {seed: _trained(name, seed, place) for seed in SEEDS}
+        runs = {seed: _trained(name, seed, place) for seed in PREVIEWS[name].seeds}
         reports = {seed: _report(path, args.data / PREVIEWS[name].data, "valid") for seed, path in runs.items()}
-        _ship(name, runs[SEEDS[0]], reports, place, args.out)
+        _ship(name, runs[PREVIEWS[name].seeds[0]], reports, place, args.out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,8 @@ def _trained(name: str, seed: int, place: Place, precision: str | None = None) -
     bank = _bank(name, seed, tiles, place) if PREVIEWS[name].clustered else None
     with Run(out, "train") as run:
         summary = train(settings_of(name, seed, place.encoder, bank, precision), tiles, None, run, resume=resume)
+        if summary.stopped:  # what half a training scored is nobody's business
+            raise SystemExit(f"stopped in {out}: the same command goes on from there")
         run.complete()
     return summary.last
 
@@ -98,7 +100,7 @@ def _beside(name: str, precision: str, place: Place, out: Path) -> dict[str, Map
     """Reports on ``valid`` of the preview that one is compared with: as shipped, and trained in its precision."""
     preview = PREVIEWS[name]
     shipped = read_info(out / f"{preview.data}-{preview.source}-mobilenetv2_100.safetensors")
-    again = _report(_trained(name, SEEDS[0], place, precision), place.data / preview.data, "valid")
+    again = _report(_trained(name, preview.seeds[0], place, precision), place.data / preview.data, "valid")
     return {f"{preview.precision}, shipped": shipped.scores["valid"], precision: again}
 
 

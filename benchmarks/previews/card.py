@@ -114,6 +114,8 @@ def _seeds(by_seed: Mapping[int, Mapping[str, Any]], codes: Sequence[str]) -> st
     head = ["seed", *_GATES, "predicted, adapted", *(f"predicted {code}" for code in codes)]
     numbers = [_numbers(report, codes) for report in by_seed.values()]
     rows = [[str(seed), *(f"{x:.1f}" for x in row)] for seed, row in zip(by_seed, numbers, strict=True)]
+    if len(rows) == 1:
+        return f"{_table([head, *rows])}\n\nNo other seed was trained, so nothing is known of their spread."
     spread = [
         f"{statistics.mean(column):.1f} ± {statistics.stdev(column):.1f}" for column in zip(*numbers, strict=True)
     ]
@@ -129,14 +131,14 @@ def _beside(preview: Preview, by_seed: Reports, others: Mapping[str, Mapping[str
     cells = [[name, *(f"{x:.1f}" for x in _numbers(report, codes)), _alike(report)] for name, report in rows]
     text = (
         f"Trained alike (`{preview.data}-learnable-mobilenetv2_100`: same tiles, encoder, schedule, losses and seed "
-        f"{first}), with one difference that is not the prototypes': this one was trained in {preview.precision}, the "
-        f"shipped learnable one in {PREVIEWS[preview.beside].precision}. So the learnable one was trained in "
-        f"{preview.precision} once more. Same seed, `valid`, background ignored; the last column is how alike a "
-        "class's prototypes are inside its true regions (Jeffreys, 1 alike, 0 disjoint), fine to deep:"
+        f"{first}), with two differences that are not the prototypes': this one was trained in {preview.precision} and "
+        f"with another release of torch, the shipped learnable one in {PREVIEWS[preview.beside].precision}. So the "
+        f"learnable one was trained once more as this one was. Same seed, `valid`, background ignored; the last column "
+        "is how alike a class's prototypes are inside its true regions (Jeffreys, 1 alike, 0 disjoint), fine to deep:"
     )
     note = (
         "Nothing was settled by looking at clustered prototypes: the recipe is the learnable ones', which it may "
-        "favour. One training each, on one small set of tiles: how far seeds spread stands above."
+        "favour. One training each, on one small set of tiles: differences of a point or two mean nothing."
     )
     return f"\n\n## Beside learnable prototypes\n\n{text}\n\n{_table([head, *cells])}\n\n{note}"
 

@@ -27,6 +27,7 @@ class Preview:
         slides: seeds of phantom slides that are segmented whole.
         source: of the prototypes: ``learnable``, or ``kmeans`` with a bank of the same tiles, encoder and seed.
         precision: that the shipped one was trained in.
+        seeds: that were trained; the first is shipped.
         beside: name of the preview that this one was trained like, and is compared with on its card.
     """
 
@@ -37,6 +38,7 @@ class Preview:
     slides: tuple[int, ...] = ()
     source: str = "learnable"
     precision: str = "bf16"
+    seeds: tuple[int, ...] = SEEDS
     beside: str = ""
 
     @property
@@ -45,9 +47,9 @@ class Preview:
         return self.source != "learnable"
 
 
-def _clustered(name: str) -> Preview:
+def _clustered(name: str, seeds: tuple[int, ...]) -> Preview:
     """The same with clustered prototypes. In fp32: there was no bf16 where these were trained."""
-    return replace(_LEARNABLE[name], source="kmeans", precision="fp32", beside=name)
+    return replace(_LEARNABLE[name], source="kmeans", precision="fp32", seeds=seeds, beside=name)
 
 
 _LEARNABLE: Mapping[str, Preview] = {
@@ -80,8 +82,7 @@ _LEARNABLE: Mapping[str, Preview] = {
 #: By name: that of the tile set, and of the prototypes unless they are learnable.
 PREVIEWS: Mapping[str, Preview] = {
     **_LEARNABLE,
-    "luad224-kmeans": _clustered("luad224"),
-    "phantom-kmeans": _clustered("phantom"),
+    "luad224-kmeans": _clustered("luad224", (0,)),
 }
 
 
@@ -98,8 +99,9 @@ def settings_of(
 def command_of(name: str) -> str:
     """What a person types to repeat the shipped training."""
     preview = PREVIEWS[name]
-    weights, more = f"encoder.weights={ENCODER_FILE}", ()
-    lines = []
+    weights = f"encoder.weights={ENCODER_FILE}"
+    lines: list[str] = []
+    more: tuple[str, ...] = ()
     if preview.clustered:
         bank = f"runs/{name}-bank.safetensors"
         lines = [f"lpd bank --preset {PRESET} --data {preview.data} --out {bank} --set {weights}"]

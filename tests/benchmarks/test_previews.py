@@ -26,7 +26,7 @@ def test_a_shipped_card_is_the_generators_own(name):
     assert bool(measured) == bool(PREVIEWS[name].slides)
     more = {"slides": measured[0]} if measured else {}
     others = {"bf16, shipped": info.scores["valid"]} if PREVIEWS[name].beside else {}
-    written = card(name, info, dict.fromkeys(SEEDS, info.scores["valid"]), more, others)
+    written = card(name, info, dict.fromkeys(PREVIEWS[name].seeds, info.scores["valid"]), more, others)
     before, _, after = written.partition("| seed |")
     assert kept.startswith(before)
     assert kept.endswith(after[after.index("## Limits") :])

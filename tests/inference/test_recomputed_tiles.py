@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,17 @@ SOME, MANY = {1}, {0, 2, 4, 6}
 class UnitedBackend(MappedBackend):
     def planned_maps(self, *, adapt: bool):
         maps = super().planned_maps(adapt=adapt)
-        return type(maps)(maps.per_class, "union", maps.calibration, maps.gate_reach, maps.layers)
+        return dataclasses.replace(maps, merge="union")
+
+
+class ScaledBackend(UnitedBackend):
+    """A union over two scales, whose maps are kept one by one."""
+
+    def planned_maps(self, *, adapt: bool):
+        maps = super().planned_maps(adapt=adapt)
+        fine = dataclasses.replace(maps.layers[0], name="scale1", scale=1, weight=0.5)
+        coarse = dataclasses.replace(fine, name="scale2", scale=2, stride_px=16)
+        return dataclasses.replace(maps, layers=(fine, coarse, maps.layers[1]))
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +91,13 @@ def test_tiles_of_colours_at_any_zoom(segment: Segment, mapped: MappedBackend, f
     for muted in ((), SOME, {2, 3}):
         assert alike(store, factor, muted) >= 0.97
     assert not (recomputed_tile(store, *shrunk(store, factor), {2, 3}) == 1).any()  # both of green
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_unions_kept_by_scale_at_any_zoom(segment: Segment, mapped: MappedBackend, factor: int):  # noqa: F811
+    store, _ = segment(using=ScaledBackend(mapped.info.path), prototype_maps=True)
+    for muted, merged in ((), ()), (SOME, ()), ((), [(0, 1)]):
+        assert alike(store, factor, muted, merged) >= 0.97
 
 
 @pytest.mark.parametrize("muted", [(), SOME, MANY])
