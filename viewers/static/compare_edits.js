@@ -105,7 +105,9 @@ export class CompareEdits {
       const dot = h('i', { class: 'lpd-dot' });
       dot.style.background = hex(entry.color);
       const by = found.after[value] - found.before[value];
-      return h('tr', {}, h('th', { scope: 'row' }, dot, entry.name), h('td', {}, number(found.before[value])), h('td', {}, number(found.after[value])), h('td', {}, `${by > 0 ? '+' : by < 0 ? '−' : ''}${number(Math.abs(by))}`));
+      const difference = number(Math.abs(by));
+      const sign = Number(difference) === 0 ? '' : by > 0 ? '+' : '−';
+      return h('tr', {}, h('th', { scope: 'row' }, dot, entry.name), h('td', {}, number(found.before[value])), h('td', {}, number(found.after[value])), h('td', {}, `${sign}${difference}`));
     });
     const head = h('tr', {}, h('td'), ['before', 'after', 'mm²'].map((text) => h('th', { scope: 'col' }, text)));
     return h('div', { class: 'lpd-figures' }, h('table', { title: 'Counted at the same places, from the stored maps' }, h('thead', {}, head), h('tbody', {}, rows)));
