@@ -82,7 +82,7 @@ _LEARNABLE: Mapping[str, Preview] = {
 #: By name: that of the tile set, and of the prototypes unless they are learnable.
 PREVIEWS: Mapping[str, Preview] = {
     **_LEARNABLE,
-    "luad224-kmeans": _clustered("luad224", (0,)),
+    "luad224-kmeans": _clustered("luad224", (0, 2)),
 }
 
 
