@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Literal
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -18,6 +17,7 @@ from lpd.errors import CheckpointError, ConfigError
 from lpd.model.encoders import freeze_folded_batch_norm
 from lpd.model.header import METADATA_KEY, CheckpointInfo, read_info
 from lpd.model.network import LPDNet
+from lpd.model.quick_timm import timm
 from lpd.runs import replacing
 
 _HALF_MAX = torch.finfo(torch.float16).max

@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import timm
 import torch
-from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from torch import Tensor, nn
 
 from lpd.errors import ConfigError
+from lpd.model.quick_timm import timm
 
 #: Parts of the names that timm gives to learnt positions. Swin's are relative and belong to its own fixed windows.
 _POSITIONS = ("pos_emb", "rel_pos", "patch_pos", "pixel_pos", "attention_biases")
+
+
+#: Layers that do the same at each place, beside PyTorch's activations.
+_BY_PLACE = nn.Conv2d, nn.BatchNorm2d, nn.Identity, nn.Dropout, nn.Dropout2d
 
 
 class Encoder(nn.Module):
@@ -41,6 +44,12 @@ class Encoder(nn.Module):
         self.knows_positions = any(mark in name for name, _ in body.named_parameters() for mark in _POSITIONS)
         self._batch_norm_frozen = False
 
+    @property
+    def works_by_place(self) -> bool:
+        """Whether every layer is known to take any size of input, so that nobody need try."""
+        layers = (m for m in self.body.modules() if not any(True for _ in m.children()))
+        return all(isinstance(m, _BY_PLACE) or type(m).__module__ == nn.ReLU.__module__ for m in layers)
+
     def freeze_batch_norm(self) -> None:
         """Keep batch norms at their stored statistics, in training mode too (small batches, folded weights)."""
         self._batch_norm_frozen = True
@@ -56,6 +65,8 @@ class Encoder(nn.Module):
 
 class MixTransformer(Encoder):
     """SegFormer's MiT on timm's PVTv2; each map comes after its stage's LayerNorm."""
+
+    works_by_place = True  # its positions come from convolutions
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.body.forward_intermediates(
@@ -198,7 +209,7 @@ def _mix_transformer(name: str, maps: int, last_stride: int, options: dict[str, 
     }
     try:
         settings["norm_layer"] = partial(nn.LayerNorm, eps=float(settings.pop("layer_norm_eps")))
-        body = PyramidVisionTransformerV2(qkv_bias=True, num_classes=0, global_pool="", **settings)
+        body = timm.models.pvt_v2.PyramidVisionTransformerV2(qkv_bias=True, num_classes=0, global_pool="", **settings)
     except TIMM_REFUSALS as error:
         raise ConfigError(
             f"encoder {name} cannot be built with the options {options} ({reason(error)}): correct or omit them"

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from lpd.config import ModelConfig
 from lpd.errors import ConfigError, ShapeError
 from lpd.model.cam import at_least_float32, pool_prototype_cams, prototype_cosines
-from lpd.model.encoders import TIMM_REFUSALS, build_encoder, reason
+from lpd.model.encoders import TIMM_REFUSALS, Encoder, build_encoder, reason
+from lpd.model.quick_timm import unfilled
 
 #: Spread of a new prototype's components:
 PROTOTYPE_STD = 0.1  # small enough that ten times the encoder's learning rate turns a prototype within one training
@@ -73,12 +74,7 @@ class LPDNet(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(
-            config.encoder,
-            maps=4 - min(config.scales),
-            last_stride=config.last_stride,
-            options=config.timm_options,
-        )
+        self.encoder = _encoder(config)
         # Scales count from the deep end of the encoder, so that an encoder with fewer stages still has a scale 3.
         depths = {str(s): self.encoder.channels[s - 4] for s in config.scales}
         if config.head == "linear":
@@ -179,13 +175,20 @@ def sees_any_size(config: ModelConfig, side_px: int) -> bool:
     Raises:
         ConfigError: the encoder is unknown or cannot give the scales asked for.
     """
-    with torch.device("meta"):
-        network = LPDNet(config).eval()
-        try:
-            network.encoder(torch.empty(1, 3, side_px, side_px))
-        except (*TIMM_REFUSALS, NotImplementedError):
-            return False
-    return not network.encoder.knows_positions
+    with torch.device("meta"), unfilled():
+        encoder = _encoder(config)
+        if not encoder.works_by_place:
+            try:
+                encoder(torch.empty(1, 3, side_px, side_px))
+            except (*TIMM_REFUSALS, NotImplementedError):
+                return False
+    return not encoder.knows_positions
+
+
+def _encoder(config: ModelConfig) -> Encoder:
+    return build_encoder(
+        config.encoder, maps=4 - min(config.scales), last_stride=config.last_stride, options=config.timm_options
+    )
 
 
 def _classifier(feature_dim: int, classes: int) -> nn.Conv2d:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,6 +19,7 @@ from lpd.errors import ConfigError, ShapeError
 from lpd.model.cam import at_least_float32
 from lpd.model.encoder_weights import load_encoder_weights, read_tensors
 from lpd.model.encoders import TIMM_REFUSALS, Encoder, plain_options, reason
+from lpd.model.quick_timm import timm
 from lpd.model.swin_names import SWIN_MARK, fill_swin
 
 #: Images in one pass, which bounds its memory however many pairs there are. On a CPU few images stay in its caches:
