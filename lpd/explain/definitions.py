@@ -26,8 +26,8 @@ DEFINITIONS: Mapping[str, str] = MappingProxyType(
         "wins everywhere, K if all K win alike.",
         "usage": "Share of the class's region where a prototype's map is the highest of its class; cells where several "
         "are equally high are shared, and of maps that are equal everywhere the first counts for all.",
-        "counted": "Prototypes that the checkpoint has neither muted nor merged into one before them; figures leave out "
-        "the others.",
+        "counted": "Prototypes that the checkpoint has neither muted nor merged into one before them; figures leave "
+        "out the others.",
         "dead": f"Prototypes whose usage is below {DEAD_SHARE:.0%}.",
         "near_duplicates": "Pairs of prototypes whose maps have a Pearson correlation of at least "
         f"{DUPLICATE_CORRELATION} over all of the class's region.",
