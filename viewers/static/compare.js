@@ -84,9 +84,20 @@ class Comparison {
       this.controls.offer(this.slides);
       const first = [memory.get('compared', ''), memory.get('slide', '')].find((id) => this.slides.some((slide) => slide.id === id)) ?? this.slides[0]?.id;
       if (first && this.models.length) await this.openSlide(first);
-      else for (const side of this.sides) side.view.close(this.models.length ? 'Put a slide into the slides folder first.' : 'There is no usable model in the checkpoints folder.');
+      else this.nothing();
     });
     this.probe.ready = true;
+  }
+
+  /** Nothing can be compared; with a model a picture can be inspected even so. */
+  nothing() {
+    const some = this.models.length > 0;
+    const pair = some ? this.suggested({}) : [];
+    this.sides.forEach((side, i) => {
+      side.offer(this.models, pair[i]);
+      side.button.hidden = true;
+      side.view.close(some ? 'Put a slide into the slides folder first.' : 'There is no usable model in the checkpoints folder.');
+    });
   }
 
   async openSlide(id) {
@@ -141,6 +152,7 @@ class Comparison {
   }
 
   async chooseModel(side, model) {
+    if (!this.slide) return;
     memory.set(`compared-models ${this.slide.id}`, this.sides.map((one) => one.model));
     try {
       if (!(await this.loadJobs()) || side.model !== model) return; // another one has been chosen meanwhile

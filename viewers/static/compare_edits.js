@@ -118,7 +118,7 @@ export class CompareEdits {
       const sign = Number(difference) === 0 ? '' : by > 0 ? '+' : '−';
       return h('tr', {}, h('th', { scope: 'row' }, dot, entry.name), h('td', {}, number(found.before[value])), h('td', {}, number(found.after[value])), h('td', {}, `${sign}${difference}`));
     });
-    const head = h('tr', {}, h('td'), ['before', 'after', 'mm²'].map((text) => h('th', { scope: 'col' }, text)));
+    const head = h('tr', {}, h('td', {}, 'mm²'), ['before', 'after', 'change'].map((text) => h('th', { scope: 'col' }, text)));
     return h('div', { class: 'lpd-figures' }, h('table', { title: 'Counted at the same places, from the stored maps' }, h('thead', {}, head), h('tbody', {}, rows)));
   }
 
