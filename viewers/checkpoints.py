@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lpd.classes import ClassScheme
-from lpd.errors import LpdError
-from lpd.model.header import BadCheckpoint, CheckpointInfo, list_checkpoints
+from lpd.errors import LpdError, OutdatedError
+from lpd.model.header import BadCheckpoint, CheckpointInfo, file_digest, list_checkpoints
 from viewers.errors import NotFoundError
 
 _PHANTOM = "phantom"
@@ -38,6 +39,25 @@ class Checkpoints:
             if isinstance(found, CheckpointInfo) and found.name == name:
                 return found
         raise NotFoundError(f"there is no usable model {name[:80]!r}: choose another one from the list")
+
+    def same(self, name: str, digest: str) -> CheckpointInfo:
+        """The checkpoint of that name, if it is still the very file that a result is by.
+
+        Raises:
+            NotFoundError: there is none.
+            OutdatedError: it is another file by now, whose prototypes have only their numbers in common.
+        """
+        found = self.get(name)
+        facts = found.path.stat()
+        if _digest(found.path, facts.st_mtime_ns, facts.st_size) != digest:
+            raise OutdatedError(f"{name} is another model now than when its maps were computed: compute them again")
+        return found
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, _modified_ns: int, _size: int) -> str:
+    """Of a file, read once."""
+    return file_digest(path)
 
 
 def suggest(checkpoints: list[CheckpointInfo | BadCheckpoint], slide_name: str) -> str | None:

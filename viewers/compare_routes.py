@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, StringConstraints
 
@@ -24,6 +25,7 @@ from viewers.checkpoints import describe_classes
 from viewers.errors import NotFoundError
 from viewers.prototype_results import PrototypeResults
 from viewers.tiles import tile_address
+from viewers.turns import in_turn
 
 #: Places of a map that its range is taken from.
 _MOST_PLACES = 1 << 16
@@ -32,6 +34,8 @@ _ENDS = 50, 99.5
 #: Pictures of a prototype's gallery, and on each slide where it is of all slides.
 _GALLERY, _PER_SLIDE = 8, 2
 _MOST_CROP_PX, _CROP_PX = 1 << 14, 168
+#: Looks at whole results at a time; they take a core each.
+_LOOKS = 4
 _Members = Annotated[str, StringConstraints(pattern=r"^\d{1,4}(-\d{1,4})+$", max_length=500)]
 _Muted = Annotated[list[Annotated[int, Field(ge=0, le=9999)]], Query(max_length=1024)]
 _Merged = Annotated[list[_Members], Query(max_length=512)]
@@ -40,21 +44,25 @@ _Merged = Annotated[list[_Members], Query(max_length=512)]
 def compare_router(results: PrototypeResults) -> APIRouter:
     """``/results/{id}/prototypes`` and what lies below, ``/api/matching``, crops of slides."""
     router, services = APIRouter(), results.services
+    looks = in_turn(CapacityLimiter(_LOOKS))
 
     @router.get("/results/{job_id}/prototypes")
+    @looks
     def prototypes(job_id: str) -> dict[str, Any]:
         with results.opened(job_id) as one:
             about = results.once(("about", *one.key), lambda: describe_prototypes(one.store))
-        names, problem = results.names(one.job)
+            names, problem = results.names(one)
         return about | {"names": names, "names_problem": problem}
 
     @router.get("/results/{job_id}/prototypes/figures")
+    @looks
     def figures(job_id: str) -> dict[str, Any]:
         with results.opened(job_id) as one:
             found = results.once(("figures", *one.key), lambda: slide_figures(one.store))
         return found.to_dict() | {"definitions": dict(DEFINITIONS)}
 
     @router.get("/results/{job_id}/prototypes/gallery")
+    @looks
     def gallery(job_id: str, all_slides: bool = False) -> dict[str, Any]:
         with ExitStack() as stack:
             found = [stack.enter_context(results.opened(job_id))]
@@ -74,12 +82,14 @@ def compare_router(results: PrototypeResults) -> APIRouter:
         return Response(images.grey_png(values), media_type="image/png", headers={"Cache-Control": caching})
 
     @router.get("/results/{job_id}/prototypes/areas")
+    @looks
     def areas(job_id: str, muted: _Muted = [], merged: _Merged = []) -> dict[str, Any]:  # noqa: B006
         with results.opened(job_id) as one:
             asked = ("areas", *one.key, tuple(muted), tuple(merged))
             return results.once(asked, lambda: asdict(recomputed_areas(one.store, muted, _groups(merged))))
 
     @router.get("/api/matching")
+    @looks
     def matching(left: str, right: str) -> dict[str, Any]:
         with results.opened(left) as one, results.opened(right) as other:
             return results.once(("matching", *one.key, *other.key), lambda: match(one.store, other.store)).to_dict()
@@ -105,13 +115,14 @@ def describe_prototypes(store: ResultStore) -> dict[str, Any]:
     """A result's maps as plain JSON.
 
     Returns:
-        ``per_class`` K, ``count`` M, ``classes`` without background, ``stride`` (mask pixels per map pixel), ``limit``
-        (the logit of byte 254), ``uncounted`` (prototypes that the model has muted), and ``ranges``: of each map
-        [low, high], the bytes its colours begin and end with.
+        ``digest`` of the checkpoint, ``per_class`` K, ``count`` M, ``classes`` without background, ``stride`` (mask
+        pixels per map pixel), ``limit`` (the logit of byte 254), ``uncounted`` (prototypes that the model has muted),
+        and ``ranges``: of each map [low, high], the bytes its colours begin and end with.
     """
     assert store.prototypes is not None
     maps = store.prototypes.maps
     return {
+        "digest": store.meta.checkpoint_digest,
         "per_class": maps.per_class,
         "count": maps.count,
         "classes": describe_classes(store.meta.classes)[:-1],

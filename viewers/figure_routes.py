@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Query, Response
 from matplotlib.figure import Figure
 
@@ -20,11 +21,14 @@ from lpd.explain.plots import plot_figures, plot_matching
 from lpd.explain.slide_figures import slide_figures
 from viewers.commands import run_command
 from viewers.prototype_results import PrototypeResults
+from viewers.turns import in_turn
 
 Kind = Literal["png", "svg", "pdf"]
 MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 #: Of pictures for the screen; those that are saved have the resolution of print.
 SCREEN_DPI = 110
+#: Figures drawn at a time; they take a core each.
+_DRAWN = 2
 _Point = Annotated[float, Query(ge=0, le=2**31, allow_inf_nan=False)]
 _Beside = Annotated[list[str], Query(max_length=1)]
 _Models = Annotated[list[str], Query(min_length=1, max_length=2)]
@@ -33,8 +37,10 @@ _Models = Annotated[list[str], Query(min_length=1, max_length=2)]
 def figure_router(results: PrototypeResults) -> APIRouter:
     """Figures of results below ``/results/{id}/prototypes``, of pairs and models below ``/api``."""
     router, services = APIRouter(), results.services
+    drawn, commanded = in_turn(CapacityLimiter(_DRAWN)), in_turn(CapacityLimiter(1))
 
     @router.get("/results/{job_id}/prototypes/place.{kind}")
+    @drawn
     def place(job_id: str, kind: Kind, x: _Point, y: _Point, beside: _Beside = [], save: bool = False) -> Response:  # noqa: B006
         with ExitStack() as stack:
             found = [stack.enter_context(results.opened(one)) for one in (job_id, *beside)]
@@ -51,6 +57,7 @@ def figure_router(results: PrototypeResults) -> APIRouter:
         return _drawn(draw_inspection(seen), kind, f"prototypes_{round(x)}_{round(y)}", save=save)
 
     @router.get("/results/{job_id}/prototypes/plot.{kind}")
+    @drawn
     def plot(job_id: str, kind: Kind, beside: _Beside = [], save: bool = False) -> Response:  # noqa: B006
         figures = []
         for one in (job_id, *beside):
@@ -60,6 +67,7 @@ def figure_router(results: PrototypeResults) -> APIRouter:
         return _drawn(plot_figures(figures), kind, "prototype-figures", save=save)
 
     @router.get("/api/matching/plot.{kind}")
+    @drawn
     def pairs(left: str, right: str, kind: Kind, save: bool = False) -> Response:
         with results.opened(left) as one, results.opened(right) as other:
             found = results.once(("matching", *one.key, *other.key), lambda: match(one.store, other.store))
@@ -67,6 +75,7 @@ def figure_router(results: PrototypeResults) -> APIRouter:
         return _drawn(figure, kind, "prototype-counterparts", save=save)
 
     @router.get("/api/checkpoints/projection.{kind}")
+    @commanded
     def projection(model: _Models, kind: Kind, save: bool = False) -> Response:
         paths = [services.checkpoints.get(name).path for name in dict.fromkeys(model)]
         with TemporaryDirectory(prefix="lpd-") as folder:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Form, Response, UploadFile
 
 from lpd.errors import LpdError
 from viewers.commands import run_command
 from viewers.figure_routes import SCREEN_DPI, Kind, answer
 from viewers.services import Services
+from viewers.turns import in_turn
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -21,6 +24,7 @@ def image_router(services: Services) -> APIRouter:
     router = APIRouter()
 
     @router.post("/api/images/figure")
+    @in_turn(CapacityLimiter(1))
     def figure(
         image: UploadFile,
         checkpoint: Annotated[list[str], Form(min_length=1, max_length=2)],
@@ -35,7 +39,10 @@ def image_router(services: Services) -> APIRouter:
             arguments += ["--mask", _kept(mask, Path(folder) / "mask")] if mask is not None else []
             arguments += [word for path in models for word in ("--checkpoint", path)]
             arguments += ["--out", out] if save or kind != "png" else ["--out", out, "--dpi", str(SCREEN_DPI)]
-            run_command(services.jobs.command, arguments)
+            try:
+                run_command(services.jobs.command, arguments)
+            except LpdError as error:  # where it lay for this moment is nobody's business
+                raise LpdError(re.sub(rf"{re.escape(folder)}[\\/](image|mask)[\\/]", "", str(error))) from error
             content = out.read_bytes()
         return answer(content, kind, "prototypes", save=save)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -20,18 +21,26 @@ _Number = Annotated[int, Field(ge=0, le=9999)]
 
 
 class NewNames(BaseModel):
-    """Body of a request to name prototypes, by number; an empty name takes one away."""
+    """Body of a request to name prototypes, by number; an empty name takes one away.
+
+    ``digest``: of the checkpoint whose prototypes they are, if another file must not get them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
+    digest: str = ""
     names: dict[_Number, str] = Field(max_length=1024)
 
 
 class NewModel(BaseModel):
-    """Body of a request to save a copy called ``name`` with some prototypes muted, or counting as one."""
+    """Body of a request to save a copy called ``name`` with some prototypes muted, or counting as one.
+
+    ``digest``: as for names.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
+    digest: str = ""
     name: str
     muted: list[_Number] = Field(default=[], max_length=1024)
     merged: list[list[_Number]] = Field(default=[], max_length=512)
@@ -41,15 +50,19 @@ def model_router(services: Services) -> APIRouter:
     """What lies below ``/api/checkpoints/{name}``."""
     router = APIRouter()
 
+    def meant(name: str, digest: str) -> Path:
+        known = services.checkpoints
+        return (known.same(name, digest) if digest else known.get(name)).path
+
     @router.put("/api/checkpoints/{name}/prototypes")
     def rename(request: Request, name: str, new: NewNames) -> dict[str, Any]:
-        path = services.checkpoints.get(name).path
+        path = meant(name, new.digest)
         found = write_names(path, new.names, visitor(request).name)
         return {"names": {m: named.name for m, named in found.by_number.items()}}
 
     @router.post("/api/checkpoints/{name}/edited", status_code=201)
     def edited(request: Request, name: str, new: NewModel) -> dict[str, Any]:
-        source = services.checkpoints.get(name).path
+        source = meant(name, new.digest)
         wanted = new.name.strip().removesuffix(".safetensors")
         if not _NAME.fullmatch(wanted):
             raise LpdError(f"{wanted[:80]!r} cannot be a model's name: use letters, digits, spaces and . _ + - alone")

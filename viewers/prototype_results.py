@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from lpd.errors import LpdError, ResultError
+from lpd.errors import LpdError, OutdatedError, ResultError
 from lpd.inference.store import ResultStore
 from lpd.model.names import names_of
-from viewers.errors import NotFoundError
 from viewers.jobs import Job
 from viewers.services import Services
 
@@ -51,7 +50,10 @@ class PrototypeResults:
             if store.prototypes is None:
                 raise ResultError(f"the result of {job.checkpoint} has no maps of prototypes: compute them in Compare")
             new = store.changes()
-            yield Mapped(job, store, (job.id, new.run, new.revision))
+            try:
+                yield Mapped(job, store, (job.id, new.run, new.revision))
+            except ResultError as error:  # where results lie is nobody's business
+                raise ResultError(str(error).replace(str(store.folder), f"the result of {job.checkpoint}")) from error
 
     def once(self, key: tuple[object, ...], work: Callable[[], T]) -> T:
         """An answer, worked out if nobody has asked before; one at a time, since each takes a core."""
@@ -79,18 +81,21 @@ class PrototypeResults:
                 continue
         return list(found.values())
 
-    def names(self, job: Job) -> tuple[dict[int, str], str]:
-        """What people call the prototypes of the job's model, by number, and what is wrong with the file of names."""
+    def names(self, mapped: Mapped) -> tuple[dict[int, str], str]:
+        """What people call the prototypes of the result's model, by number, and why there are none if that is odd."""
         try:
-            found = names_of(self.services.checkpoints.get(job.checkpoint))
-        except NotFoundError:  # the model is gone
+            same = self.services.checkpoints.same(mapped.job.checkpoint, mapped.store.meta.checkpoint_digest)
+        except OutdatedError as error:
+            return {}, str(error)
+        except (LpdError, OSError):  # the model is gone
             return {}, ""
+        found = names_of(same)
         return {m: name.name for m, name in found.by_number.items()}, found.problem
 
     def called(self, mapped: Mapped) -> list[str]:
         """A name for each prototype: the given one, or class and number."""
         assert mapped.store.prototypes is not None
         maps, codes = mapped.store.prototypes.maps, mapped.store.meta.classes.codes
-        given, _ = self.names(mapped.job)
+        given, _ = self.names(mapped)
         plain = (f"{codes[m // maps.per_class]} {m % maps.per_class + 1}" for m in range(maps.count))
         return [given.get(m) or name for m, name in enumerate(plain)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import sys
 from collections.abc import Callable
@@ -40,16 +41,29 @@ def stripes() -> np.ndarray:
 def put(services: Services, slide_id: str) -> Put:
     """Puts a finished result of ``first.png`` in place, its left half AAA, its right half BBB; answers its id."""
 
-    def make(number: int, maps: np.ndarray | None, slide: str = slide_id, number_in_id: int = 0) -> str:
+    def make(
+        number: int,
+        maps: np.ndarray | None,
+        slide: str = slide_id,
+        number_in_id: int = 0,
+        checkpoint: str = "",
+        digest: str = "",
+    ) -> str:
         job_id = f"20260101-00000{number_in_id or number}-abcdef"
         folder = services.jobs.folder / job_id
-        record = {"slide_id": slide, "slide_name": "first.png", "checkpoint": f"model-{number}", "device": "cpu"}
+        model = checkpoint or f"model-{number}"
+        record = {
+            "slide_id": slide,
+            "slide_name": "first.png",
+            "checkpoint": model,
+            "device": "cpu",
+        }
         write_json_atomically(
             folder / "job.json",
             {**record, "mpp": None, "region_l0": None, "created": 1.0, "argv": ["--prototype-maps"]},
         )
         with Run(folder / "first", "segment"):
-            meta = ResultMeta("first.png", "f", 600, 400, 0.5, 1.0, SCHEME, f"model-{number}", f"sha256:{number}")
+            meta = ResultMeta("first.png", "f", 600, 400, 0.5, 1.0, SCHEME, model, digest or f"sha256:{number}")
             meta = replace(meta, settings={"prototype_maps": maps is not None})
             store = ResultStore.create(folder / "first", meta, None if maps is None else kept())
             mask = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -198,6 +212,36 @@ def test_prototypes_are_named_and_a_model_saved_without_some(
     assert again.json()["error"].startswith("good 2.safetensors exists")
 
 
+def test_a_model_that_was_replaced_is_not_taken_for_that_of_the_maps(
+    client: TestClient, put: Put, checkpoints: Path
+) -> None:
+    path = checkpoints / "good.safetensors"
+    old = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    job = put(1, stripes(), checkpoint="good", digest=old)
+    client.put("/api/checkpoints/good/prototypes", json={"digest": old, "names": {"1": "glands"}})
+    about = client.get(f"/results/{job}/prototypes").json()
+    assert (about["digest"], about["names"], about["names_problem"]) == (old, {"1": "glands"}, "")
+    client.post("/api/checkpoints/good/edited", json={"digest": old, "name": "other", "muted": [0]})
+    (checkpoints / "other.safetensors").replace(path)
+    about = client.get(f"/results/{job}/prototypes").json()
+    assert (about["digest"], about["names"]) == (old, {})
+    assert about["names_problem"] == ("good is another model now than when its maps were computed: compute them again")
+    edited = client.post("/api/checkpoints/good/edited", json={"digest": old, "name": "third", "muted": [0]})
+    named = client.put("/api/checkpoints/good/prototypes", json={"digest": old, "names": {"1": "no"}})
+    assert [edited.status_code, named.status_code] == [409, 409]
+    assert not (checkpoints / "third.safetensors").exists()
+
+
+def test_no_error_says_where_results_lie(client: TestClient, put: Put, services: Services) -> None:
+    one, other = put(1, stripes()), put(2, np.full_like(stripes(), 255))
+    answer = client.get("/api/matching", params={"left": one, "right": other})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == (
+        "the result of model-1 and the result of model-2 have no tissue in common: segment the same part of the slide "
+        "in both"
+    )
+
+
 @pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden", "x" * 101, "a\nb", "a<b"])
 def test_names_that_no_model_can_have(client: TestClient, checkpoints: Path, name: str) -> None:
     before = sorted(checkpoints.iterdir())
@@ -226,11 +270,11 @@ def test_a_picture_goes_to_the_command_under_its_own_name(
 
 def test_what_the_command_says_is_the_answer(client: TestClient, services: Services, tmp_path: Path) -> None:
     script = tmp_path / "fails.py"
-    script.write_text("import sys; sys.exit('lpd prototypes: it is no picture: choose another one')")
+    script.write_text("import sys; sys.exit(f'lpd prototypes: {sys.argv[4]} is no picture: choose another one')")
     services.jobs.command = (sys.executable, str(script))
     sent = {"image": ("a.png", b"x")}
     answer = client.post("/api/images/figure", data={"checkpoint": "good"}, files=sent)
-    assert (answer.status_code, answer.json()["error"]) == (400, "it is no picture: choose another one")
+    assert (answer.status_code, answer.json()["error"]) == (400, "a.png is no picture: choose another one")
     named = client.post("/api/images/figure", data={"checkpoint": "good"}, files={"image": ("a.exe", b"x")})
     assert named.json()["error"] == "a.exe is no picture: choose a PNG, JPEG or TIFF file"
     unknown = client.post("/api/images/figure", data={"checkpoint": "nobody"}, files=sent)

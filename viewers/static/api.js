@@ -97,8 +97,8 @@ export const api = {
     if (save) form.append('save', 'true');
     return answerOf('POST', '/api/images/figure', form).then((response) => response.blob());
   },
-  namePrototypes: (model, names) => ask('PUT', `/api/checkpoints/${at(model)}/prototypes`, { names }),
-  saveEdited: (model, name, { muted, merged }) => ask('POST', `/api/checkpoints/${at(model)}/edited`, { name, muted, merged }),
+  namePrototypes: (model, digest, names) => ask('PUT', `/api/checkpoints/${at(model)}/prototypes`, { digest, names }),
+  saveEdited: (model, digest, name, { muted, merged }) => ask('POST', `/api/checkpoints/${at(model)}/edited`, { digest, name, muted, merged }),
   matching: (left, right) => ask('GET', `/api/matching?left=${at(left)}&right=${at(right)}`),
   value: (id, x, y) => ask('GET', `/results/${at(id)}/value?x=${x}&y=${y}`),
   review: (id, since) => ask('GET', `/results/${at(id)}/review?since=${since}`),

@@ -84,21 +84,36 @@ class Comparison {
       this.controls.offer(this.slides);
       const first = [memory.get('compared', ''), memory.get('slide', '')].find((id) => this.slides.some((slide) => slide.id === id)) ?? this.slides[0]?.id;
       if (first && this.models.length) await this.openSlide(first);
-      else for (const side of this.sides) side.view.close(this.models.length ? 'Put a slide into the slides folder first.' : 'There is no usable model in the checkpoints folder.');
+      else this.nothing();
     });
     this.probe.ready = true;
   }
 
+  /** Nothing can be compared; with a model a picture can be inspected even so. */
+  nothing() {
+    const some = this.models.length > 0;
+    const pair = some ? this.suggested({}) : [];
+    this.sides.forEach((side, i) => {
+      side.offer(this.models, pair[i]);
+      side.button.hidden = true;
+      side.view.close(some ? 'Put a slide into the slides folder first.' : 'There is no usable model in the checkpoints folder.');
+    });
+  }
+
   async openSlide(id) {
     this.wanted = id;
-    const slide = { ...this.slides.find((known) => known.id === id), ...(await api.slide(id)) };
+    const details = await api.slide(id).catch((error) => {
+      if (this.wanted === id) [this.wanted, this.controls.slide] = [this.slide?.id, this.slide?.id ?? '']; // that is still shown
+      throw error;
+    });
     if (this.wanted !== id) return;
+    const slide = { ...this.slides.find((known) => known.id === id), ...details };
     this.slide = slide;
     memory.set('compared', id);
     this.controls.slide = id;
     await Promise.all(this.sides.map((side) => side.view.open(slide)));
+    if (!(await this.loadJobs())) return;
     const pair = this.suggested(slide);
-    await this.loadJobs();
     this.sides.forEach((side, i) => side.offer(this.models, pair[i]));
     await Promise.all(this.sides.map((side, i) => this.showSide(side, pair[i])));
     this.linked.align();
@@ -116,8 +131,14 @@ class Comparison {
     return [first.name, second.name];
   }
 
+  /** Ask for the slide's jobs; false if another slide has been chosen meanwhile. */
   async loadJobs() {
-    this.jobs = (await api.jobs(this.slide.id)).jobs;
+    const { slide } = this;
+    if (this.wanted !== slide.id) return false;
+    const { jobs } = await api.jobs(slide.id);
+    if (this.wanted !== slide.id) return false;
+    this.jobs = jobs;
+    return true;
   }
 
   /** The newest result of a model with maps of the whole slide, else of a part, else one that is on its way. */
@@ -131,16 +152,26 @@ class Comparison {
   }
 
   async chooseModel(side, model) {
+    if (!this.slide) return;
     memory.set(`compared-models ${this.slide.id}`, this.sides.map((one) => one.model));
-    await this.loadJobs();
+    try {
+      if (!(await this.loadJobs()) || side.model !== model) return; // another one has been chosen meanwhile
+    } catch (error) {
+      side.models.value = side.shown; // what is seen is still that one's
+      throw error;
+    }
     await this.showSide(side, model);
   }
 
   async compute(side) {
     side.button.disabled = true; // a double click asks once
     try {
-      const job = await api.start({ slide: this.slide.id, checkpoint: side.model, prototype_maps: true });
-      await this.loadJobs();
+      const { id, mpp } = this.slide;
+      const job = await api.start({ slide: id, checkpoint: side.model, prototype_maps: true }).catch((error) => {
+        if (!mpp && error.status === 400) error.message += ' It is entered in the Slides tab.';
+        throw error;
+      });
+      if (!(await this.loadJobs())) return;
       for (const one of this.sides) if (one.model === job.checkpoint) await one.show(this.slide, one.model, job);
     } finally {
       side.button.disabled = false;
@@ -198,7 +229,7 @@ class Comparison {
   }
 
   named(model, names) {
-    for (const side of this.sides) if (side.model === model && side.about) side.about.names = names;
+    for (const side of this.sides) if (side.shown === model && side.about) side.about.names = names;
     this.render();
   }
 
@@ -211,6 +242,7 @@ class Comparison {
 
   async go(region, slide) {
     if (slide !== this.slide.id) await this.openSlide(slide);
+    if (slide !== this.wanted) return;
     const [left] = this.sides;
     this.linked.lead(left.view);
     left.view.fit(region);

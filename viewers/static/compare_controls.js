@@ -10,7 +10,7 @@ const MODES = {
   swipe: ['Swipe', 'The right side over the left one, as far as the handle is drawn'],
   difference: ['Difference', 'What the left map answers more (blue) and the right one (red)'],
 };
-const RANGES = { own: 'Each map by its own range', same: 'All from −1 to 1' };
+const RANGES = { own: 'Each map by its own range', same: 'All from 0 to 1' };
 
 export class CompareControls {
   constructor(pair, { onSlide, onLook }) {

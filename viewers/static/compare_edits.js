@@ -10,6 +10,7 @@ export class CompareEdits {
   constructor({ attempt, onEdit, onNamed, onSaved }) {
     Object.assign(this, { attempt, onEdit, onNamed, onSaved });
     this.areas = new Map(); // result and edits -> areas
+    this.waiting = {}; // by side
     this.body = h('div');
     this.element = h('details', { class: 'lpd-layers lpd-edits', open: false }, h('summary', {}, h('h3', {}, 'Name, mute, merge')), this.body);
     this.element.addEventListener('toggle', () => this.state && this.render(this.state));
@@ -26,7 +27,7 @@ export class CompareEdits {
   }
 
   part(side) {
-    const title = h('h4', {}, `${side.name === 'left' ? 'Left' : 'Right'}: ${side.model}`);
+    const title = h('h4', {}, `${side.name === 'left' ? 'Left' : 'Right'}: ${side.shown}`);
     const parts = side.index === null ? [] : [this.naming(side), this.buttons(side)];
     return [title, ...parts, this.said(side), ...(side.edited ? [this.table(side), this.saving(side)] : [])];
   }
@@ -35,14 +36,16 @@ export class CompareEdits {
     const { index, edits } = side;
     const name = side.nameOf(index);
     const muted = edits.muted.includes(index);
+    const { uncounted } = side.about;
+    const never = uncounted.includes(index); // muted in the model itself
     const button = (key, text, title, act, disabled = false) => h('button', { type: 'button', class: 'lpd-secondary', 'data-edit': `${side.name}-${key}`, title, disabled, onclick: act }, text);
-    const fellows = side.prototypesOf(codeOf(side, index)).filter((other) => other !== index && !edits.muted.includes(other) && !edits.merged.some((one) => one.includes(other) && one.includes(index)));
-    const merge = h('select', { 'aria-label': `Merge ${name} with`, title: 'Let both count as one prototype that lies between them', disabled: muted || !fellows.length, 'data-edit': `${side.name}-merge` }, h('option', { value: '' }, 'Merge with …'), fellows.map((other) => h('option', { value: other }, side.nameOf(other))));
+    const fellows = side.prototypesOf(codeOf(side, index)).filter((other) => other !== index && !uncounted.includes(other) && !edits.muted.includes(other) && !edits.merged.some((one) => one.includes(other) && one.includes(index)));
+    const merge = h('select', { 'aria-label': `Merge ${name} with`, title: 'Let both count as one prototype that lies between them', disabled: muted || never || !fellows.length, 'data-edit': `${side.name}-merge` }, h('option', { value: '' }, 'Merge with …'), fellows.map((other) => h('option', { value: other }, side.nameOf(other))));
     merge.addEventListener('change', () => merge.value && this.change(side, merged(edits, index, Number(merge.value))));
     return h(
       'div',
       { class: 'lpd-edit-row' },
-      button('mute', muted ? `Unmute ${name}` : `Mute ${name}`, muted ? 'Let this prototype count again' : 'See the mask without this prototype', () => this.change(side, muted ? { ...edits, muted: edits.muted.filter((m) => m !== index) } : without(edits, index))),
+      button('mute', muted ? `Unmute ${name}` : `Mute ${name}`, never ? 'This prototype is muted in the model itself' : muted ? 'Let this prototype count again' : 'See the mask without this prototype', () => this.change(side, muted ? { ...edits, muted: edits.muted.filter((m) => m !== index) } : without(edits, index)), never),
       merge,
       button('undo', 'Undo', 'Take back the last change', () => this.takeBack(side), !side.history.length),
       button('reset', 'Reset', 'Let all prototypes count as the model has them', () => this.change(side, NO_EDITS), !side.edited),
@@ -59,17 +62,18 @@ export class CompareEdits {
   }
 
   async rename(side, text) {
-    const { names } = await api.namePrototypes(side.model, { [side.index]: text });
-    this.onNamed(side.model, names);
+    const { shown } = side;
+    const { names } = await api.namePrototypes(shown, side.about.digest, { [side.index]: text });
+    this.onNamed(shown, names);
   }
 
   /** Save the model as it is edited. */
   saving(side) {
-    const field = h('input', { type: 'text', maxLength: 100, value: `${side.model}-edited`, 'aria-label': 'Name of the new model', 'data-edit': `${side.name}-new` });
+    const field = h('input', { type: 'text', maxLength: 100, value: `${side.shown}-edited`, 'aria-label': 'Name of the new model', 'data-edit': `${side.name}-new` });
     const form = h('form', { class: 'lpd-saving' }, field, h('button', { type: 'submit', class: 'lpd-secondary', title: 'Save a copy of this model with these prototypes muted and merged; the model itself stays as it is' }, 'Save as model'));
     form.addEventListener('submit', (event) => {
       event.preventDefault();
-      this.attempt(async () => this.onSaved(await api.saveEdited(side.model, field.value, side.edits)));
+      this.attempt(async () => this.onSaved(await api.saveEdited(side.shown, side.about.digest, field.value, side.edits)));
     });
     return form;
   }
@@ -99,6 +103,11 @@ export class CompareEdits {
       this.load(side, key, place);
       return place;
     }
+    return this.shown(side, found);
+  }
+
+  /** Areas as a table, or why there are none. */
+  shown(side, found) {
     if (found.error) return h('p', { class: 'lpd-notice' }, found.error);
     const number = (value) => value.toFixed(found.before.reduce((a, b) => a + b) < 1 ? 3 : 2);
     const rows = side.classes.map((entry, value) => {
@@ -109,17 +118,18 @@ export class CompareEdits {
       const sign = Number(difference) === 0 ? '' : by > 0 ? '+' : '−';
       return h('tr', {}, h('th', { scope: 'row' }, dot, entry.name), h('td', {}, number(found.before[value])), h('td', {}, number(found.after[value])), h('td', {}, `${sign}${difference}`));
     });
-    const head = h('tr', {}, h('td'), ['before', 'after', 'mm²'].map((text) => h('th', { scope: 'col' }, text)));
+    const head = h('tr', {}, h('td', {}, 'mm²'), ['before', 'after', 'change'].map((text) => h('th', { scope: 'col' }, text)));
     return h('div', { class: 'lpd-figures' }, h('table', { title: 'Counted at the same places, from the stored maps' }, h('thead', {}, head), h('tbody', {}, rows)));
   }
 
   /** Ask for the areas once no further change follows, and put them in their place: whoever types beside it goes on. */
   load(side, key, place) {
-    clearTimeout(this.waiting);
-    this.waiting = setTimeout(async () => {
-      const found = await api.editedAreas(side.job.id, side.edits).catch((error) => ({ error: error.message }));
-      this.areas.set(key, found);
-      if (place.isConnected) place.replaceWith(this.table(side));
+    clearTimeout(this.waiting[side.name]);
+    const { job, edits } = side;
+    this.waiting[side.name] = setTimeout(async () => {
+      const found = await api.editedAreas(job.id, edits).catch((error) => ({ error: error.message }));
+      if (!found.error) this.areas.set(key, found);
+      if (place.isConnected) place.replaceWith(this.shown(side, found));
     }, WAIT_MS);
   }
 }

@@ -7,7 +7,7 @@ export class CompareGallery {
   constructor({ attempt, onGo }) {
     this.attempt = attempt;
     this.onGo = onGo;
-    this.found = new Map(); // result -> regions by prototype, and names of their slides
+    this.found = new Map(); // result and whether of all slides -> regions by prototype, and names of their slides
     this.everywhere = h('input', { type: 'checkbox', id: 'lpd-gallery-all' });
     this.everywhere.addEventListener('change', () => {
       this.found.clear();
@@ -24,20 +24,29 @@ export class CompareGallery {
     const ready = state.sides.filter((side) => side.about && side.job.ended && side.index !== null);
     this.element.hidden = !ready.length;
     if (!this.element.open || !ready.length) return;
-    for (const { job } of ready) if (!this.found.has(job.id)) this.load(job.id);
-    const key = JSON.stringify(ready.map((side) => [side.job.id, side.index, side.nameOf(side.index), Boolean(this.found.get(side.job.id))]));
+    for (const { job } of ready) if (!this.found.has(this.keyOf(job.id))) this.load(job.id);
+    const key = JSON.stringify(ready.map((side) => [side.job.id, side.index, side.nameOf(side.index), Boolean(this.foundOf(side))]));
     if (key === this.shows) return;
     this.shows = key;
     this.body.replaceChildren(...ready.flatMap((side) => this.part(state.slide, side)));
   }
 
+  keyOf(id) {
+    return `${id} ${this.everywhere.checked}`;
+  }
+
+  foundOf(side) {
+    return this.found.get(this.keyOf(side.job.id));
+  }
+
   load(id) {
-    this.found.set(id, null);
+    const key = this.keyOf(id);
+    this.found.set(key, null);
     this.attempt(async () => {
       try {
-        this.found.set(id, await api.gallery(id, this.everywhere.checked));
+        this.found.set(key, await api.gallery(id, this.everywhere.checked));
       } catch (error) {
-        this.found.delete(id);
+        this.found.delete(key);
         this.element.open = false;
         throw error;
       }
@@ -46,11 +55,11 @@ export class CompareGallery {
   }
 
   part(slide, side) {
-    const known = this.found.get(side.job.id);
+    const known = this.foundOf(side);
     const regions = known?.regions[side.index];
     const title = h('h4', {}, `${side.name === 'left' ? 'Left' : 'Right'}: ${side.nameOf(side.index)}`);
     if (!regions) return [title, h('p', { class: 'lpd-hint' }, 'Looking …')];
-    if (!regions.length) return [title, h('p', { class: 'lpd-hint' }, 'No tile of this slide is half full of tissue.')];
+    if (!regions.length) return [title, h('p', { class: 'lpd-hint' }, known.regions.some((own) => own.length) ? 'It does not count in this model, or another counts for it, too: it has no places of its own.' : 'No tile is half full of tissue.')];
     const pictures = regions.map(({ slide: id, region, score }, i) => {
       const where = id === slide.id ? '' : `${known.slides[id]}, `;
       const picture = h('img', { src: api.crop(id === slide.id ? slide : { id, fingerprint: '' }, region), alt: `Place ${i + 1}, score ${score.toFixed(2)}`, loading: 'lazy' });

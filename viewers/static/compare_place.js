@@ -71,9 +71,12 @@ export class ComparePlace {
   }
 
   async send() {
-    const models = [...new Set(this.sides.map((side) => side.model))];
+    const models = [...new Set(this.sides.map((side) => side.model))].filter(Boolean);
     const [image, truth] = [this.image.files[0], this.truth.files[0]];
-    const figure = (kind, save) => api.imageFigure(image, truth, models, kind, save);
+    const figure = async (kind, save) => {
+      if (!models.length) throw Object.assign(new Error('There is no usable model in the checkpoints folder.'), { status: 0 });
+      return api.imageFigure(image, truth, models, kind, save);
+    };
     await this.fetched(() => figure('png', false));
     if (this.picture.hidden) return;
     this.say(image.name);

@@ -13,7 +13,7 @@ const NAMES = { left: 'Left', right: 'Right' };
 
 export class Side {
   constructor(name, acts) {
-    Object.assign(this, { name, acts, job: null, about: null, index: null, edits: NO_EDITS, history: [] });
+    Object.assign(this, { name, acts, job: null, about: null, index: null, shown: null, edits: NO_EDITS, history: [] });
     this.stage = h('section', { class: 'lpd-stage', 'data-side': name, 'aria-label': `${NAMES[name]} slide` });
     const answers = { onToggleMask: () => acts.toggleMask(), classAt: (x, y) => this.valueAt(x, y), onMove: () => undefined };
     this.view = new SlideView(this.stage, answers, name === 'right'); // one map of where both are
@@ -42,7 +42,7 @@ export class Side {
   /** Show what a model has found on a slide; `job` is its result with maps, if there is one. */
   async show(slide, model, job) {
     this.watch.stop();
-    Object.assign(this, { slide, job: null, about: null, progress: null, edits: NO_EDITS, history: [] });
+    Object.assign(this, { slide, shown: model, job: null, about: null, progress: null, edits: NO_EDITS, history: [] });
     this.models.value = model;
     for (const layer of [this.mask, this.heat]) layer.clear();
     this.button.hidden = Boolean(job) || !slide;
@@ -61,12 +61,20 @@ export class Side {
     if (job.ended) this.say(ready ? `${moment(job.created)}${job.state === 'done' ? '' : ' · not complete'}` : job.message || 'This ended without maps: compute them again.');
     else this.say(this.progressOf(job));
     this.button.hidden = !job.ended || ready;
-    if (first || (ended && ready)) {
+    if (first || (ended && ready)) await this.learn(job);
+  }
+
+  /** Ask what maps there are. */
+  async learn(job) {
+    try {
       const about = await api.prototypes(job.id);
       if (this.job?.id !== job.id) return;
       this.about = about;
       if (about.names_problem) this.acts.trouble(about.names_problem);
       this.acts.changed(this);
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      if (this.job?.id === job.id && job.ended) this.say(error.message); // else it is asked again soon
     }
   }
 
