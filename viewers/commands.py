@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +19,32 @@ from viewers.processes import signal_group, start_process
 _LOGGER = logging.getLogger(__name__)
 #: Networks are large: one at a time, whoever asks.
 _ONE_AT_A_TIME = threading.Lock()
+#: Nobody's picture takes longer.
+_LONGEST_S = 3600.0
+
+
+@contextmanager
+def scratch(cache: Path) -> Iterator[Path]:
+    """A folder for what a command reads and writes, gone afterwards; so is what an app that was killed had left.
+
+    Pictures that people send are patients': they do not lie about in the system's folder for temporary files.
+
+    Args:
+        cache: of :class:`viewers.services.Services`.
+    """
+    place = cache / "pictures"
+    place.mkdir(parents=True, exist_ok=True)
+    clear_scratch(cache, _LONGEST_S)
+    with TemporaryDirectory(dir=place) as folder:
+        yield Path(folder)
+
+
+def clear_scratch(cache: Path, older_s: float = 0.0) -> None:
+    """Delete such folders that are older than that."""
+    for left in (cache / "pictures").glob("*"):
+        with suppress(OSError):  # another app on the same folder may be at it
+            if time.time() - left.stat().st_mtime >= older_s:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def run_command(command: Sequence[str], arguments: Sequence[str | Path], patience_s: float = 120.0) -> None:
@@ -25,7 +54,7 @@ def run_command(command: Sequence[str], arguments: Sequence[str | Path], patienc
         LpdError: it failed, with its own sentence; it cannot be started; it was not done in time.
     """
     argv = (*command, *map(str, arguments))
-    with TemporaryDirectory(prefix="lpd-") as folder, _ONE_AT_A_TIME:
+    with TemporaryDirectory(prefix="lpd-log-") as folder, _ONE_AT_A_TIME:
         process = start_process(argv, Path(folder), Path(folder) / LOG_NAME)
         try:
             code = process.wait(patience_s)

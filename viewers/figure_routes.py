@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 from anyio import CapacityLimiter
@@ -19,7 +17,7 @@ from lpd.explain.inspection_figure import draw_inspection
 from lpd.explain.matching import match
 from lpd.explain.plots import plot_figures, plot_matching
 from lpd.explain.slide_figures import slide_figures
-from viewers.commands import run_command
+from viewers.commands import run_command, scratch
 from viewers.prototype_results import PrototypeResults
 from viewers.turns import in_turn
 
@@ -78,8 +76,8 @@ def figure_router(results: PrototypeResults) -> APIRouter:
     @commanded
     def projection(model: _Models, kind: Kind, save: bool = False) -> Response:
         paths = [services.checkpoints.get(name).path for name in dict.fromkeys(model)]
-        with TemporaryDirectory(prefix="lpd-") as folder:
-            out = Path(folder) / f"figure.{kind}"
+        with scratch(services.cache) as folder:
+            out = folder / f"figure.{kind}"
             chosen = [word for path in paths for word in ("--checkpoint", path)]
             dpi = [] if save or kind != "png" else ["--dpi", str(SCREEN_DPI)]
             run_command(services.jobs.command, ["prototypes", "figure", "--projection", *chosen, "--out", out, *dpi])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from anyio import CapacityLimiter
 from fastapi import APIRouter, Form, Response, UploadFile
 
 from lpd.errors import LpdError
-from viewers.commands import run_command
+from viewers.commands import clear_scratch, run_command, scratch
 from viewers.figure_routes import SCREEN_DPI, Kind, answer
 from viewers.services import Services
 from viewers.turns import in_turn
@@ -22,6 +21,7 @@ _ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 def image_router(services: Services) -> APIRouter:
     """``/api/images/figure``."""
     router = APIRouter()
+    clear_scratch(services.cache)
 
     @router.post("/api/images/figure")
     @in_turn(CapacityLimiter(1))
@@ -33,16 +33,16 @@ def image_router(services: Services) -> APIRouter:
         save: Annotated[bool, Form()] = False,
     ) -> Response:
         models = [services.checkpoints.get(name).path for name in dict.fromkeys(checkpoint)]
-        with TemporaryDirectory(prefix="lpd-") as folder:
-            out = Path(folder) / f"figure.{kind}"
-            arguments: list[str | Path] = ["prototypes", "figure", "--image", _kept(image, Path(folder) / "image")]
-            arguments += ["--mask", _kept(mask, Path(folder) / "mask")] if mask is not None else []
+        with scratch(services.cache) as folder:
+            out = folder / f"figure.{kind}"
+            arguments: list[str | Path] = ["prototypes", "figure", "--image", _kept(image, folder / "image")]
+            arguments += ["--mask", _kept(mask, folder / "mask")] if mask is not None else []
             arguments += [word for path in models for word in ("--checkpoint", path)]
             arguments += ["--out", out] if save or kind != "png" else ["--out", out, "--dpi", str(SCREEN_DPI)]
             try:
                 run_command(services.jobs.command, arguments)
             except LpdError as error:  # where it lay for this moment is nobody's business
-                raise LpdError(re.sub(rf"{re.escape(folder)}[\\/](image|mask)[\\/]", "", str(error))) from error
+                raise LpdError(re.sub(rf"{re.escape(str(folder))}[\\/](image|mask)[\\/]", "", str(error))) from error
             content = out.read_bytes()
         return answer(content, kind, "prototypes", save=save)
 

@@ -21,6 +21,7 @@ from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.store import ResultStore
 from lpd.runs import Run, write_json_atomically
 from lpd.slide.region import Region
+from viewers.commands import clear_scratch, scratch
 from viewers.services import Services
 
 COUNT, WIDTH, HEIGHT, STRIDE = 4, 300, 200, 8  # prototypes, mask pixels, mask pixels per cell
@@ -263,6 +264,7 @@ def test_a_picture_goes_to_the_command_under_its_own_name(
     words = answer.text.replace("tile 7", "tile_7").split()
     assert words[:3] == ["prototypes", "figure", "--image"]
     assert words[3].endswith("/image/tile_7.png")
+    assert services.cache in Path(words[3]).parents  # not in the system's folder for temporary files
     assert not Path(words[3]).parent.exists()
     given = [Path(words[i + 1]).name for i, word in enumerate(words) if word == "--checkpoint"]
     assert given == ["good.safetensors", "slow.safetensors"]
@@ -304,3 +306,14 @@ def test_figures_are_drawn_of_one_and_of_two_models(client: TestClient, put: Put
         assert answer.content.startswith(b"\x89PNG" if kind == "png" else b"<?xml")
     assert both.headers["content-disposition"] == f'attachment; filename="prototype-figures.{kind}"'
     assert client.get(f"/results/{one}/prototypes/plot.exe").status_code == 400
+
+
+def test_what_a_killed_app_had_left_is_cleared(services: Services) -> None:
+    left = services.cache / "pictures" / "tmpabc"
+    left.mkdir(parents=True)
+    (left / "patient.png").write_bytes(b"x")
+    with scratch(services.cache) as folder:
+        assert left.exists()  # another app may be at it
+        assert folder.is_dir()
+    clear_scratch(services.cache)
+    assert not left.exists()
