@@ -158,12 +158,12 @@ def test_prototypes_are_compared(page: Page, app: Any, look: Look) -> None:
     page.wait_for_function("before => String(window.__lpdCompare.state.left.place) !== String(before)", arg=before)
 
     for mode in ("Swipe", "Difference"):
-        page.get_by_role("radio", name=mode).click()
+        page.get_by_role("button", name=mode, exact=True).click()
         page.wait_for_timeout(700)
         look(f"compare-{mode.lower()}", PAIR)
         left, right = (page.evaluate(f"window.__lpdCompare.state.{side}.place") for side in ("left", "right"))
         assert left == pytest.approx(right, abs=0.01)
-    page.get_by_role("radio", name="Side by side").click()
+    page.get_by_role("button", name="Side by side", exact=True).click()
     page.get_by_role("button", name="Inspect a place").click()
     page.mouse.click(box["x"] + half * 0.5, box["y"] + 300)
     page.locator(".lpd-place img:visible").wait_for()

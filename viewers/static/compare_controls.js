@@ -19,7 +19,7 @@ export class CompareControls {
     this.look = { mode: 'side', threshold: 0.4, opacity: 0.75, range: 'own', mask: false, linked: true, ...memory.get('compare', {}) };
     if (!(this.look.mode in MODES)) this.look.mode = 'side';
     this.slides = h('select', { 'aria-label': 'Slide to compare on', onchange: () => onSlide(this.slides.value) });
-    this.modes = h('div', { class: 'lpd-modes', role: 'radiogroup', 'aria-label': 'How to compare' }, Object.entries(MODES).map(([value, [text, title]]) => this.modeButton(value, text, title)));
+    this.modes = h('div', { class: 'lpd-modes', role: 'group', 'aria-label': 'How to compare' }, Object.entries(MODES).map(([value, [text, title]]) => this.modeButton(value, text, title)));
     this.bar = h('header', { class: 'lpd-compare-bar' }, h('label', {}, h('span', {}, 'Slide'), this.slides), this.modes);
     this.handle = h('div', { class: 'lpd-swipe', role: 'slider', tabIndex: 0, 'aria-label': 'Where the right side begins', 'aria-valuemin': 0, 'aria-valuemax': 100, hidden: true });
     this.handle.addEventListener('pointerdown', (event) => this.drag(event));
@@ -31,7 +31,7 @@ export class CompareControls {
   }
 
   modeButton(value, text, title) {
-    return h('button', { type: 'button', role: 'radio', title, 'data-mode': value, onclick: () => this.setMode(value) }, text);
+    return h('button', { type: 'button', title, 'data-mode': value, onclick: () => this.setMode(value) }, text);
   }
 
   buildLooks() {
@@ -94,7 +94,7 @@ export class CompareControls {
     memory.set('compare', this.look);
     this.pair.dataset.mode = mode;
     this.handle.hidden = mode !== 'swipe';
-    for (const button of this.modes.children) button.setAttribute('aria-checked', String(button.dataset.mode === mode));
+    for (const button of this.modes.children) button.setAttribute('aria-pressed', String(button.dataset.mode === mode));
     const difference = mode === 'difference';
     this.scale.style.background = ramp(difference ? DIFFERENCE_RAMP : HEAT_RAMP);
     const texts = difference ? ['left more', 'right more'] : ['low', 'high'];

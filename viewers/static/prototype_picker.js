@@ -8,7 +8,7 @@ export class PrototypePicker {
   constructor({ onClass, onPick }) {
     this.onClass = onClass;
     this.onPick = onPick;
-    this.classes = h('div', { class: 'lpd-chips', role: 'radiogroup', 'aria-label': 'Class' });
+    this.classes = h('div', { class: 'lpd-chips', role: 'group', 'aria-label': 'Class' });
     this.rows = h('div', { class: 'lpd-prototype-rows' });
     this.said = h('p', { class: 'lpd-hint' });
     this.element = h('section', { class: 'lpd-picker' }, h('h3', {}, 'Prototypes'), this.classes, this.rows, this.said);
@@ -23,7 +23,7 @@ export class PrototypePicker {
     const entries = new Map(sides.flatMap((side) => side.classes.map((entry) => [entry.code, entry])));
     this.classes.replaceChildren(
       ...[...entries.values()].map((entry) => {
-        const chip = h('button', { type: 'button', role: 'radio', class: 'lpd-class-chip', 'aria-checked': String(entry.code === code), 'data-class': entry.code, title: entry.name, onclick: () => this.onClass(entry.code) }, h('i'), entry.code);
+        const chip = h('button', { type: 'button', class: 'lpd-class-chip', 'aria-pressed': String(entry.code === code), 'data-class': entry.code, title: entry.name, onclick: () => this.onClass(entry.code) }, h('i'), entry.code);
         chip.firstChild.style.background = hex(entry.color);
         return chip;
       }),
