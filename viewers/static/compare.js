@@ -53,7 +53,7 @@ class Comparison {
     this.place = new ComparePlace(this.sides, this.pair, attempt);
     this.controls.bar.append(...this.place.buttons);
     const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
-    this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
+    this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('h2', { class: 'lpd-unseen' }, 'What is compared'), h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
     root.replaceChildren(h('h1', { class: 'lpd-unseen' }, 'LPD: compare prototypes of two models'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
     this.linked = new LinkedViews([left.view, right.view]);
     this.unmount = new MutationObserver(() => root.isConnected || this.destroy());
