@@ -87,7 +87,7 @@ def _compare(scene: Scene, python: Path, slide: Path, checkpoint: Path, kind: st
     for name, own in took.items():
         low, middle, high = quartiles([a / b.cpu_s for a, b in zip(base, own, strict=True)])
         note = f"peak +{median(t.mb for t in own):.0f} MB" + ("" if name == "TIAToolbox" else own[0].note)
-        case = f"{what}, {slide.stem}, TIAToolbox {version}"
+        case = f"{what}, {slide.stem}, TIAToolbox {version}, {scene.rounds} round{'s' * (scene.rounds > 1)}"
         rows.append(Row("peer", case, name, 1000 * median(t.cpu_s for t in own), own[0].tiles, middle, low, high, note))
     return rows
 
