@@ -155,9 +155,7 @@ class ResultStore:
 
         Memory stays in proportion to ``size``: an overview is read from a coarser level.
         """
-        ys, xs, step = sample_places(region, size, self.meta.scale)
-        with self._reading():
-            return self._mask.sample(ys, xs, step)
+        return self.sample_mask(*sample_places(region, size, self.meta.scale))
 
     def mask_places(self, region: Region, size: tuple[int, int]) -> tuple[Indices, Indices, float]:
         """Rows (h,) and columns (w,) of the mask pixels that :meth:`read_mask` shows, and how far apart they are.
@@ -179,17 +177,13 @@ class ResultStore:
         """
         width, height = size
         exact = step & (step - 1) == 0 and x_px % step == y_px % step == 0
-        with self._reading():
-            return self._mask.sample(
-                y_px + step * np.arange(height), x_px + step * np.arange(width), float(step if exact else 1)
-            )
+        ys, xs = y_px + step * np.arange(height), x_px + step * np.arange(width)
+        return self.sample_mask(ys, xs, float(step if exact else 1))
 
     def sample_mask(self, ys: Indices, xs: Indices, step: float) -> Bytes:
-        """The mask at rising rows and columns of its own, uint8 (len(ys), len(xs)), 255 outside.
+        """The mask at rising rows ``ys`` and columns ``xs`` of its own pixels, uint8 (h, w), 255 outside.
 
-        Args:
-            ys, xs: mask pixels.
-            step: the coarsest level whose pixels are not further apart is read: pixels are those of its grid.
+        The coarsest level whose pixels are not further apart than ``step`` is read: pixels are those of its grid.
         """
         with self._reading():
             return self._mask.sample(ys, xs, step)
@@ -202,9 +196,8 @@ class ResultStore:
         """
         if not 0 <= class_index < self.meta.classes.count:
             raise ResultError(f"class {class_index} does not exist: this result has {self.meta.classes.count} classes")
-        ys, xs, step = sample_places(region, size, self.meta.scale * CELL_PX)
         with self._reading():
-            return self._scores.sample(ys, xs, step, lead=(class_index,))
+            return self._scores.sample(*sample_places(region, size, self.meta.scale * CELL_PX), lead=(class_index,))
 
     def read_scores_px(self, class_index: int, x_px: int, y_px: int, size: tuple[int, int], step: int = 1) -> Bytes:
         """One class's score at every ``step``-th of the mask's own pixels, from column ``x_px`` and row ``y_px`` on.
@@ -226,9 +219,8 @@ class ResultStore:
             ResultError: there is no such prototype, or no maps were kept.
         """
         store = self._with_prototype(index)
-        ys, xs, step = sample_places(region, size, self.meta.scale)
         with self._reading():
-            return store.read_prototype(index, ys, xs, step)
+            return store.read_prototype(index, *sample_places(region, size, self.meta.scale))
 
     def read_prototype_px(self, index: int, x_px: int, y_px: int, size: tuple[int, int], step: int = 1) -> Bytes:
         """One prototype's map at every ``step``-th of the mask's own pixels, from column ``x_px`` and row ``y_px`` on.
@@ -277,8 +269,7 @@ class ResultStore:
         return self._with_prototype(0).shape(layer)
 
     def write_layer(self, layer: MapLayer, x: int, y: int, block: Bytes, where: Mask | None = None) -> None:
-        """Put bytes (channels, h, w) at column ``x``, row ``y`` of a layer of prototype maps, inside of them; as in
-        :meth:`write_mask` only ``where`` (h, w), if that is given.
+        """Put bytes (channels, h, w) at column ``x``, row ``y`` of a layer of maps; ``where`` as for the mask.
 
         Raises:
             ResultError: the disk is full or cannot be written, or no maps are kept here.
