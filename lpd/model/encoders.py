@@ -18,7 +18,7 @@ _POSITIONS = ("pos_emb", "rel_pos", "patch_pos", "pixel_pos", "attention_biases"
 
 
 #: Layers that do the same at each place, beside PyTorch's activations.
-_BY_PLACE = nn.Conv2d, nn.BatchNorm2d, nn.Identity, nn.Dropout, nn.Dropout2d
+_BY_PLACE = nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.Identity, nn.Dropout, nn.Dropout2d
 
 
 class Encoder(nn.Module):

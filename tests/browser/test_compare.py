@@ -120,7 +120,7 @@ def test_prototypes_are_compared(page: Page, app: Any, look: Look) -> None:
     settle(page)
     whole = look("compare-mask", PAIR)
     page.locator(".lpd-edits summary").click()
-    page.locator("[data-class=LYM]").click()
+    page.locator(".lpd-class-chip[data-class=LYM]").click()
     lymphocytes = range(2 * per_class, 3 * per_class)
     for k in lymphocytes:
         page.locator(f"[data-prototype=left-{k}]").click()

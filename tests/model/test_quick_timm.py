@@ -37,7 +37,8 @@ def test_the_compiler_is_imported_by_who_asks_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("mobilenetv2_050", True), ("mit_b0", True), ("vit_tiny_patch16_224", False)]
+    ("name", "expected"),
+    [("mobilenetv2_050", True), ("resnet18", True), ("mit_b0", True), ("vit_tiny_patch16_224", False)],
 )
 def test_which_encoders_need_not_be_tried(name: str, expected: bool) -> None:
     with torch.device("meta"), unfilled():
