@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lpd.errors import LpdError, SlideError
+from lpd.slide.endings import SLIDE_SUFFIXES
 from lpd.slide.label_image import LABEL_ENDINGS
-from lpd.slide.opening import SLIDE_SUFFIXES, open_slide
+from lpd.slide.opening import open_slide
 
 _PREFIX = ".arriving-"
 #: What a power cut left behind is cleared away after so long.

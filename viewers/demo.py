@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from lpd.errors import LpdError
-from lpd.slide.opening import is_slide_path
+from lpd.slide.endings import is_slide_path
 
 _NAME = "phantom-demo.tif"
 _PROJECT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lpd.errors import LpdError, ResultError
-from lpd.inference.store import CHANGES_NAME
+from lpd.inference.changes import CHANGES_NAME
 from lpd.slide.region import Region
 from viewers import checkpoints, jobs
 from viewers.annotations import check_features

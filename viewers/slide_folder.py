@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from lpd.slide.endings import SLIDE_SUFFIXES
 from lpd.slide.label_image import is_label_image
-from lpd.slide.opening import SLIDE_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,7 @@ def result_in(folder: Path) -> tuple[str, int]:
     A run that goes on does some panels again: those count once, or a slide that ends every process would seem to grow.
     One that adds a part gets further with panels that an earlier part has, too: of those it computes other pixels.
     """
-    from lpd.inference.changes import ChangeLog
-    from lpd.inference.store import CHANGES_NAME
+    from lpd.inference.changes import CHANGES_NAME, ChangeLog
 
     log = ChangeLog(folder / CHANGES_NAME)
     try:

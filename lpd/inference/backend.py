@@ -39,7 +39,7 @@ class Backend(Protocol):
         name: how it is run; ``torch``, PyTorch in fp32, is the reference.
         device: where the logits lie.
         any_size: whether it sees a picture alike in windows larger than the tiles that it was trained on.
-        tried: what small slides have shown of its ways; all those that share the network have the same.
+        tried: what slides have shown of its ways; all those that share the network have the same.
     """
 
     tried: Tried

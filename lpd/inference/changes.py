@@ -17,6 +17,8 @@ from typing import Any
 from lpd.inference.frame import Box, MaskFrame
 from lpd.slide.region import Region
 
+#: The log of a result, in its folder.
+CHANGES_NAME = "changes.jsonl"
 _REGION = tuple(field.name for field in dataclasses.fields(Region))
 
 

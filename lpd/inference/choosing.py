@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 
 import numpy as np
@@ -20,18 +20,22 @@ from lpd.model.scoring import log_scores
 Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 
 
-#: So many windows of small slides must have been seen before one way is chosen for those that follow.
+#: So many windows of slides must have been seen before one way is chosen for those that follow.
 ENOUGH_WINDOWS = 4
 
 
 def choose(
-    reference: Backend, batches: Sequence[Batch], stop_requested: Callable[[], bool] = lambda: False
+    reference: Backend,
+    batches: Sequence[Batch],
+    tried: dict[BackendName, Measured],
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> tuple[Backend, tuple[Trial, ...]]:
     """The quickest backend that agrees with the reference, which stands if none does.
 
     Args:
         reference: PyTorch in fp32.
         batches: of windows of the slide, of the shape that the slide will be seen in.
+        tried: gets how each way did, for the slides to come, unless the trials were stopped.
         stop_requested: asked before each trial; those left are not made then.
 
     Returns:
@@ -41,17 +45,29 @@ def choose(
         CheckpointError: the reference answers with something that is no number.
     """
     names = takewhile(lambda _: not stop_requested(), reference.alternatives)
-    trials = tuple(measured.trial(name) for name, measured in _measured(reference, names, batches))
+    here = dict(_measured(reference, names, batches))
+    if len(here) == len(reference.alternatives):
+        for name, measured in here.items():
+            tried[name] = tried.get(name, Measured()) + measured
+    trials = tuple(measured.trial(name) for name, measured in here.items())
     return _best(reference, trials), trials
+
+
+def known(tried: Mapping[BackendName, Measured]) -> BackendName | None:
+    """The quickest way that agreed on the slides before; None if there is none, or too few windows have been seen."""
+    if not tried or min(measured.windows for measured in tried.values()) < ENOUGH_WINDOWS:
+        return None
+    return _quickest(tuple(measured.trial(name) for name, measured in tried.items()))
 
 
 def choose_by_several(
     reference: Backend, batches: Sequence[Batch], tried: dict[BackendName, Measured]
 ) -> tuple[Backend, tuple[Trial, ...]]:
-    """As :func:`choose`, on few windows of each of several small slides.
+    """As :func:`choose`, on few windows of each of several slides.
 
     All ways are tried until enough windows have been seen, and the reference stands; from then on only the quickest
-    that agreed is, and is taken if it agrees on this slide too. If none agreed nothing is tried any more.
+    that agreed is, and is taken if it agrees on this slide too: how quick it is has been found before. If none agreed
+    nothing is tried any more.
 
     Args:
         reference: PyTorch in fp32.
@@ -65,9 +81,9 @@ def choose_by_several(
         CheckpointError: the reference answers with something that is no number.
     """
     enough = tried and min(m.windows for m in tried.values()) >= ENOUGH_WINDOWS
-    chosen = _quickest(tuple(m.trial(name) for name, m in tried.items())) if enough else None
+    chosen = known(tried)
     names = reference.alternatives if not enough else () if chosen is None else (chosen,)
-    here = dict(_measured(reference, names, batches)) if names else {}
+    here = dict(_measured(reference, names, batches, timed=not enough)) if names else {}
     for name, measured in here.items():
         tried[name] = tried.get(name, Measured()) + measured
     trials = tuple(m.trial(name, here[name].agreement if name in here else None) for name, m in tried.items())
@@ -85,15 +101,15 @@ def _quickest(trials: tuple[Trial, ...]) -> BackendName | None:
 
 
 def _measured(
-    reference: Backend, names: Iterable[BackendName], batches: Sequence[Batch]
+    reference: Backend, names: Iterable[BackendName], batches: Sequence[Batch], *, timed: bool = True
 ) -> Iterator[tuple[BackendName, Measured]]:
     """How each way does on a slide's windows; those that show no tissue do not count."""
-    expected, seconds = _classes(reference, batches)
+    expected, seconds = _classes(reference, batches, timed=timed)
     tissue = [_cells(where) for _, where in batches]
     windows, cells = sum(int(t.any(axis=(1, 2)).sum()) for t in tissue), sum(int(t.sum()) for t in tissue)
     for name in names:
         try:
-            found, taken = _classes(reference.running(name), batches)
+            found, taken = _classes(reference.running(name), batches, timed=timed)
         except Exception as error:  # libraries refuse a network in many ways; the reference does without them
             yield name, Measured(windows=windows, slides=1, failure=f"{type(error).__name__}: {error}"[:300])
             continue
@@ -101,12 +117,14 @@ def _measured(
         yield name, Measured(seconds, taken, same, cells, windows, 1)
 
 
-def _classes(backend: Backend, batches: Sequence[Batch]) -> tuple[list[npt.NDArray[np.intp]], float]:
-    """(B, h, w) class of each cell of each batch, and how long they took after a first one to warm up."""
-    backend.logits(batches[0][0])
+def _classes(backend: Backend, batches: Sequence[Batch], *, timed: bool) -> tuple[list[npt.NDArray[np.intp]], float]:
+    """(B, h, w) class of each cell of each batch, and how long they took after a first one to warm up; 0 if nobody
+    wants to know."""
+    if timed:
+        backend.logits(batches[0][0])
     started = time.perf_counter()
     found = [_class_map(backend, *backend.logits(pixels)) for pixels, _ in batches]
-    return found, time.perf_counter() - started
+    return found, time.perf_counter() - started if timed else 0.0
 
 
 def _class_map(backend: Backend, pixel: Tensor, gate: Tensor) -> npt.NDArray[np.intp]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpd.errors import ConfigError
-from lpd.slide.opening import is_slide_path
+from lpd.slide.endings import is_slide_path
 from lpd.slide.resolution import given_resolution
 
 #: Endings of lists, and the column that names the slides in them; the second is what TRIDENT writes.

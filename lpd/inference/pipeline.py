@@ -18,7 +18,7 @@ from lpd.inference.adapting import Window
 from lpd.inference.backend import Backend
 from lpd.inference.blend import BlendedPanel, Blender
 from lpd.inference.blocks import BlockReader
-from lpd.inference.choosing import Batch, choose, choose_by_several
+from lpd.inference.choosing import Batch, choose, choose_by_several, known
 from lpd.inference.devices import cpu_threads
 from lpd.inference.frame import Box
 from lpd.inference.job import Band, SegmentJob, describe, prepare
@@ -160,7 +160,7 @@ def _tissue_in(store: ResultStore) -> int:
 
 def _chosen(job: SegmentJob, tissue: FineTissue, run: Run) -> tuple[Backend, tuple[Trial, ...]]:
     """The backend as asked for, or the quickest that agrees with the reference: on this slide, if it is large enough to
-    try all of them, else on a batch of this one and of other small ones before it."""
+    try all of them and no way is known of slides before, else on a batch of this one and of those before it."""
     pixels, backend = job.window_count * job.seen_px**2, job.backend
     small, shape = pixels < _WORTH_TRYING_PX, (job.seen_px, job.batch_size, job.settings.threads, job.settings.tta)
     if job.settings.backend != "auto" or not job.sample or not backend.alternatives:
@@ -168,12 +168,14 @@ def _chosen(job: SegmentJob, tissue: FineTissue, run: Run) -> tuple[Backend, tup
     if small and (pixels < _WORTH_CHECKING_PX or backend.tried.is_first(shape)):  # of which there may be no other
         return backend, ()
     run.say("trying what computes fastest here")
-    windows = list(job.windows(_spread(job.sample, job.batch_size if small else _TRIED_WINDOWS), tissue))
+    tried = backend.tried.ways.setdefault(shape, {})
+    brief = small or known(tried) is not None
+    windows = list(job.windows(_spread(job.sample, job.batch_size if brief else _TRIED_WINDOWS), tissue))
     found: tuple[Backend, tuple[Trial, ...]] = backend, ()
-    if windows and small:
-        found = choose_by_several(backend, _tried(windows, job.batch_size), backend.tried.ways.setdefault(shape, {}))
+    if windows and brief:
+        found = choose_by_several(backend, _tried(windows, job.batch_size), tried)
     elif windows:
-        found = choose(backend, _tried(windows, job.batch_size), run.stop_requested)
+        found = choose(backend, _tried(windows, job.batch_size), tried, run.stop_requested)
     run.say("")
     return found
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lpd.errors import LpdError, ResultError, ShapeError
-from lpd.inference.changes import ChangeLog, Changes, PartLog, finished_rows
+from lpd.inference.changes import CHANGES_NAME, ChangeLog, Changes, PartLog, finished_rows
 from lpd.inference.chunk_buffer import Mask
 from lpd.inference.frame import Box, sample_places
 from lpd.inference.meta import CELL_PX, ResultMeta, ResultPart
@@ -28,7 +28,6 @@ from lpd.runs import write_json_atomically
 from lpd.slide.region import Region
 
 STORE_NAME = "result.zarr"
-CHANGES_NAME = "changes.jsonl"
 #: Largest stored score, standing for 1.0; 255 means not computed.
 SCORE_MAX = 254
 #: Writing takes a fortieth of the time at most: after each turn it waits that many times as long, and half a second.

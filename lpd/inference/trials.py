@@ -83,7 +83,7 @@ class Measured:
 
 @dataclass
 class Tried:
-    """What small slides, each too small to choose on, have shown of one loaded network's ways.
+    """What slides have shown of one loaded network's ways.
 
     Attributes:
         begun: in which shapes, and under which settings that matter, a small slide has been segmented.

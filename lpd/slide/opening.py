@@ -18,18 +18,8 @@ from lpd.slide.resolution import Resolution, given_resolution, slide_resolution
 from lpd.slide.slide import Slide
 from lpd.slide.source import Source
 
-#: Endings of the files that OpenSlide 4 or Pillow open, in lower case.
-SLIDE_SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm"}
-    | {".png", ".jpg", ".jpeg"}
-)
 #: A fingerprint looks at so many parts of so many bytes, spread evenly from the first byte of a file to its last.
 _PARTS, _PART_BYTES = 16, 16 * 1024
-
-
-def is_slide_path(path: Path) -> bool:
-    """True if the file's ending is one of a slide or image; the file itself is not looked at."""
-    return path.suffix.lower() in SLIDE_SUFFIXES
 
 
 def open_slide(path: Path, *, mpp: float | None = None, icc: bool = True) -> Slide:

@@ -61,7 +61,7 @@ def batches():
 
 def test_the_quickest_that_agrees_is_taken(variants, batches):
     variants.ways = {"torch-bf16": (0.0, 0.5), "torch-frozen": (0.01, 0.0), "openvino": (0.002, 0.0)}
-    found, trials = choose(variants, batches)
+    found, trials = choose(variants, batches, {})
     assert found.name == "openvino"
     assert [t.backend for t in trials] == ["torch-bf16", "torch-frozen", "openvino"]
     assert [t.passed for t in trials] == [False, True, True]
@@ -73,7 +73,7 @@ def test_the_quickest_that_agrees_is_taken(variants, batches):
 
 def test_one_that_is_no_quicker_is_not_worth_it(variants, batches):
     variants.ways = {"torch-frozen": (0.04, 0.0)}
-    found, trials = choose(variants, batches)
+    found, trials = choose(variants, batches, {})
     assert found is variants
     assert trials[1].speed < 1
     assert trials[0].failure == "ConfigError: backend torch-bf16 is broken"
@@ -87,14 +87,15 @@ def test_whatever_goes_wrong_in_a_trial_is_its_failure(variants, batches):
         raise OddError("no such layer")
 
     variants.running = broken
-    found, trials = choose(variants, batches)
+    found, trials = choose(variants, batches, {})
     assert found is variants
     assert {t.failure for t in trials} == {"OddError: no such layer"}
 
 
 def test_a_stop_ends_the_trials(variants, batches):
     variants.ways = {"torch-bf16": (0.0, 0.0)}
-    assert choose(variants, batches, lambda: True) == (variants, ())
+    assert choose(variants, batches, tried := {}, lambda: True) == (variants, ())
+    assert not tried
 
 
 def test_only_tissue_counts(variants, batches):
@@ -102,7 +103,7 @@ def test_only_tissue_counts(variants, batches):
     variants.ways = {"torch-bf16": (0.0, 0.5)}
     for _, tissue in batches:
         tissue[:, :32] = False
-    found, trials = choose(variants, batches)
+    found, trials = choose(variants, batches, {})
     assert found.name == "torch-bf16"
     assert trials[0].agreement == 1.0
 
@@ -111,7 +112,7 @@ def test_one_cell_in_a_thousand_may_differ(variants):
     windows = np.random.default_rng(0).integers(0, 255, (1, 256, 256, 3), dtype=np.uint8)
     batch = [(windows, np.ones((1, 256, 256), bool))]
     variants.ways = {"torch-bf16": (0.0, 1 / 64)}  # one row of 64 cells: 1.6 %
-    assert choose(variants, batch)[0] is variants
+    assert choose(variants, batch, {})[0] is variants
 
 
 def test_a_large_slide_is_tried_on_and_the_result_says_how_it_was_run(segment: Segment, variants, monkeypatch):
@@ -124,6 +125,22 @@ def test_a_large_slide_is_tried_on_and_the_result_says_how_it_was_run(segment: S
     assert (whole_mask(store) == expected).all()
     assert json.loads(json.dumps(summary.to_dict()))["trials"][1]["backend"] == "torch-frozen"
     assert set(variants.batches[:4]) == {3}  # the shape that the slide is then seen in
+
+
+def test_the_next_large_slide_is_only_checked(segment: Segment, variants, monkeypatch):
+    """What is quickest is known by then; whether it agrees is looked at on one batch of each slide."""
+    monkeypatch.setattr(pipeline, "_WORTH_TRYING_PX", 1)
+    monkeypatch.setattr(choosing, "ENOUGH_WINDOWS", 2)
+    variants.ways = {"torch-bf16": (0.0, 0.5), "openvino": (0.0, 0.0)}
+    first = segment(using=variants, batch_size=1)[1]
+    before = len(variants.batches)
+    second = segment(using=variants, batch_size=1)[1]
+    assert len(variants.batches) - before == second.windows + 2  # the reference and the way that is known
+    assert [s.backend for s in (first, second)] == ["openvino"] * 2
+    assert [t.slides for t in second.trials] == [1, 1, 2]
+    assert second.trials[2].agreement_here == 1.0
+    variants.ways = {"openvino": (0.0, 0.1)}
+    assert segment(using=variants, batch_size=1)[1].backend == "torch"
 
 
 def test_a_small_slide_is_not_tried_on(segment: Segment, variants):

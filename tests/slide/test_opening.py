@@ -14,7 +14,8 @@ import tifffile
 from PIL import Image, ImageCms
 
 from lpd.errors import SlideError
-from lpd.slide.opening import is_slide_path, open_slide
+from lpd.slide.endings import is_slide_path
+from lpd.slide.opening import open_slide
 from lpd.slide.region import Region
 
 from .conftest import ramp, write_pyramid

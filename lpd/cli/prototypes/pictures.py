@@ -50,7 +50,7 @@ def read_picture(path: Path, mpp: float | None) -> Shown:
         DatasetError: it cannot be read.
     """
     from lpd.data.tiles import read_image
-    from lpd.slide.opening import SLIDE_SUFFIXES
+    from lpd.slide.endings import SLIDE_SUFFIXES
 
     if path.suffix.lower() in SLIDE_SUFFIXES - IMAGE_SUFFIXES:
         raise ConfigError(
