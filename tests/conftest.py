@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from lpd.data.phantom import tissue
+from lpd.data.phantom.textures import Texture
 from lpd.runs import is_alive, request_stop
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +23,19 @@ def real_data() -> Path:
     if not (folder / "slides").is_dir():
         pytest.skip(f"no real slides at {folder}: set LPD_TEST_DATA to run this test")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_textures() -> Iterator[None]:
+    """Let phantom cases share two sets of textures, which take seconds to make; layout and stain stay their own."""
+    make = cache(tissue.make_textures)
+
+    def share(seed: int) -> tuple[Texture, ...]:
+        return make(seed % 2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tissue, "make_textures", share)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

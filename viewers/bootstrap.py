@@ -85,7 +85,8 @@ def _install_once(files: Sequence[Path]) -> None:
     names = missing_packages(files)
     if names:
         print(f"Installing {len(names)} packages (PyTorch is large: several minutes on a slow line) …", flush=True)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # Python translates a module when it is first imported: most of those that come with these packages never are.
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
     if subprocess.call([*command, *(part for file in files for part in ("-r", str(file)))]) != 0:
         sys.exit(
             "Installing failed (see above): check the network and the free disk space, then run the command again."

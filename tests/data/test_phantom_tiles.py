@@ -15,8 +15,6 @@ from lpd.data.phantom import TileSetSpec, write_phantom_tiles
 from lpd.data.phantom.tiles import LABEL_SHARE, Tile, case_tiles
 from lpd.errors import ConfigError, DatasetError
 
-pytestmark = pytest.mark.usefixtures("_shared_textures")
-
 SPEC = TileSetSpec(train=12, valid=5, test=4, seed=3)
 
 

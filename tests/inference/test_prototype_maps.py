@@ -217,7 +217,7 @@ def test_what_cannot_be_muted_is_refused(segment, mapped, muted, words):
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("phantom") / "unseen.tif"
-    write_phantom_slide(path, 2048, 1536, 32)
+    write_phantom_slide(path, 1536, 1280, 32)
     return path
 
 
@@ -253,7 +253,7 @@ def changed(path: Path, tmp_path: Path, **model: object) -> NetworkBackend:
     return NetworkBackend(new.eval(), info, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("choices", [{}, {"adapt": False}, {"tta": True, "region": Region(512, 512, 700, 700)}])
+@pytest.mark.parametrize("choices", [{}, {"adapt": False, "tta": True, "region": Region(512, 512, 400, 400)}])
 def test_with_nothing_muted_99_percent_of_tissue_pixels_stay_in_their_class(phantom, tmp_path, choices):
     store = segmented(phantom, load_backend(PHANTOM, "cpu"), tmp_path / "out", **choices)
     mask = whole_mask(store)
@@ -264,7 +264,7 @@ def test_with_nothing_muted_99_percent_of_tissue_pixels_stay_in_their_class(phan
 @pytest.mark.parametrize("model", [{"merge": "union"}, {"head": "linear", "prototypes_per_class": 1}])
 def test_unions_and_plain_cams_are_made_again_too(phantom: Path, tmp_path: Path, model: dict[str, object]):
     backend = changed(PHANTOM, tmp_path, **model)
-    store = segmented(phantom, backend, tmp_path / "out", region=Region(512, 512, 900, 700))
+    store = segmented(phantom, backend, tmp_path / "out", region=Region(512, 512, 600, 500))
     mask = whole_mask(store)
     assert len(np.unique(mask[mask < 4])) > 1
     assert agreement(store, mask) >= 0.99
@@ -273,7 +273,7 @@ def test_unions_and_plain_cams_are_made_again_too(phantom: Path, tmp_path: Path,
 @pytest.mark.parametrize("merge", ["mean", "union"])
 def test_one_prototype_alone_is_inference_with_it_alone(phantom: Path, tmp_path: Path, merge: str):
     backend = changed(PHANTOM, tmp_path, merge=merge)
-    region = Region(512, 512, 900, 700)
+    region = Region(512, 512, 600, 500)
     store = segmented(phantom, backend, tmp_path / "all", adapt=False, region=region)
     alone = (0, 4, 8, 11)  # one of each class's three
     muted = tuple(sorted(set(range(12)) - set(alone)))
