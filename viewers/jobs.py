@@ -43,7 +43,8 @@ class JobRequest:
 
     ``region_l0`` is (x, y, width, height) in level-0 pixels; ``polygons`` are GeoJSON coordinates of polygons in them;
     the whole slide if there is neither. ``user`` is who asked, empty where people have no names. ``prototype_maps``
-    are kept beside the mask if asked for.
+    are kept beside the mask if asked for. ``made_of`` says which slide file, which checkpoint file and which lpd this
+    is about, so that a like request can be told from it.
     """
 
     slide_id: str
@@ -55,6 +56,7 @@ class JobRequest:
     user: str = ""
     polygons: Sequence[Any] = ()
     prototype_maps: bool = False
+    made_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Job:
     run: RunState
     user: str = ""
     polygons: int = 0
+    made_of: tuple[str, ...] = ()
 
     @property
     def run_folder(self) -> Path:
@@ -137,6 +140,7 @@ class Jobs:
             "polygons": len(request.polygons),
             "created": time.time(),
             "user": request.user,
+            "made_of": request.made_of,
             "argv": argv,
         }
         if request.polygons:
@@ -203,6 +207,7 @@ class Jobs:
                 run=RunState(),
                 user=str(data.get("user", "")),
                 polygons=int(data.get("polygons", 0)),
+                made_of=tuple(str(part) for part in data.get("made_of", ())),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise NotFoundError(f"the record of result {job_id} cannot be read ({error}): delete its folder") from error
