@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import lpd
 from lpd.errors import LpdError
 from lpd.inference.store import ResultStore
-from lpd.model.header import file_digest
-from viewers.jobs import CANCEL_NAME, LOCK_NAME, REGIONS_NAME, Job, JobRequest, Jobs, segment_arguments
+from viewers.checkpoints import digest_once
+from viewers.jobs import CANCEL_NAME, REGIONS_NAME, Job, JobRequest, Jobs, segment_arguments
 
 #: A new job; one that is at work or done already; one that had ended before it was done, and goes on.
 Found = Literal["new", "there", "going on"]
@@ -31,18 +32,19 @@ def obtain(jobs: Jobs, request: JobRequest, fingerprint: str, *, anew: bool = Fa
     Raises:
         LpdError: the folder cannot be written or the process cannot be started.
     """
+    request = replace(request, made_of=(fingerprint, digest_once(request.checkpoint_path), lpd.__version__))
     with _ONE_AT_A_TIME:
         same = [] if anew else [job for job in jobs.all(request.slide_id) if _asks_the_same(job, request)]
-        there = next(_there(same, request, fingerprint), None)
+        there = next(_there(same, request), None)
         if there is not None:
             return there, "there"
-        begun = next((job for job in same if job.user == request.user and _begun(job, request, fingerprint)), None)
+        begun = next((job for job in same if job.user == request.user and _begun(job, request)), None)
         return (jobs.start(request), "new") if begun is None else (jobs.go_on(begun), "going on")
 
 
 def _asks_the_same(job: Job, request: JobRequest) -> bool:
     """Whether a job is of the very same command."""
-    wanted = segment_arguments(request, job.folder, job.folder.parent / LOCK_NAME)
+    wanted = segment_arguments(request, job.folder, job.folder.parent)
     if job.argv[-len(wanted) :] != wanted:
         return False
     if not request.polygons:
@@ -54,26 +56,40 @@ def _asks_the_same(job: Job, request: JobRequest) -> bool:
     return bool(drawn == json.loads(json.dumps(request.polygons)))
 
 
-def _there(same: list[Job], request: JobRequest, fingerprint: str) -> Iterator[Job]:
-    yield from (job for job in same if not job.run.ended and not (job.folder / CANCEL_NAME).exists())
+def _there(same: list[Job], request: JobRequest) -> Iterator[Job]:
+    at_work = (job for job in same if not job.run.ended and not (job.folder / CANCEL_NAME).exists())
+    yield from (job for job in at_work if _made_of(job) == request.made_of)
     for job in same:
-        store = _result(job, request, fingerprint) if job.run.state == "done" else None
+        store = _result(job, request) if job.run.state == "done" else None
         if store is not None and store.changes().complete:
             yield job
 
 
-def _begun(job: Job, request: JobRequest, fingerprint: str) -> bool:
+def _begun(job: Job, request: JobRequest) -> bool:
     if not job.run.ended or job.run.state == "done":
         return False
-    store = _result(job, request, fingerprint)
+    store = _result(job, request)
     return store is not None and store.changes().revision > 0
 
 
-def _result(job: Job, request: JobRequest, fingerprint: str) -> ResultStore | None:
+def _result(job: Job, request: JobRequest) -> ResultStore | None:
     """The job's result, if it is of the slide and the model as they are now, and by this lpd."""
+    store = _store(job)
+    return store if store is not None and _made_of_store(store) == request.made_of else None
+
+
+def _made_of(job: Job) -> tuple[str, ...]:
+    """What a job at work is of: what its result says, or what was there when it was asked for."""
+    store = _store(job)
+    return job.made_of if store is None else _made_of_store(store)
+
+
+def _made_of_store(store: ResultStore) -> tuple[str, ...]:
+    return store.meta.slide_fingerprint, store.meta.checkpoint_digest, store.meta.made_by
+
+
+def _store(job: Job) -> ResultStore | None:
     try:
-        store = ResultStore.open(job.run_folder)
-        made_of = store.meta.slide_fingerprint, store.meta.checkpoint_digest, store.meta.made_by
-        return store if made_of == (fingerprint, file_digest(request.checkpoint_path), lpd.__version__) else None
+        return ResultStore.open(job.run_folder)
     except LpdError:  # nobody has got so far, or it cannot be read
         return None

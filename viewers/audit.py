@@ -44,7 +44,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("POST", re.compile(r"/api/jobs"), "started"),
     ("POST", re.compile(r"/api/jobs/(?P<job>[^/]+)/cancel"), "cancelled"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/download/.*"), "downloaded"),
-    ("POST", re.compile(r"/results/(?P<job>[^/]+)/review/(region|stroke|undo)"), "corrected"),
+    ("POST", re.compile(r"/results/(?P<job>[^/]+)/review/(region|stroke|undo|redo)"), "corrected"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/review/export/.*"), "downloaded"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/report.html"), "downloaded"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/prototypes/(place|plot)\..*"), "inspected"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lpd.classes import ClassScheme
-from lpd.errors import LpdError, OutdatedError
+from lpd.errors import CheckpointError, LpdError, OutdatedError
 from lpd.model.header import BadCheckpoint, CheckpointInfo, file_digest, list_checkpoints
 from viewers.errors import NotFoundError
 
@@ -48,10 +48,22 @@ class Checkpoints:
             OutdatedError: it is another file by now, whose prototypes have only their numbers in common.
         """
         found = self.get(name)
-        facts = found.path.stat()
-        if _digest(found.path, facts.st_mtime_ns, facts.st_size) != digest:
+        if digest_once(found.path) != digest:
             raise OutdatedError(f"{name} is another model now than when its maps were computed: compute them again")
         return found
+
+
+def digest_once(path: Path) -> str:
+    """As :func:`~lpd.model.header.file_digest`; a file is read again only when its size or time is another one.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check the path") from error
+    return _digest(path, facts.st_mtime_ns, facts.st_size)
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +29,7 @@ _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 #: How a run reports an error that is not one of ours: by the name of its class.
 _UNEXPECTED = re.compile(r"\w+(Error|Exception|Warning|Exit|Iteration): ")
 _JOB, _EXIT, CANCEL_NAME = "job.json", "exit.json", "cancel"
-REGIONS_NAME, LOCK_NAME = "regions.geojson", "device.lock"
+REGIONS_NAME = "regions.geojson"
 
 #: A job without a run folder, started by an app that is gone, counts as dead after this long.
 _START_PATIENCE_S = 120.0
@@ -42,7 +43,8 @@ class JobRequest:
 
     ``region_l0`` is (x, y, width, height) in level-0 pixels; ``polygons`` are GeoJSON coordinates of polygons in them;
     the whole slide if there is neither. ``user`` is who asked, empty where people have no names. ``prototype_maps``
-    are kept beside the mask if asked for.
+    are kept beside the mask if asked for. ``made_of`` says which slide file, which checkpoint file and which lpd this
+    is about, so that a like request can be told from it.
     """
 
     slide_id: str
@@ -54,6 +56,7 @@ class JobRequest:
     user: str = ""
     polygons: Sequence[Any] = ()
     prototype_maps: bool = False
+    made_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,17 @@ class Job:
     run: RunState
     user: str = ""
     polygons: int = 0
+    made_of: tuple[str, ...] = ()
 
     @property
     def run_folder(self) -> Path:
         """Where the command writes: the run's state and the result."""
         return _run_folder(self.folder, self.slide_name)
+
+    @property
+    def line(self) -> str:
+        """The device it computes on or waits for; empty until the command has said what ``auto`` is here."""
+        return self.run.device or ("" if self.device == "auto" else self.device)
 
 
 class Jobs:
@@ -120,7 +129,7 @@ class Jobs:
         """
         job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         folder = self.folder / job_id
-        argv = (*self.command, *segment_arguments(request, folder, self.folder / LOCK_NAME))
+        argv = (*self.command, *segment_arguments(request, folder, self.folder))
         record = {
             "slide_id": request.slide_id,
             "slide_name": request.slide_path.name,
@@ -131,6 +140,7 @@ class Jobs:
             "polygons": len(request.polygons),
             "created": time.time(),
             "user": request.user,
+            "made_of": request.made_of,
             "argv": argv,
         }
         if request.polygons:
@@ -197,6 +207,7 @@ class Jobs:
                 run=RunState(),
                 user=str(data.get("user", "")),
                 polygons=int(data.get("polygons", 0)),
+                made_of=tuple(str(part) for part in data.get("made_of", ())),
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise NotFoundError(f"the record of result {job_id} cannot be read ({error}): delete its folder") from error
@@ -220,18 +231,24 @@ class Jobs:
             return []
 
     def queue(self, jobs: Iterable[Job] | None = None) -> dict[str, int]:
-        """Places in the queue for the device by job id, 1 for the next: those that wait, in the order they came.
+        """Places in the lines for the devices by job id, 1 for the next: those that wait, in the order they came.
 
-        A job that waits for nobody, because none is at work and none came before it, has no place: it is starting.
+        A job that waits for nobody, because none is at work on its device and none came before it, has no place: it is
+        starting. So is one that has not said yet what device ``auto`` is for it.
 
         Args:
             jobs: all there are, if they have been read just now.
         """
-        going = [job for job in (self.all() if jobs is None else jobs) if not job.run.ended]
-        waiting = sorted((job for job in going if job.run.state == "queued"), key=lambda job: job.created)
-        if len(waiting) == len(going):
-            return {job.id: place for place, job in enumerate(waiting) if place}
-        return {job.id: place for place, job in enumerate(waiting, start=1)}
+        lines: dict[str, list[Job]] = defaultdict(list)
+        for job in self.all() if jobs is None else jobs:
+            if not job.run.ended and job.line:
+                lines[job.line].append(job)
+        places: dict[str, int] = {}
+        for going in lines.values():
+            waiting = sorted((job for job in going if job.run.state == "queued"), key=lambda job: job.created)
+            first = 0 if len(waiting) == len(going) else 1
+            places |= {job.id: place for place, job in enumerate(waiting, first) if place}
+        return places
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to save what it has and stop; it is stopped by force if it does not react. Returns at once.
@@ -337,10 +354,10 @@ class Jobs:
                 signal_group(pid, force=force)
 
 
-def segment_arguments(request: JobRequest, out: Path, device_lock: Path) -> tuple[str, ...]:
-    """Arguments of ``lpd`` for a request, as a person would type them."""
+def segment_arguments(request: JobRequest, out: Path, queue: Path) -> tuple[str, ...]:
+    """Arguments of ``lpd`` for a request, as a person would type them; ``queue`` is where the lines of devices are."""
     arguments = ["segment", str(request.slide_path), "--checkpoint", str(request.checkpoint_path), "--out", str(out)]
-    arguments += ["--device", request.device, "--queue-lock", str(device_lock), "--resident", "start"]
+    arguments += ["--device", request.device, "--queue", str(queue), "--resident", "start"]
     if request.region_l0 is not None:
         arguments += ["--region", *(str(v) for v in request.region_l0)]
     if request.polygons:
@@ -364,6 +381,7 @@ def describe(job: Job) -> dict[str, Any]:
         "created": job.created,
         "user": job.user,
         "maps_wanted": "--prototype-maps" in job.argv,
+        "device": job.line,
         "state": job.run.state,
         "ended": job.run.ended,
         "message": job.run.message,

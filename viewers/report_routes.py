@@ -33,11 +33,13 @@ _MOST_POLYGONS, _MOST_CORNERS = 1000, 200_000
 
 
 class Drawn(BaseModel):
-    """Body of a request for areas: polygons as in a GeoJSON MultiPolygon, level-0 pixels."""
+    """Body of a request for areas: polygons as in a GeoJSON MultiPolygon, level-0 pixels; of the model's own mask, or
+    of that with people's corrections in it."""
 
     model_config = ConfigDict(extra="forbid")
 
     polygons: list[list[list[tuple[_Place, _Place]]]] = Field(min_length=1, max_length=_MOST_POLYGONS)
+    corrected: bool = False
 
 
 def report_router(services: Services) -> APIRouter:
@@ -51,7 +53,13 @@ def report_router(services: Services) -> APIRouter:
         if corners > _MOST_CORNERS:
             raise ConfigError(f"the region has {corners} corners, more than {_MOST_CORNERS}: draw it simpler")
         region = region_of({"type": "MultiPolygon", "coordinates": drawn.polygons}, source="the request")
-        with services.result(services.jobs.get(job_id)) as store:
+        found = services.jobs.get(job_id)
+        if drawn.corrected:
+            with services.reviews.of(found) as review:
+                revision = review.refresh()
+                tally = tally_inside(CorrectedMask(review, noted=False), region.polygons)
+                return describe_tally(tally, review.store.meta.classes) | {"revision": revision}
+        with services.result(found) as store:
             return describe_tally(tally_inside(store, region.polygons), store.meta.classes)
 
     @router.get("/results/{job_id}/report.html")

@@ -145,7 +145,8 @@ def _request(services: Services, new: NewJob, user: str) -> JobRequest:
 def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = None) -> dict[str, Any]:
     """A job with its result as plain JSON; ``scale`` is level-0 pixels per mask pixel.
 
-    ``queue_position`` is 1 for the next, None for a job that does not wait; ``queue`` is asked for if not given.
+    ``queue_position`` is 1 for the next in the line for its ``device``, None for a job that does not wait; ``queue`` is
+    asked for if not given.
     """
     if queue is None:
         queue = services.jobs.queue(services.index.all()) if job.run.state == "queued" else {}

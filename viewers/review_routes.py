@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import Annotated, Any
+import os
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
@@ -22,6 +23,7 @@ from viewers import images
 from viewers.errors import NotReadyError
 from viewers.gate import visitor
 from viewers.jobs import Job
+from viewers.report_routes import describe_tally
 from viewers.services import Services
 from viewers.tiles import tile_address
 
@@ -30,6 +32,7 @@ _Pixel = Annotated[int, Field(ge=-(2**31), le=2**31)]
 _Value = Annotated[int, Field(ge=-1, le=255)]
 _View = tuple[_Pixel, _Pixel, _Pixel, _Pixel]
 _MOST_POINTS = 5000
+_PART = 1 << 20
 
 
 class Said(BaseModel):
@@ -104,6 +107,14 @@ def review_router(services: Services) -> APIRouter:
             review.undo(author)
             return _describe(review, author, said.revision)
 
+    @router.post("/redo")
+    def redo(request: Request, job_id: str, said: Said) -> dict[str, Any]:
+        with reviews.of(_ended(services.jobs.get(job_id))) as review:
+            _require_run(review, said)
+            author = _author(request)
+            review.redo(author, since=said.revision)
+            return _describe(review, author, said.revision)
+
     @router.get("/tiles/{level}/{col}_{row}.png")
     def tile(job_id: str, level: int, col: int, row: int) -> Response:
         found = services.jobs.get(job_id)
@@ -114,14 +125,24 @@ def review_router(services: Services) -> APIRouter:
 
     @router.get("/export/{kind}")
     def export(job_id: str, kind: str) -> Response:
-        path, name, media_type = reviews.file(services.jobs.get(job_id), kind)
-        headers = {"Cache-Control": "no-store"}
-        if path.suffix == ".jsonl":  # grows while it is sent
-            headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-            return Response(path.read_bytes(), media_type=media_type, headers=headers)
-        return FileResponse(path, media_type=media_type, filename=name, headers=headers)
+        file, name, media_type = reviews.file(services.jobs.get(job_id), kind)
+        size = os.fstat(file.fileno()).st_size  # of the log, which may grow while it is sent, as it is now
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+            "Content-Length": str(size),
+        }
+        return StreamingResponse(_parts(file, size), media_type=media_type, headers=headers)
 
     return router
+
+
+def _parts(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The first ``size`` bytes of a file, which is closed then."""
+    with file:
+        while size and (part := file.read(min(size, _PART))):
+            size -= len(part)
+            yield part
 
 
 def _author(request: Request) -> str:
@@ -153,8 +174,9 @@ def _view(review: Review, view: Sequence[int]) -> Region:
 
 def _describe(review: Review, author: str, since: int) -> dict[str, Any]:
     """How far a review is, as plain JSON; ``rects`` has a level-0 rectangle for each edit after revision ``since``,
-    ``mine`` says which edit the asker would undo."""
-    status, mine = review.status(), review.last_of(author)
+    ``mine`` and ``undone`` say which edit the asker would undo and redo, ``corrected`` has the areas of the mask with
+    the corrections in it."""
+    status, mine, undone = review.status(), review.last_of(author), review.last_undone_of(author)
     counts, mm2 = status.counts, status.pixel_mm2
     return {
         "run": review.run,
@@ -168,6 +190,8 @@ def _describe(review: Review, author: str, since: int) -> dict[str, Any]:
         "authors": [{"name": a.name, "edits": a.edits, "last": a.last} for a in status.authors],
         "me": author,
         "mine": {"kind": mine.kind, "time": mine.time} if mine else None,
+        "undone": {"kind": undone.kind, "time": undone.time} if undone else None,
+        "corrected": describe_tally(status.corrected, review.store.meta.classes) if status.corrected else None,
         "earlier": len(review.earlier()),
     }
 

@@ -6,7 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from lpd.errors import ResultError
+from lpd.export.areas import write_areas_csv
 from lpd.export.ome_tiff import write_ome_tiff
 from lpd.inference.store import STORE_NAME, ResultStore
 from lpd.review.geojson import write_corrections_geojson
@@ -20,6 +23,7 @@ _KEPT = 8
 #: Kind -> ending, media type, and what writes it.
 _FILES: dict[str, tuple[str, str, Callable[[Review, Path], object]]] = {
     "corrected": ("ome.tif", "image/tiff", lambda review, path: write_ome_tiff(CorrectedMask(review), path)),
+    "areas": ("csv", "text/csv", lambda review, path: write_areas_csv(CorrectedMask(review), path)),
     "corrections": ("geojson", "application/geo+json", write_corrections_geojson),
     "labels": (
         "ome.tif",
@@ -54,8 +58,10 @@ class Reviews:
         with self._pool.borrow((job.run_folder, made)) as review:
             yield review
 
-    def file(self, job: Job, kind: str) -> tuple[Path, str, str]:
-        """A file of a review: path, the name to save it under, media type; made when it is first asked for.
+    def file(self, job: Job, kind: str) -> tuple[BinaryIO, str, str]:
+        """A file of a review, open: the file, the name to save it under, media type; made when it is first asked for.
+
+        An open one can be sent to its end, whatever is corrected meanwhile.
 
         Raises:
             NotFoundError: there is no such kind.
@@ -72,15 +78,23 @@ class Reviews:
                 raise NotReadyError(f"result {job.id} has not been reviewed by anybody: correct something first")
             stem = f"{Path(job.slide_name).stem}-{job.checkpoint}"
             if kind == _LOG:
-                return review.log_path, f"{stem}-review.jsonl", "application/jsonl"
+                return _opened(review.log_path), f"{stem}-review.jsonl", "application/jsonl"
             ending, media_type, write = _FILES[kind]
             mask = review.store.changes().revision  # a job that had been cancelled may have gone on
             path = review.folder / f"{kind}-{revision}-{mask}.{ending}"
             with self._making:  # of large masks one at a time
                 if not path.is_file():
                     write(review, path)
+                file = _opened(path)
                 for old in review.folder.glob(f"{kind}-*"):
                     if old != path:
                         with suppress(OSError):  # somebody is being sent it
                             old.unlink()
-            return path, f"{stem}-{kind}.{ending}", media_type
+            return file, f"{stem}-{kind}.{ending}", media_type
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ResultError(f"cannot read {path.name} ({error.strerror or error}): ask for it again") from error

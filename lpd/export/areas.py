@@ -64,6 +64,20 @@ class Tally:
         return 100 * (1 - self.not_computed_mm2 / self.area_mm2) if self.area_mm2 else 0.0
 
 
+def area_cell(area_mm2: float, decimals: int) -> str:
+    """An area under a heading "mm²": what is smaller than a hundredth of one is told in µm², with the unit."""
+    um2 = area_mm2 * 1e6
+    if area_mm2 and round(um2) < 10_000:
+        return f"{um2:.3g} µm²" if um2 < 10 else f"{um2:,.0f} µm²"
+    return f"{area_mm2:.{decimals}f}"
+
+
+def area_text(area_mm2: float) -> str:
+    """An area with its unit, for people."""
+    text = area_cell(area_mm2, 3 if area_mm2 < 1 else 2) if area_mm2 else "0"
+    return text if text.endswith("µm²") else f"{text} mm²"
+
+
 def areas(store: MaskSource) -> list[ClassArea]:
     """The classes in mask order, absent ones with 0; memory does not grow with the slide."""
     return list(tally(store).classes)

@@ -11,7 +11,7 @@ from html import escape
 
 import lpd
 from lpd.classes import ClassScheme, Rgb
-from lpd.export.areas import ClassArea, Tally
+from lpd.export.areas import ClassArea, Tally, area_cell
 from lpd.export.report_chart import bars, hex_color
 from lpd.export.report_pictures import Picture
 from lpd.export.report_scores import ScoreRow
@@ -125,9 +125,9 @@ def _areas(page: ReportPage) -> str:
     whole = page.whole
     decimals = _decimals(whole)
     rows = [
-        (f"{_swatch(r.color)}{_text(r.name)}", f"{r.area_mm2:.{decimals}f}", _share(r, whole)) for r in whole.classes
+        (f"{_swatch(r.color)}{_text(r.name)}", area_cell(r.area_mm2, decimals), _share(r, whole)) for r in whole.classes
     ]
-    rows.append(("All tissue", f"{whole.tissue_mm2:.{decimals}f}", "100 %" if whole.tissue_mm2 else "–"))
+    rows.append(("All tissue", area_cell(whole.tissue_mm2, decimals), "100 %" if whole.tissue_mm2 else "–"))
     table = _table(("Class", "mm²", "of tissue"), rows, numbers_from=1, last_is_sum=True)
     chart = bars([("Slide", whole), *((f"{r.number} {_clean(r.name)}", r.tally) for r in page.regions)])
     found = tumour_stroma(page.classes, [row.area_mm2 for row in whole.classes])
@@ -153,8 +153,8 @@ def _regions(page: ReportPage) -> str:
 
 def _region(row: RegionRow, classes: ClassScheme, *, ratios: bool, unknown: bool) -> list[str]:
     found, decimals = row.tally, _decimals(row.tally)
-    cells = [str(row.number), _text(row.name), *(f"{v:.{decimals}f}" for v in (found.area_mm2, found.tissue_mm2))]
-    cells += [f"{r.area_mm2:.{decimals}f}<br>{_share(r, found)}" for r in found.classes]
+    cells = [str(row.number), _text(row.name), *(area_cell(v, decimals) for v in (found.area_mm2, found.tissue_mm2))]
+    cells += [f"{area_cell(r.area_mm2, decimals)}<br>{_share(r, found)}" for r in found.classes]
     if ratios:
         both = tumour_stroma(classes, [r.area_mm2 for r in found.classes])
         cells.append(f"{both.ratio:.2f}" if both and both.ratio is not None else "–")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from lpd.errors import ConfigError, ResultError
-from lpd.export.areas import ClassArea, areas
+from lpd.export.areas import ClassArea, area_text, areas
 from lpd.export.scale_bar import round_length, written
 from lpd.export.source import Mask, MaskSource
 from lpd.runs import replacing
@@ -94,7 +94,7 @@ def _page(picture: Image, pixel_um: float, store: MaskSource) -> Figure:
 
 def _entry(row: ClassArea) -> Patch:
     red, green, blue = (channel / 255 for channel in row.color)
-    text = f"{row.name}   {row.area_mm2:.3g} mm²   {row.percent_of_tissue:.1f} %"
+    text = f"{row.name}   {area_text(row.area_mm2)}   {row.percent_of_tissue:.1f} %"
     return Patch(facecolor=(red, green, blue), edgecolor=_INK, label=text)
 
 

@@ -25,6 +25,8 @@ from lpd.runs import write_json_atomically
 
 _STORE, _STATE = "corrections.zarr", "state.json"
 _CHUNK_PX = 512
+#: Of what the state file holds; one of another number is made again from the log.
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class Counts:
         reviewed: pixels that the model calls tissue and somebody has judged.
         changed: judged pixels whose class is now another one than the model's.
         tissue: all pixels that the model calls tissue.
+        corrected: pixels of the corrected mask by value, 0 … 255.
     """
 
     reviewed: int
     changed: int
     tissue: int
+    corrected: tuple[int, ...]
 
 
 class CorrectionLayer:
@@ -72,7 +76,7 @@ class CorrectionLayer:
         state = self._read_state()
         if not self._path.is_dir() or not self._carried_out(log, state.get("applied", 0), state):
             self._create()
-            state = {"applied": 0, "chunks": {}}
+            state = {"format": _FORMAT, "applied": 0, "chunks": {}}
         new = log.edits[state["applied"] :]
         writer = Pyramid(self._path)
         try:
@@ -127,21 +131,26 @@ class CorrectionLayer:
             with self._reading():
                 reader = Pyramid(self._path)
                 chunks = {key: self._count(reader, *map(int, key.split())) for key in state["chunks"]}
-            classes = self._store.meta.classes.count
-            tissue = sum(int((block < classes).sum()) for _, _, block in blocks(self._store))
-            state = {**state, "chunks": chunks, "mask_revision": mask_revision, "tissue": tissue}
+            model = sum(np.bincount(block.ravel(), minlength=256) for _, _, block in blocks(self._store))
+            state = {**state, "chunks": chunks, "mask_revision": mask_revision, "model": np.asarray(model).tolist()}
             self._write_state(state)
-        reviewed, changed = np.array([*state["chunks"].values(), (0, 0)]).sum(axis=0).tolist()
-        return Counts(reviewed, changed, int(state["tissue"]))
+        classes = self._store.meta.classes.count
+        sums = np.array([*state["chunks"].values(), [0] * (classes + 3)]).sum(axis=0)
+        corrected = np.array(state["model"])
+        corrected[: classes + 1] += sums[2:]
+        corrected[NOT_COMPUTED] -= sums[2:].sum()
+        return Counts(int(sums[0]), int(sums[1]), sum(state["model"][:classes]), tuple(corrected.tolist()))
 
     def _count(self, pyramid: Pyramid, column: int, row: int) -> list[int]:
-        """Judged tissue and changed pixels of one chunk."""
+        """Of one chunk: judged tissue and changed pixels; then, by class and of background, pixels more than before."""
         x, y = column * _CHUNK_PX, row * _CHUNK_PX
         mask = self._store.read_mask_px(x, y, (_CHUNK_PX, _CHUNK_PX))
         said = pyramid.sample(y + np.arange(_CHUNK_PX), x + np.arange(_CHUNK_PX), 1.0)
         judged = said != NOT_COMPUTED
-        tissue = mask < self._store.meta.classes.count
-        return [int((judged & tissue).sum()), int((judged & (said != mask)).sum())]
+        changed = judged & (said != mask)
+        classes = self._store.meta.classes.count
+        now, before = (np.bincount(values[changed], minlength=256)[: classes + 1] for values in (said, mask))
+        return [int((judged & (mask < classes)).sum()), int(changed.sum()), *(now - before).tolist()]
 
     def _create(self) -> None:
         meta = self._store.meta
@@ -160,7 +169,8 @@ class CorrectionLayer:
         """What was written last; empty if nothing was, or not by us."""
         try:
             state = json.loads(self._state_path.read_text(encoding="utf-8"))
-            return dict(state) if isinstance(state["applied"], int) and isinstance(state["chunks"], dict) else {}
+            known = isinstance(state["applied"], int) and isinstance(state["chunks"], dict)
+            return dict(state) if known and state["format"] == _FORMAT else {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
@@ -170,12 +180,10 @@ class CorrectionLayer:
 
 def _carry_out(edit: Edit, log: EditLog, pyramid: Pyramid) -> None:
     box = edit.box
-    if edit.kind == "undo":
-        undone = next(one for one in log.edits if one.id == edit.undoes)
-        pixels = log.pixels(undone)
-        values = standing(log, edit.box, log.active(edit.revision))
+    pixels = log.pixels(edit)
+    if edit.undoes:
+        values = standing(log, box, log.active(edit.revision))
     else:
-        pixels = log.pixels(edit)
         values = np.full((box.height, box.width), NOT_COMPUTED if edit.value is None else edit.value, np.uint8)
     pyramid.write(box.x0, box.y0, values, pixels.where)
 

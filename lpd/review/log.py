@@ -14,7 +14,7 @@ from lpd.errors import ResultError
 from lpd.inference.frame import Box
 from lpd.review.pixels import LARGEST_PX, Pixels
 
-Kind = Literal["accept", "relabel", "brush", "erase", "undo"]
+Kind = Literal["accept", "relabel", "brush", "erase", "undo", "redo"]
 FORMAT_VERSION = 1
 
 
@@ -26,14 +26,14 @@ class Edit:
         revision: 1, 2, … in the order of the file.
         id: UUID.
         kind: ``accept`` (a region has the class it was given), ``relabel`` (it has another), ``brush`` (painted),
-            ``erase`` (what was said of these pixels is taken back), ``undo`` (an edit is).
+            ``erase`` (what was said of these pixels is taken back), ``undo`` (an edit is), ``redo`` (an undo is).
         author: name of the person; ``local`` where people have no names.
         time: UTC, ISO 8601.
-        value: mask value that the pixels have by this edit, 0 … C; None for ``erase`` and ``undo``.
+        value: mask value that the pixels have by this edit, 0 … C; None for ``erase``, ``undo`` and ``redo``.
         code: the value's class code, or ``background``; for people.
         box: mask pixels around what is edited.
-        pixels: how many are; of ``undo`` those of the edit that it takes back.
-        undoes: id of the edit taken back by ``undo``.
+        pixels: how many are; of ``undo`` and ``redo`` those of the edit that is taken or brought back.
+        undoes: id of the edit taken back by ``undo``, or of the undo taken back by ``redo``.
     """
 
     revision: int
@@ -126,11 +126,13 @@ class EditLog:
             file.truncate(self._end)
 
     def pixels(self, edit: Edit) -> Pixels:
-        """The pixels of an edit that is not ``undo``.
+        """The pixels of an edit; of ``undo`` and ``redo`` those of the edit that is taken or brought back.
 
         Raises:
             ResultError: they are damaged.
         """
+        while edit.undoes:
+            edit = next(one for one in self.edits if one.id == edit.undoes)
         try:
             with self.path.open("rb") as file:
                 file.seek(self._starts[edit.revision - 1])
@@ -143,8 +145,23 @@ class EditLog:
     def active(self, until: int | None = None) -> list[Edit]:
         """The edits that stand, in their order; as of revision ``until`` if that is given."""
         edits = self.edits[:until]
-        undone = {edit.undoes for edit in edits if edit.kind == "undo"}
-        return [edit for edit in edits if edit.kind != "undo" and edit.id not in undone]
+        redone = {edit.undoes for edit in edits if edit.kind == "redo"}
+        undone = {edit.undoes for edit in edits if edit.kind == "undo" and edit.id not in redone}
+        return [edit for edit in edits if not edit.undoes and edit.id not in undone]
+
+    def undone_by(self, author: str) -> list[Edit]:
+        """The undos of a person that a redo can take back, the next one last: those since their last new edit."""
+        undos: list[Edit] = []
+        for edit in self.edits:
+            if edit.author != author:
+                continue
+            if edit.kind == "undo":
+                undos.append(edit)
+            elif edit.kind == "redo":
+                undos = [undo for undo in undos if undo.id != edit.undoes]
+            else:
+                undos = []
+        return undos
 
     def _take(self, line: bytes) -> None:
         data = json.loads(line)
@@ -164,10 +181,13 @@ class EditLog:
             raise ValueError(f"its box {box} is not one of the mask")
         if edit.value is not None and not 0 <= edit.value <= len(self._about["classes"]):
             raise ValueError(f"there is no class {edit.value}")
-        if (edit.value is None) != (edit.kind in ("erase", "undo")):
+        if (edit.value is None) != (edit.kind in ("erase", "undo", "redo")):
             raise ValueError(f"{edit.kind} does not give pixels the value {edit.value}")
-        if edit.kind == "undo" and edit.undoes not in (one.id for one in self.edits):
+        takes_back = [one for one in self.edits if one.id == edit.undoes]
+        if edit.kind in ("undo", "redo") and [one.kind == "undo" for one in takes_back] != [edit.kind == "redo"]:
             raise ValueError(f"it undoes {edit.undoes[:40]!r}, which is not there")
+        if edit.kind not in ("undo", "redo") and edit.undoes:
+            raise ValueError(f"{edit.kind} undoes nothing")
 
     def _check(self, data: Mapping[str, Any]) -> None:
         differing = [key for key, value in self._about.items() if data.get(key) != value]

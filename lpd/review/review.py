@@ -14,8 +14,9 @@ from filelock import FileLock, Timeout
 
 from lpd.classes import NOT_COMPUTED
 from lpd.errors import OutdatedError, ResultError
+from lpd.export.areas import Tally, tally_of
 from lpd.export.source import Mask
-from lpd.inference.frame import sample_places
+from lpd.inference.frame import Box, sample_places
 from lpd.inference.store import ResultStore, now
 from lpd.review.finding import Found, find_region
 from lpd.review.layer import CorrectionLayer, Counts
@@ -54,12 +55,14 @@ class Status:
         authors: who has, those who came last first.
         counts: how much has been judged; None if no edit stands.
         pixel_mm2: area of a mask pixel, mm².
+        corrected: areas by class of the mask with the corrections in it; None if no edit stands.
     """
 
     revision: int
     authors: tuple[Author, ...]
     counts: Counts | None
     pixel_mm2: float
+    corrected: Tally | None
 
 
 class Review:
@@ -133,7 +136,8 @@ class Review:
                 authors[edit.author] = Author(edit.author, 1 + (before.edits if before else 0), edit.time)
             counts = self._layer.counts() if standing else None
         pixel_mm2 = (self._store.meta.mask_mpp / 1000) ** 2
-        return Status(revision, tuple(reversed(authors.values())), counts, pixel_mm2)
+        corrected = tally_of(self._store.meta, np.array(counts.corrected)) if counts else None
+        return Status(revision, tuple(reversed(authors.values())), counts, pixel_mm2, corrected)
 
     def earlier(self) -> tuple[str, ...]:
         """Runs of the same folder whose masks were reviewed and then replaced."""
@@ -151,6 +155,11 @@ class Review:
         """What :meth:`undo` would take back."""
         own = [edit for edit in self._log.active() if edit.author == author]
         return own[-1] if own else None
+
+    def last_undone_of(self, author: str) -> Edit | None:
+        """The edit that :meth:`redo` would bring back."""
+        undos = self._log.undone_by(author)
+        return next((edit for edit in self._log.edits if undos and edit.id == undos[-1].undoes), None)
 
     def read(self, region: Region, size: tuple[int, int]) -> Mask:
         """Corrections in ``region`` (level 0), nearest neighbour, as uint8 (h, w) for ``size`` = (w, h); else 255."""
@@ -258,8 +267,29 @@ class Review:
             last = self.last_of(author)
             if last is None:
                 raise ResultError(f"there is no edit of {author} to undo: those of others are theirs to take back")
-            undo = Edit(self._next, str(uuid.uuid4()), "undo", author, now(), None, "", last.box, last.pixels, last.id)
-            return self._commit(undo, None)
+            return self._commit(self._taking_back("undo", author, last), None)
+
+    def redo(self, author: str, *, since: int) -> Edit:
+        """Bring back what a person has taken back last, unless they have said something new since.
+
+        It stands where it stood: what others have said of its pixels later is not painted over.
+
+        Args:
+            author, since: see :meth:`judge`.
+
+        Raises:
+            OutdatedError: somebody has edited this place after that.
+            ResultError: there is nothing to bring back, or it cannot be written.
+        """
+        with self._writing():
+            undos = self._log.undone_by(author)
+            if not undos:
+                raise ResultError(f"there is no edit of {author} to bring back: nothing was taken back before")
+            self._require_seen(undos[-1].box, since)
+            return self._commit(self._taking_back("redo", author, undos[-1]), None)
+
+    def _taking_back(self, kind: Kind, author: str, edit: Edit) -> Edit:
+        return Edit(self._next, str(uuid.uuid4()), kind, author, now(), None, "", edit.box, edit.pixels, edit.id)
 
     def _paintable(self, pixels: Pixels, value: int | None) -> Pixels | None:
         box = pixels.box
@@ -279,16 +309,18 @@ class Review:
         return len(self._log.edits) + 1
 
     def _add(self, kind: Kind, author: str, value: int | None, pixels: Pixels, since: int) -> Edit:
-        near = pixels.box.grown(1)  # a neighbour may have cut a region shorter
+        self._require_seen(pixels.box.grown(1), since)  # a neighbour may have cut a region shorter
+        code = "" if value is None else [*self._store.meta.classes.codes, "background"][value]
+        edit = Edit(self._next, str(uuid.uuid4()), kind, author, now(), value, code, pixels.box, pixels.count)
+        return self._commit(edit, pixels)
+
+    def _require_seen(self, box: Box, since: int) -> None:
         for edit in self._log.edits[max(0, since) :]:
-            if edit.box.intersection(near):
+            if edit.box.intersection(box):
                 raise OutdatedError(
                     f"{edit.author} has corrected this place meanwhile: it is shown as saved now, "
                     "so look again and do it anew"
                 )
-        code = "" if value is None else [*self._store.meta.classes.codes, "background"][value]
-        edit = Edit(self._next, str(uuid.uuid4()), kind, author, now(), value, code, pixels.box, pixels.count)
-        return self._commit(edit, pixels)
 
     def _commit(self, edit: Edit, pixels: Pixels | None) -> Edit:
         self._log.append(edit, pixels)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lpd.classes import NOT_COMPUTED
+from lpd.export.areas import area_text
 from lpd.export.source import Mask
 from lpd.inference.meta import ResultMeta
 from lpd.review.review import NO_NAME, Review, Status
@@ -58,8 +59,8 @@ def in_words(status: Status) -> str:
     share = 100 * counts.reviewed / counts.tissue if counts.tissue else 0.0
     # Rounded down: all of it is not said before it is so.
     percent = "100" if counts.reviewed == counts.tissue else f"{min(share, 99.9):.1f}"
-    changed = counts.changed * status.pixel_mm2
-    return f"Reviewed by {names}: {percent} % of the tissue, {changed:.3g} mm² changed."
+    changed = area_text(counts.changed * status.pixel_mm2)
+    return f"Reviewed by {names}: {percent} % of the tissue, {changed} changed."
 
 
 def with_corrections(status: Status) -> str:

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from lpd.classes import BCSS
+from lpd.export.areas import write_areas_csv
 from lpd.inference.meta import ResultMeta
 from lpd.inference.store import ResultStore
 from lpd.runs import Run, write_json_atomically
@@ -47,6 +48,7 @@ def write_result(app: Any) -> np.ndarray:
         store.write_mask(0, 0, mask)
         store.commit(Region(0, 0, 1024, 768))
         store.finish()
+        write_areas_csv(store, folder / "small-phantom" / "areas.csv")
     return mask
 
 
@@ -58,6 +60,16 @@ def settle(page: Page, revision: int) -> None:
         arg=revision,
     )
     page.wait_for_timeout(300)
+
+
+def legend(page: Page) -> dict[str, str]:
+    """Areas by class as the legend says them, stroma left out; whose they are under ""."""
+    rows = page.locator(".lpd-legend-row").evaluate_all(
+        "all => all.map((r) => [...r.children].map((c) => c.innerText))"
+    )
+    found = {row[1].strip(): row[2] for row in rows[1:]}
+    wanted = ("Tumour", "Lymphocytes", "Necrosis")
+    return {"": rows[0][1]} | {name: found[name] for name in wanted}
 
 
 def differ(one: np.ndarray, other: np.ndarray) -> float:
@@ -95,6 +107,15 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     page.keyboard.press("Control+z")
     settle(page, 3)
     assert differ(look("review-undone"), accepted) < 0.002
+    redo, undo = (page.get_by_role("button", name=name, exact=True) for name in ("Redo", "Undo"))
+    redo.click()
+    settle(page, 4)
+    assert redo.is_disabled()
+    assert legend(page) == {"": "with corrections", "Tumour": "0.000", "Lymphocytes": "0.010", "Necrosis": "0.000"}
+    assert differ(look("review-redone"), accepted) > 0.1
+    undo.click()
+    settle(page, 5)
+    assert legend(page) == {"": "", "Tumour": "0.010", "Lymphocytes": "0.000", "Necrosis": "0.000"}
 
     page.keyboard.press("d")
     page.keyboard.press(str(NECROSIS + 1))
@@ -102,7 +123,7 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     page.mouse.down()
     page.mouse.move(middle[0] + 60, middle[1], steps=5)
     page.mouse.up()
-    settle(page, 4)
+    settle(page, 6)
     page.mouse.move(middle[0] + 30, middle[1] + 5)
     page.wait_for_function("/Necrosis.* · reviewed/.test(document.querySelector('.lpd-readout').textContent)")
     page.keyboard.press("Escape")
@@ -112,12 +133,16 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
 
     page.reload()
     page.wait_for_function("window.__lpd?.slideOpen")
-    settle(page, 4)
+    settle(page, 6)
     assert (words.text_content() or "").startswith("Partly reviewed")
     page.wait_for_function("window.__lpd.state.layers.mask.fetches === 4 && window.__lpd.state.layers.mask.drawn")
-    settle(page, 4)
+    settle(page, 6)
     assert differ(look("review-reloaded"), painted) < 0.002
-    page.locator("#lpd-layer-review").uncheck()
+    corrected = legend(page)
+    assert corrected[""] == "with corrections"
+    page.get_by_role("button", name="Show the model alone").click()
+    assert not page.locator("#lpd-layer-review").is_checked()
+    assert legend(page) == {"": "model alone", "Tumour": "0.010", "Lymphocytes": "0.000", "Necrosis": "0.000"}
     page.wait_for_function("!window.__lpd.state.layers.mask.loading && window.__lpd.state.layers.mask.drawn")
     page.mouse.move(middle[0] + 30, middle[1] + 5)
     page.wait_for_function("document.querySelector('.lpd-readout').textContent.startsWith('Tumour')")
@@ -128,5 +153,7 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     length = 60 / state()["scale"] / 2  # in mask pixels of two level-0 pixels; the brush is 100 of them wide
     capsule = length * 100 + np.pi * 50**2
     assert abs((labels == NECROSIS).sum() / capsule - 1) < 0.03
+    assert corrected["Necrosis"] == f"{(labels == NECROSIS).sum() / 1e6:.3f}"
+    assert corrected["Tumour"] == f"{(labels == TUMOUR).sum():,} µm²"
     assert (labels == TUMOUR).sum() == 100 * 100 - (labels == NECROSIS)[142:242, 206:306].sum()
     assert set(np.unique(labels).tolist()) == {TUMOUR, NECROSIS, 255}

@@ -11,7 +11,7 @@ import pytest
 from lpd.classes import BCSS
 from lpd.errors import ResultError
 from lpd.export import source
-from lpd.export.areas import ClassArea, areas, write_areas_csv
+from lpd.export.areas import ClassArea, area_cell, area_text, areas, write_areas_csv
 
 from .conftest import HandMade, HandMadeMeta, blobs
 
@@ -30,6 +30,21 @@ def test_counts_squares() -> None:
     assert necrosis.area_mm2 == pytest.approx(0.006)
     assert necrosis.percent_of_tissue == pytest.approx(37.5)
     assert (stroma.pixels, stroma.area_mm2, stroma.percent_of_tissue) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("mm2", "cell", "text"),
+    [
+        (0.0, "0.00", "0 mm²"),
+        (0.0000004, "0.4 µm²", "0.4 µm²"),
+        (0.000834, "834 µm²", "834 µm²"),
+        (0.0099994, "9,999 µm²", "9,999 µm²"),
+        (0.1 * 0.1, "0.01", "0.010 mm²"),
+        (12.345, "12.35", "12.35 mm²"),
+    ],
+)
+def test_small_areas_are_told_in_square_micrometres(mm2: float, cell: str, text: str) -> None:
+    assert (area_cell(mm2, 2), area_text(mm2)) == (cell, text)
 
 
 @pytest.mark.parametrize("value", [4, 255])

@@ -72,10 +72,10 @@ def test_figures(store: HandMade, slide: Slide) -> None:
     page = make_report(store, ReportParts(slide, regions=[region("left", 0, 200), region("", 200, 400)], created=WHEN))
     text = " ".join(Reader(page).text.split())
     assert "Tumour 0.015 75.0 %" in text
-    assert "Stroma 0.005 25.0 %" in text
+    assert "Stroma 5,000 µm² 25.0 %" in text
     assert "Tumour to Stroma 3.00 : 1 (stroma is 25.0 % of both)" in text
     assert "1 left 0.010 0.010 0.010 100.0 % 0.000 0.0 %" in text
-    assert "2 Region 2 0.010 0.010 0.005 50.0 % 0.005 50.0 %" in text
+    assert "2 Region 2 0.010 0.010 5,000 µm² 50.0 % 5,000 µm² 50.0 %" in text
     assert "a <b>.svs 2026-01-02 03:04 UTC Research use only. Not a medical device." in text
     assert "0.5 µm/px (slide properties)" in text
     assert "secret" not in page
@@ -129,7 +129,7 @@ def test_a_part_of_a_slide_is_called_one(store: HandMade, slide: Slide) -> None:
     text = " ".join(page.text.split())
     assert "The result was not finished. Only 50.0 % of the slide was segmented: all figures are of that part" in text
     assert "grey: not segmented" in text
-    assert "1 r 0.010 0.005 0.005 100.0 % 0.000 0.0 % 0.000 0.0 % 0.000 0.0 % – 50.0 %" in text
+    assert "1 r 0.010 5,000 µm² 5,000 µm² 100.0 % 0.000 0.0 % 0.000 0.0 % 0.000 0.0 % – 50.0 %" in text
 
 
 def test_another_slide_is_not_shown(store: HandMade, slide: Slide) -> None:

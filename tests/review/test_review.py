@@ -69,9 +69,49 @@ def test_edits_and_undos_add_up_as_on_an_array(make_store: MakeStore) -> None:
     assert counts.reviewed == ((mask < 4) & (expected != 255)).sum()
     assert counts.changed == ((expected != 255) & (expected != mask)).sum()
     assert counts.tissue == (mask < 4).sum()
+    corrected = np.where(expected == 255, mask, expected)
+    assert counts.corrected == tuple(np.bincount(corrected.ravel(), minlength=256).tolist())
     again = Review(ResultStore.open(review.store.folder))
     assert (said(again) == expected).all()
     assert {author.name for author in again.status().authors} == {name for name, *_ in history}
+
+
+def test_what_was_taken_back_is_brought_back_where_it_stood(make_store: MakeStore) -> None:
+    review = Review(make_store(np.ones((80, 200), np.uint8)))
+    first, second = dab(review, "anna", 30, 40, 0), dab(review, "anna", 50, 40, 2)
+    review.undo("anna")
+    review.undo("anna")
+    assert (said(review) == 255).all()
+    assert review.last_undone_of("anna") == review.log.edits[0]
+    assert review.last_undone_of("ben") is None
+    bens = dab(review, "ben", 40, 40, 3, 5)
+    for _ in range(2):
+        review.redo("anna", since=review.refresh())
+    expected = np.select([bens, second, first], [3, 2, 0], 255)  # what ben has said later stays above
+    assert (said(review) == expected).all()
+    with pytest.raises(ResultError, match="no edit of anna to bring back"):
+        review.redo("anna", since=review.refresh())
+    redone = review.log.edits[-1]
+    assert (redone.kind, redone.author, redone.undoes) == ("redo", "anna", review.log.edits[2].id)
+    assert redone.time >= review.log.edits[2].time
+    shutil.rmtree(review.folder / "corrections.zarr")
+    assert (said(Review(ResultStore.open(review.store.folder))) == expected).all()
+    review.undo("anna")
+    assert (said(review) == np.select([bens, first], [3, 0], 255)).all()
+    dab(review, "anna", 150, 40, 0)
+    assert review.last_undone_of("anna") is None  # a new edit is another story
+
+
+def test_nothing_is_brought_back_that_its_author_has_not_seen(make_store: MakeStore) -> None:
+    review = Review(make_store(np.ones((80, 200), np.uint8)))
+    dab(review, "anna", 30, 40, 0)
+    review.undo("anna")
+    seen = review.refresh()
+    dab(review, "ben", 150, 40, 2)  # far away
+    dab(review, "ben", 40, 40, 3)
+    with pytest.raises(OutdatedError, match="ben has corrected this place meanwhile"):
+        review.redo("anna", since=seen)
+    assert review.redo("anna", since=review.refresh()).kind == "redo"
 
 
 def test_accept_and_relabel_a_region(make_store: MakeStore) -> None:
@@ -199,6 +239,8 @@ def test_a_result_begun_anew_has_a_review_of_its_own(make_store: MakeStore, tmp_
         ({"value": 9}, "there is no class 9"),
         ({"value": None}, "does not give"),
         ({"kind": "undo", "value": None, "undoes": "x"}, "undoes 'x'"),
+        ({"kind": "redo", "value": None}, "undoes ''"),
+        ({"undoes": "x"}, "undoes nothing"),
         ({"kind": "guess"}, "does not follow"),
         ({"revision": 7}, "does not follow"),
         ({"more": 1}, "damaged"),

@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from lpd.model.header import file_digest
 from viewers.services import Services
 
 from .test_result_routes import finish, ready, start
@@ -72,6 +73,30 @@ def test_what_is_at_work_is_shown(wait_for: Wait, client: TestClient, ready: str
     assert (status, job["found"], job["id"], job["ended"]) == (200, "there", first["id"], False)
     client.post(f"/api/jobs/{first['id']}/cancel")
     assert ask(client, ready, "slow")[1]["id"] != first["id"]  # what somebody stops is nothing to wait for
+
+
+def test_what_is_at_work_on_another_file_is_not_what_is_asked_for(
+    client: TestClient, ready: str, checkpoints: Path
+) -> None:
+    """Of a job that has no result yet its record says which slide and model it was asked for."""
+    start(client, ready, "slow")
+    waiting = start(client, ready, "good")["id"]
+    assert ask(client, ready, "good")[1]["id"] == waiting
+    for name in ("slow", "good"):  # another model under the same name
+        model = checkpoints / f"{name}.safetensors"
+        model.write_bytes(model.read_bytes()[:-1] + b"\1")
+        assert ask(client, ready, name)[1]["found"] == "new"
+
+
+def test_a_model_is_read_once_for_all_that_was_asked_before(
+    wait_for: Wait, client: TestClient, ready: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr("viewers.checkpoints.file_digest", lambda path: read.append(path) or file_digest(path))
+    finish(wait_for, client, start(client, ready)["id"])
+    finish(wait_for, client, ask(client, ready, anew=True)[1]["id"])
+    assert ask(client, ready)[1]["found"] == "there"
+    assert len(read) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

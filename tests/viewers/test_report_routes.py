@@ -85,7 +85,7 @@ def test_report_has_the_regions_that_have_names(
     assert "core &lt;i&gt;1&lt;/i&gt;" in page
     assert "a length" not in page
     assert "a slip" not in page
-    assert "0.004" in page  # 140 × 100 pixels
+    assert "3,500 µm²" in page  # 140 × 100 pixels
     assert page.count("data:image/jpeg") == 2
     assert "Research use only. Not a medical device." in page
     log = services.jobs.folder / "audit.jsonl"

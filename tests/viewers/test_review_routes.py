@@ -90,6 +90,10 @@ def test_a_region_is_found_accepted_relabelled_and_undone(client: TestClient, jo
     assert edit(client, job, "undo").json()["changed_mm2"] == 0
     assert edit(client, job, "undo").json()["words"] == "Not reviewed by anybody."
     assert "no edit of local to undo" in edit(client, job, "undo").json()["error"]
+    assert edit(client, job, "redo").json()["undone"]["kind"] == "relabel"
+    done = edit(client, job, "redo").json()
+    assert (done["changed_mm2"], done["undone"]) == (pytest.approx(0.0225), None)
+    assert "no edit of local to bring back" in edit(client, job, "redo").json()["error"]
 
 
 def test_the_second_of_two_writers_at_one_place_is_told(client: TestClient, job: str) -> None:
@@ -102,6 +106,34 @@ def test_the_second_of_two_writers_at_one_place_is_told(client: TestClient, job:
     assert elsewhere.status_code == 200
     assert elsewhere.json()["rects"] == [[80, 80, 40, 40], [480, 280, 40, 40]]
     assert review(client, job)["revision"] == 2
+
+
+def test_areas_are_those_of_the_mask_that_is_asked_for(client: TestClient, job: str) -> None:
+    """300 × 200 mask pixels of 1 µm, the left half tumour; of a quarter of that half people make lymphocytes."""
+    edit(client, job, "region", x=100, y=100, view=[0, 0, 300, 200], value=2)
+    areas = {row["code"]: row["area_mm2"] for row in review(client, job)["corrected"]["areas"]}
+    assert areas == pytest.approx({"TUM": 0.015, "STR": 0.03, "LYM": 0.015, "NEC": 0, "TISSUE": 0.06})
+    polygons = {"polygons": [[[[200, 0], [400, 0], [400, 200], [200, 200], [200, 0]]]]}
+    for corrected, lymphocytes in ((False, 0), (True, 50)):
+        found = client.post(f"/results/{job}/region-areas", json={**polygons, "corrected": corrected}).json()
+        assert [row["percent"] for row in found["areas"]] == pytest.approx([50 - lymphocytes, 50, lymphocytes, 0, 100])
+    table = client.get(f"/results/{job}/review/export/areas").text.splitlines()
+    assert "0.015000,25.0000,15000" in table[1]
+    edit(client, job, "undo")
+    assert review(client, job)["corrected"] is None
+
+
+def test_a_file_is_sent_to_its_end_though_somebody_corrects_meanwhile(
+    client: TestClient, job: str, services: Services
+) -> None:
+    stroke(client, job, 100, 100)
+    found = services.jobs.get(job)
+    file, *_ = services.reviews.file(found, "corrections")
+    stroke(client, job, 500, 300)
+    later, *_ = services.reviews.file(found, "corrections")
+    with file, later:
+        assert [len(json.load(one)["features"]) for one in (file, later)] == [1, 2]
+    assert len(list(found.run_folder.glob("review/*/corrections-*.geojson"))) == 1
 
 
 def test_a_result_begun_anew_is_reviewed_anew(client: TestClient, job: str, services: Services) -> None:

@@ -69,7 +69,7 @@ export const api = {
   start: (request) => ask('POST', '/api/jobs', request),
   cancel: (id) => ask('POST', `/api/jobs/${at(id)}/cancel`),
   changes: (id, since, run) => ask('GET', `/results/${at(id)}/changes?since=${since}&run=${at(run)}`),
-  regionAreas: (id, polygons) => ask('POST', `/results/${at(id)}/region-areas`, { polygons }),
+  regionAreas: (id, polygons, corrected) => ask('POST', `/results/${at(id)}/region-areas`, { polygons, corrected }),
   report: (id) => answerOf('GET', `/results/${at(id)}/report.html`).then(file),
   areas: (id) => ask('GET', `/results/${at(id)}/areas`),
   download: (id, kind) => address(`/results/${at(id)}/download/${at(kind)}`),

@@ -2,60 +2,79 @@
 // tumour to stroma, and the report.
 
 import { api } from './api.js';
-import { h, hex } from './dom.js';
+import { areaCell, h, hex } from './dom.js';
 
 const WAIT_MS = 250; // while corners are dragged nothing is asked for
 const FINE_BELOW_MM2 = 1; // a biopsy needs a third decimal, a resection does not
 const [WIDTH, BAR] = [256, 16];
 const WRITTEN_FROM = 14; // percent; less is too narrow for a figure
+const WHOSE = {
+  'with corrections': ['With people’s corrections, as the mask is shown.', 'Show the model alone', 'Show mask and areas as the model made them'],
+  'model alone': ['The model’s own, without people’s corrections, as the mask is shown.', 'Show corrections', 'Show mask and areas with the corrections in them'],
+};
 const REPORT = 'Make a report: one HTML file with pictures, areas of the slide and of every region that has a name, model and settings, to read, print or save as PDF';
 
 export class AreasPanel {
-  /** `colours` tells the classes' colours as they are shown; `attempt` does what may fail. */
-  constructor(shapes, { colours, attempt, saveFile }) {
-    Object.assign(this, { shapes, colours, attempt, saveFile });
+  /** `colours` tells the classes' colours as they are shown; `attempt` does what may fail; `onSwitch` shows the mask
+   *  with corrections, or without; `onNews` is called when others have corrected more than is shown. */
+  constructor(shapes, { colours, attempt, saveFile, onSwitch, onNews }) {
+    Object.assign(this, { shapes, colours, attempt, saveFile, onNews });
     this.region = null; // {key, name, answer} of the selected region
     this.chart = h('div', { class: 'lpd-area-chart' });
     this.table = h('table', { class: 'lpd-area-table' });
     this.said = h('p', { class: 'lpd-hint', 'aria-live': 'polite' });
+    this.switch = h('button', { type: 'button', class: 'lpd-link', onclick: onSwitch });
+    this.whose = h('p', { class: 'lpd-hint lpd-whose' }, h('span', { role: 'status' }), this.switch);
     this.ratio = h('p', { class: 'lpd-ratio' });
     this.button = h('button', { type: 'button', class: 'lpd-secondary', title: REPORT, onclick: () => this.report() }, 'Report');
-    this.element = h('section', { class: 'lpd-areas', hidden: true }, h('h3', {}, 'Areas'), this.chart, this.table, this.ratio, this.said, this.button);
+    this.element = h('section', { class: 'lpd-areas', hidden: true }, h('h3', {}, 'Areas'), this.whose, this.chart, this.table, this.ratio, this.said, this.button);
   }
 
-  render({ job, slide, areas, ratio }) {
+  render({ job, slide, figures }) {
     this.job = job;
     this.slide = slide;
-    this.whole = areas && { areas, ratio };
+    this.figures = figures;
+    this.whole = figures.areas && figures;
     this.element.hidden = !job?.has_mask;
     if (this.element.hidden) return;
     this.button.hidden = !job.ended;
+    this.renderWhose(figures.whose);
     this.follow();
     this.show();
+  }
+
+  renderWhose(whose) {
+    const [text, act, title] = WHOSE[whose] ?? ['', '', ''];
+    this.whose.hidden = !whose;
+    this.whose.firstChild.textContent = text;
+    this.switch.textContent = act;
+    this.switch.title = title;
   }
 
   /** Ask for the areas of the region that is selected now, once. */
   follow() {
     const feature = this.shapes.get(this.shapes.selected);
     const polygons = polygonsOf(feature);
-    const key = polygons && this.job?.has_mask ? JSON.stringify([this.job.id, this.job.ended, feature.id, polygons]) : null;
+    const key = polygons && this.job?.has_mask ? JSON.stringify([this.job.id, this.job.ended, feature.id, polygons, this.figures.revision]) : null;
     if (key !== null) this.name = feature.properties?.name || 'Region';
     if (key === this.wanted) return;
     this.wanted = key;
     if (key === null || this.region?.id !== feature.id) this.region = null;
     clearTimeout(this.timer);
-    if (key !== null) this.timer = setTimeout(() => this.ask(key, this.job.id, feature.id, polygons), WAIT_MS);
+    if (key !== null) this.timer = setTimeout(() => this.ask(key, this.job.id, feature.id, polygons, this.figures.revision), WAIT_MS);
   }
 
-  async ask(key, job, id, polygons) {
+  async ask(key, job, id, polygons, revision) {
     await this.attempt(async () => {
-      const answer = await api.regionAreas(job, polygons).catch((error) => {
-        if (this.wanted === key) this.said.textContent = '';
+      const answer = await api.regionAreas(job, polygons, revision !== undefined).catch((error) => {
+        if (this.wanted === key) this.region = { id, key, failed: true };
+        this.show();
         throw error;
       });
       if (this.wanted !== key) return; // something else was selected meanwhile
       this.region = { id, key, ...answer };
       this.show();
+      if (revision < answer.revision) this.onNews(); // and then asks once more
     });
   }
 
@@ -68,7 +87,7 @@ export class AreasPanel {
 
   show() {
     const { whole, region } = this;
-    const places = [whole && ['Slide', whole], region && [this.name, region]].filter(Boolean);
+    const places = [whole && ['Slide', whole], region?.areas && [this.name, region]].filter(Boolean);
     const shows = JSON.stringify([places, this.colours(), this.wanted]);
     if (this.shows === shows) return;
     this.shows = shows;
@@ -84,6 +103,7 @@ export class AreasPanel {
   hint() {
     const { region, wanted, job } = this;
     if (wanted && region?.key !== wanted) return 'Counting the selected region …';
+    if (region?.failed) return 'The selected region could not be counted: change or select it again.';
     if (region && !region.area_mm2) return 'The region lies outside the slide, or between its pixels.';
     if (region && region.computed_percent < 99.95) return `${job.ended ? '' : 'So far: '}${region.computed_percent.toFixed(1)} % of the region was segmented; the rest counts for nothing.`;
     if (!wanted) return `Select a drawn region for its areas.${job.ended ? '' : ' Those of the slide come when the work is done.'}`;
@@ -142,7 +162,7 @@ export class AreasPanel {
 function cells(areas, index) {
   const decimals = areas.at(-1).area_mm2 < FINE_BELOW_MM2 ? 3 : 2;
   const { area_mm2: area, percent } = areas[index];
-  return [h('td', {}, area.toFixed(decimals)), h('td', {}, areas.at(-1).area_mm2 ? percent.toFixed(1) : '–')];
+  return [h('td', {}, areaCell(area, decimals)), h('td', {}, areas.at(-1).area_mm2 ? percent.toFixed(1) : '–')];
 }
 
 function polygonsOf(feature) {

@@ -1,7 +1,7 @@
 // Prototypes muted or merged, and what that does to the mask and the areas: at once, from the stored maps.
 
 import { api } from './api.js';
-import { h, hex } from './dom.js';
+import { areaCell, h, hex } from './dom.js';
 import { NO_EDITS } from './compare_side.js';
 
 const WAIT_MS = 60;
@@ -109,13 +109,14 @@ export class CompareEdits {
   /** Areas as a table, or why there are none. */
   shown(side, found) {
     if (found.error) return h('p', { class: 'lpd-notice' }, found.error);
-    const number = (value) => value.toFixed(found.before.reduce((a, b) => a + b) < 1 ? 3 : 2);
+    const number = (value) => areaCell(value, found.before.reduce((a, b) => a + b) < 1 ? 3 : 2);
     const rows = side.classes.map((entry, value) => {
       const dot = h('i', { class: 'lpd-dot' });
       dot.style.background = hex(entry.color);
-      const by = found.after[value] - found.before[value];
+      const exact = found.after[value] - found.before[value];
+      const by = Math.abs(exact) < 1e-9 ? 0 : exact; // a thousandth of a µm² is rounding
       const difference = number(Math.abs(by));
-      const sign = Number(difference) === 0 ? '' : by > 0 ? '+' : '−';
+      const sign = by === 0 ? '' : by > 0 ? '+' : '−';
       return h('tr', {}, h('th', { scope: 'row' }, dot, entry.name), h('td', {}, number(found.before[value])), h('td', {}, number(found.after[value])), h('td', {}, `${sign}${difference}`));
     });
     const head = h('tr', {}, h('td', {}, 'mm²'), ['before', 'after', 'change'].map((text) => h('th', { scope: 'col' }, text)));

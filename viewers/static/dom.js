@@ -67,6 +67,15 @@ export function length(um) {
   return um >= 1 ? `${trim(um)} µm` : `${Math.round(um * 1000)} nm`;
 }
 
+/** An area under a heading "mm²": what is smaller than a hundredth of one is told in µm², with the unit. */
+export const areaCell = (mm2, digits) => (mm2 && Math.round(mm2 * 1e6) < 10000 ? `${mm2 < 1e-5 ? trim(mm2 * 1e6) : count(mm2 * 1e6)} µm²` : mm2.toFixed(digits));
+
+/** An area with its unit. */
+export function areaText(mm2) {
+  const text = mm2 ? areaCell(mm2, mm2 < 1 ? 3 : 2) : '0';
+  return text.endsWith('µm²') ? text : `${text} mm²`;
+}
+
 export const trim = (value) => String(Number(value.toPrecision(3)));
 
 export function duration(seconds) {

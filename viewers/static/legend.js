@@ -1,7 +1,7 @@
 // The legend doubles as the table of areas: per class a switch, a colour, its area and its share of the tissue.
 
 import { memory } from './api.js';
-import { h, hex, rgb } from './dom.js';
+import { areaCell, h, hex, rgb } from './dom.js';
 
 const FINE_BELOW_MM2 = 1; // a biopsy needs a third decimal, a resection does not
 
@@ -13,16 +13,17 @@ export class Legend {
   }
 
   render(state) {
-    const { job, classes, areas, hidden } = state;
+    const { job, classes, hidden } = state;
+    const { areas, whose } = state.figures;
     this.element.hidden = !classes.length;
-    const key = JSON.stringify([job.id, classes, areas]);
+    const key = JSON.stringify([job.id, classes, areas, whose]);
     if (this.shows === key) return;
     this.shows = key;
-    const head = areas && h('div', { class: 'lpd-legend-row lpd-legend-head' }, h('span'), h('span'), h('span', {}, 'mm²'), h('span', {}, 'of tissue'));
+    const head = areas && h('div', { class: 'lpd-legend-row lpd-legend-head' }, h('span'), h('span', {}, whose), h('span', {}, 'mm²'), h('span', {}, 'of tissue'));
     const total = areas?.find((one) => one.code === 'TISSUE');
     this.decimals = total && total.area_mm2 < FINE_BELOW_MM2 ? 3 : 2;
     const rows = classes.slice(0, -1).map((entry, value) => this.row(entry, value, areas, hidden));
-    const foot = total && h('div', { class: 'lpd-legend-row lpd-legend-foot' }, h('span'), h('span', {}, total.name), h('span', {}, total.area_mm2.toFixed(this.decimals)), h('span'));
+    const foot = total && h('div', { class: 'lpd-legend-row lpd-legend-foot' }, h('span'), h('span', {}, total.name), h('span', {}, areaCell(total.area_mm2, this.decimals)), h('span'));
     this.rows.replaceChildren(...[head, ...rows, foot].filter(Boolean));
   }
 
@@ -45,7 +46,7 @@ export class Legend {
       { class: 'lpd-legend-row' },
       h('span', { class: 'lpd-swatch' }, colour),
       h('label', { htmlFor: toggle.id }, toggle, h('span', {}, entry.name)),
-      h('span', {}, area ? area.area_mm2.toFixed(this.decimals) : ''),
+      h('span', {}, area ? areaCell(area.area_mm2, this.decimals) : ''),
       h('span', {}, area ? `${area.percent.toFixed(1)} %` : ''),
     );
   }

@@ -89,7 +89,13 @@ class Workspace {
       onTool: (name) => name !== 'hand' && this.review.leave(),
       onChange: () => this.areasPanel?.changed(),
     });
-    this.areasPanel = new AreasPanel(this.drawing.shapes, { colours: () => this.layers.palette, attempt: (act) => this.attempt(act), saveFile });
+    this.areasPanel = new AreasPanel(this.drawing.shapes, {
+      colours: () => this.layers.palette,
+      attempt: (act) => this.attempt(act),
+      saveFile,
+      onSwitch: () => this.layers.toggle('review'),
+      onNews: () => this.review.refresh(true),
+    });
     this.review = new Review(this.view, this.layers, {
       onTrouble: (error) => this.attempt(() => Promise.reject(error)),
       onPointer: (taken) => this.drawing.pause(taken),
@@ -349,6 +355,14 @@ class Workspace {
   /** Classes to show: those of the result, or of the chosen model before there is one. */
   get classes() {
     return this.job?.classes.length ? this.job.classes : [];
+  }
+
+  /** Areas of the mask that is shown: `whose` they are, the model's or people's, is told once people have changed it. */
+  get figures() {
+    const { corrected, changed_mm2: changed } = (this.layers.review && this.review.status) || {};
+    if (!changed) return { areas: this.areas, ratio: this.ratio, whose: '' };
+    if (this.layers.on.review) return { ...corrected, whose: 'with corrections', revision: this.layers.review.revision };
+    return { areas: this.areas, ratio: this.ratio, whose: 'model alone' };
   }
 
   colour() {

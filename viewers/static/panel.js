@@ -10,7 +10,7 @@ const DEVICES = { auto: 'Automatic', cpu: 'Processor (CPU)', cuda: 'NVIDIA GPU',
 const DOWNLOADS = [
   ['geojson', 'QuPath', 'GeoJSON annotations for QuPath'],
   ['ome-tiff', 'TIFF', 'Label mask as pyramidal OME-TIFF'],
-  ['csv', 'CSV', 'Table of class areas'],
+  ['csv', 'CSV', 'Table of class areas as the model made them'],
   ['png', 'PNG', 'Picture of the slide with the mask and a legend'],
 ];
 const LOST = 'The app does not answer; trying again …';

@@ -122,6 +122,11 @@ export class Review {
     return this.edit('undo', {});
   }
 
+  redo() {
+    this.tools.select(null);
+    return this.edit('redo', {});
+  }
+
   /** Send an edit when those before it have been answered. */
   edit(what, body) {
     const { job } = this;

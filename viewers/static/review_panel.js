@@ -1,7 +1,7 @@
 // The review in the controls: how much of the result people have judged, and who; tools, classes, files.
 
 import { api } from './api.js';
-import { h, hex, icon, length, moment } from './dom.js';
+import { areaText, h, hex, icon, length, moment } from './dom.js';
 
 const TOOLS = [
   ['region', 'Region', 'Click on a region to accept it or give it another class (c)'],
@@ -10,11 +10,11 @@ const TOOLS = [
 ];
 const FILES = [
   ['corrected', 'Mask', 'The mask with the corrections in it, as OME-TIFF'],
+  ['areas', 'CSV', 'Table of class areas with the corrections in them'],
   ['corrections', 'GeoJSON', 'The corrections alone, with author, time and kind'],
   ['labels', 'Labels', 'The corrections as a mask to train on; 255 is not reviewed'],
   ['log', 'Log', 'Every edit ever made: who, when, what'],
 ];
-const FINE_BELOW_MM2 = 1;
 
 export class ReviewPanel {
   constructor(review) {
@@ -31,6 +31,7 @@ export class ReviewPanel {
     this.hint = h('p', { class: 'lpd-hint', 'aria-live': 'polite' });
     this.accept = h('button', { type: 'button', class: 'lpd-secondary', title: 'The region has the right class (a)', onclick: () => review.judge() }, 'Accept');
     this.undo = h('button', { type: 'button', class: 'lpd-secondary', title: 'Take back your last edit (Ctrl+Z)', onclick: () => review.undo() }, 'Undo');
+    this.redo = h('button', { type: 'button', class: 'lpd-secondary', title: 'Bring back what you took back last (Ctrl+Shift+Z, Ctrl+Y)', onclick: () => review.redo() }, 'Redo');
     this.size = h('input', { type: 'range', min: 0, max: 1, step: 0.01, 'aria-label': 'Diameter of brush and eraser' });
     this.size.addEventListener('input', () => {
       tools.diameter = 10 * 200 ** this.size.valueAsNumber; // 10 µm to 2 mm
@@ -45,7 +46,7 @@ export class ReviewPanel {
       this.sizeRow,
       this.classes,
       this.hint,
-      h('div', { class: 'lpd-shape-acts' }, this.accept, this.undo),
+      h('div', { class: 'lpd-shape-acts' }, this.accept, this.undo, this.redo),
     );
     this.files = h('div', { class: 'lpd-downloads' });
     this.element = h('section', { class: 'lpd-review', hidden: true }, h('header', {}, h('h3', {}, 'Review'), this.button), this.bar, this.more, this.work, this.files);
@@ -73,8 +74,7 @@ export class ReviewPanel {
     this.bar.value = share;
     const names = authors.slice(0, 3).map(({ name, last }) => `${name === 'local' ? 'you or others here' : name} (${moment(Date.parse(last) / 1000)})`);
     if (authors.length > 3) names.push(`${authors.length - 3} more`);
-    const told = some ? [`${area(reviewed)} reviewed, ${area(changed)} changed; by ${names.join(', ')}.`] : [];
-    if (changed) told.push('The areas of the result are the model’s own.');
+    const told = some ? [`${areaText(reviewed)} reviewed, ${areaText(changed)} changed; by ${names.join(', ')}.`] : [];
     if (earlier) told.push('An earlier mask of this result was reviewed, too; that review is kept in its folder and does not count here.');
     this.more.textContent = told.join(' ');
     this.more.hidden = !told.length;
@@ -97,6 +97,7 @@ export class ReviewPanel {
     this.accept.hidden = tools.tool !== 'region';
     this.accept.disabled = !tools.selected;
     this.undo.disabled = !review.status.mine;
+    this.redo.disabled = !review.status.undone;
   }
 
   renderClasses() {
@@ -121,7 +122,7 @@ export class ReviewPanel {
     if (tool === 'eraser') return 'Drag over corrections to take them back.';
     if (!selected) return 'Click on a region of the mask.';
     const name = this.review.classes[selected.value]?.name;
-    return `${name}, ${area(selected.area_mm2)}${selected.cut ? ', cut off at the edge of the view' : ''}: accept it (a), or choose what it is.`;
+    return `${name}, ${areaText(selected.area_mm2)}${selected.cut ? ', cut off at the edge of the view' : ''}: accept it (a), or choose what it is.`;
   }
 
   renderFiles(job, { revision }) {
@@ -132,5 +133,3 @@ export class ReviewPanel {
     this.files.replaceChildren(...(revision ? [icon('download'), ...links] : []));
   }
 }
-
-const area = (mm2) => (mm2 < 0.001 && mm2 > 0 ? `${(mm2 * 1e6).toFixed(0)} µm²` : `${mm2.toFixed(mm2 < FINE_BELOW_MM2 ? 3 : 2)} mm²`);

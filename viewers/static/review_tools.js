@@ -40,7 +40,8 @@ export class ReviewTools {
     set('x', () => this.use('eraser'));
     set('[', () => this.resize(1 / 1.25));
     set(']', () => this.resize(1.25));
-    set('Ctrl+z', () => this.review.undo() && true);
+    set('Ctrl+z', (event) => (event.shiftKey ? this.review.redo() : this.review.undo()) && true);
+    set('Ctrl+y', () => this.review.redo() && true);
     set('Escape', () => (this.selected ? this.select(null) : this.review.leave()) ?? true);
   }
 

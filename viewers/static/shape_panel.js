@@ -1,7 +1,7 @@
 // Annotations in the controls: what is drawn, the selected one's name, class and measures, import and export.
 
 import { api } from './api.js';
-import { h, hex, length, rgb, trim } from './dom.js';
+import { areaText, h, hex, length, rgb, trim } from './dom.js';
 import { colorOf } from './shape_canvas.js';
 import { boxOf, featuresOf, isArea, measure } from './shapes.js';
 
@@ -68,7 +68,7 @@ export class ShapePanel {
   sizeOf(feature) {
     const { mpp } = this.view.slide ?? {};
     const { area, length: px } = measure(feature);
-    if (isArea(feature)) return mpp ? `${trim(area * (mpp / 1000) ** 2)} mm²` : `${trim(area)} px²`;
+    if (isArea(feature)) return mpp ? areaText(area * (mpp / 1000) ** 2) : `${trim(area)} px²`;
     if (feature.geometry.type.endsWith('Point')) return '';
     return mpp ? length(px * mpp) : `${trim(px)} px`;
   }
