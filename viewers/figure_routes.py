@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from typing import Annotated, Literal
 
 from anyio import CapacityLimiter
@@ -16,9 +15,8 @@ from lpd.explain.inspecting_store import inspect_slide, tile_box
 from lpd.explain.inspection_figure import draw_inspection
 from lpd.explain.matching import match
 from lpd.explain.plots import plot_figures, plot_matching
-from lpd.explain.slide_figures import slide_figures
 from viewers.commands import run_command, scratch
-from viewers.prototype_results import PrototypeResults
+from viewers.prototype_results import Over, PrototypeResults
 from viewers.turns import in_turn
 
 Kind = Literal["png", "svg", "pdf"]
@@ -56,12 +54,11 @@ def figure_router(results: PrototypeResults) -> APIRouter:
 
     @router.get("/results/{job_id}/prototypes/plot.{kind}")
     @drawn
-    def plot(job_id: str, kind: Kind, beside: _Beside = [], save: bool = False) -> Response:  # noqa: B006
+    def plot(job_id: str, kind: Kind, beside: _Beside = [], over: Over = "slide", save: bool = False) -> Response:  # noqa: B006
         figures = []
         for one in (job_id, *beside):
-            with results.opened(one) as mapped:
-                measured = results.once(("figures", *mapped.key), partial(slide_figures, mapped.store))
-                figures.append((measured, mapped.store.meta.classes))
+            with results.opened_over(one, over) as found:
+                figures.append((results.figures(found), found[0].store.meta.classes))
         return _drawn(plot_figures(figures), kind, "prototype-figures", save=save)
 
     @router.get("/api/matching/plot.{kind}")

@@ -83,6 +83,7 @@ _LEARNABLE: Mapping[str, Preview] = {
 PREVIEWS: Mapping[str, Preview] = {
     **_LEARNABLE,
     "luad224-kmeans": _clustered("luad224", (0, 2)),
+    "phantom-kmeans": _clustered("phantom", (0, 2)),
 }
 
 

@@ -112,6 +112,11 @@ class PrototypeMaps:
         """No prototype's logit is beyond ±limit: the code of :meth:`ResultStore.read_prototype`."""
         return sum(layer.weight * layer.limit for layer in self.pixel_layers)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether they are those of a linear head: logits without bound, of which only ±32 are kept."""
+        return self.per_class == 1 and all(layer.limit == LINEAR_LIMIT for layer in self.pixel_layers)
+
     def layer(self, kind: str) -> MapLayer | None:
         """The first layer of a kind."""
         return next((layer for layer in self.layers if layer.kind == kind), None)

@@ -76,11 +76,12 @@ export const api = {
   resultTile: (id, layer, level, col, row, version) => address(`/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`),
   slideTile: (slide, layer, level, col, row) => address(`/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`),
   prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
-  prototypeFigures: (id) => ask('GET', `/results/${at(id)}/prototypes/figures`),
-  gallery: (id, everywhere) => ask('GET', `/results/${at(id)}/prototypes/gallery?all_slides=${everywhere}`),
+  /** `over` which slides: 'slide', 'folder' or 'all'. */
+  prototypeFigures: (id, over) => ask('GET', `/results/${at(id)}/prototypes/figures?over=${over}`),
+  gallery: (id, over) => ask('GET', `/results/${at(id)}/prototypes/gallery?over=${over}`),
   /** A figure by its path, and the address to save it from. */
   figure: (path) => answerOf('GET', path).then((response) => response.blob()),
-  plotPath: (ids, kind) => `/results/${at(ids[0])}/prototypes/plot.${kind}?${ids.slice(1).map((id) => `beside=${at(id)}`).join('')}`,
+  plotPath: (ids, kind, over) => `/results/${at(ids[0])}/prototypes/plot.${kind}?over=${over}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`,
   pairsPath: ([left, right], kind) => `/api/matching/plot.${kind}?left=${at(left)}&right=${at(right)}`,
   projectionPath: (models, kind) => `/api/checkpoints/projection.${kind}?${models.map((name) => `model=${at(name)}`).join('&')}`,
   placePath: (ids, [x, y], kind) => `/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`,

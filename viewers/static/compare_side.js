@@ -35,8 +35,10 @@ export class Side {
     return this.models.value || null;
   }
 
+  /** Models to choose from; the chosen one stays chosen, though its file be gone. */
   offer(models, chosen) {
-    this.models.replaceChildren(...models.map(({ name, prototype_source: source }) => h('option', { value: name, selected: name === chosen }, `${name} (${source})`)));
+    const gone = chosen && !models.some(({ name }) => name === chosen) ? [{ name: chosen, prototype_source: 'gone' }] : [];
+    this.models.replaceChildren(...[...models, ...gone].map(({ name, prototype_source: source }) => h('option', { value: name, selected: name === chosen }, `${name} (${source})`)));
   }
 
   /** Show what a model has found on a slide; `job` is its result with maps, if there is one. */
@@ -91,6 +93,7 @@ export class Side {
   grow(rects, revision, run) {
     this.progress = { rects: this.progress?.run === run ? [...this.progress.rects, ...rects] : [...rects], revision, run };
     for (const layer of [this.mask, this.heat]) if (layer.source) layer.grow(rects, revision, run);
+    this.acts.grew(this, rects);
   }
 
   /** Classes of the result, without background. */
@@ -156,9 +159,15 @@ export class Side {
     if (this.progress) layer.grow(this.progress.rects, this.progress.revision, this.progress.run);
   }
 
+  /** A value of the maps, −1 … 1, in words: a mean cosine, of a linear head the logit of its class. */
+  wordsFor(value, digits = 2) {
+    const { unit, limit } = this.about;
+    return unit === 'logit' ? `logit ${(value * limit).toFixed(1)}` : value.toFixed(digits);
+  }
+
   valueAt(x, y) {
     const value = this.index === null ? null : this.heat.valueAt(x, y);
-    return value === null ? null : `${this.nameOf(this.index)} ${activation(value).toFixed(2)}`;
+    return value === null ? null : `${this.nameOf(this.index)} ${this.wordsFor(activation(value))}`;
   }
 
   destroy() {
