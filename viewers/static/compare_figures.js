@@ -11,6 +11,8 @@ const FIGURES = {
   map_iou: ['Map IoU', 'less'],
   union_coverage: ['Union coverage', 'more'],
   effective_prototypes: ['Effective number', 'more'],
+  prototype_cosine: ['Prototype cosine', 'less'],
+  map_silhouette: ['Map silhouette', 'more'],
 };
 
 export class CompareFigures {

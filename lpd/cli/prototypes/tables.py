@@ -22,6 +22,7 @@ COLUMNS = {
     "effective_prototypes": "effective",
     "prototype_cosine": "proto. cosine",
     "silhouette": "silhouette",
+    "map_silhouette": "map silh.",
 }
 ALL = "all"
 PLOT_KINDS = (".png", ".svg", ".pdf")
