@@ -17,7 +17,7 @@ from lpd.explain.matching import match
 from lpd.explain.plots import plot_figures, plot_matching
 from viewers.commands import run_command, scratch
 from viewers.prototype_results import Over, PrototypeResults
-from viewers.turns import in_turn
+from viewers.turns import in_turn, stop_if_abandoned
 
 Kind = Literal["png", "svg", "pdf"]
 MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
@@ -50,6 +50,7 @@ def figure_router(results: PrototypeResults) -> APIRouter:
                 inspect_slide(one.store, slide, own, names=results.called(one))
                 for one, own in zip(found, boxes, strict=True)
             ]
+        stop_if_abandoned()
         return _drawn(draw_inspection(seen), kind, f"prototypes_{round(x)}_{round(y)}", save=save)
 
     @router.get("/results/{job_id}/prototypes/plot.{kind}")
@@ -93,6 +94,7 @@ def answer(content: bytes, kind: str, name: str, *, save: bool) -> Response:
 
 
 def _drawn(figure: Figure, kind: Kind, name: str, *, save: bool) -> Response:
+    stop_if_abandoned()
     on_screen = kind == "png" and not save
     return answer(
         figure_bytes(figure, kind, SCREEN_DPI) if on_screen else figure_bytes(figure, kind), kind, name, save=save

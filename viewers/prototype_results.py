@@ -15,6 +15,7 @@ from lpd.inference.store import ResultStore
 from lpd.model.names import names_of
 from viewers.jobs import Job
 from viewers.services import Services
+from viewers.turns import stop_if_abandoned
 
 T = TypeVar("T")
 #: Which slides count: that of a result, those of its folder, or all.
@@ -61,6 +62,7 @@ class PrototypeResults:
     def once(self, key: tuple[object, ...], work: Callable[[], T]) -> T:
         """An answer, worked out if nobody has asked before; one at a time, since each takes a core."""
         with self._guard:
+            stop_if_abandoned()  # it may have waited for others' answers
             if key not in self._answers:
                 self._answers[key] = work()
                 while len(self._answers) > _KEPT:

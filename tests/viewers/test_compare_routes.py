@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,8 @@ from lpd.runs import Run, write_json_atomically
 from lpd.slide.region import Region
 from viewers.commands import clear_scratch, scratch
 from viewers.services import Services
+
+from .conftest import wait_for
 
 COUNT, WIDTH, HEIGHT, STRIDE = 4, 300, 200, 8  # prototypes, mask pixels, mask pixels per cell
 ROWS, COLUMNS = HEIGHT // STRIDE, -(-WIDTH // STRIDE)
@@ -365,3 +368,19 @@ def test_what_a_killed_app_had_left_is_cleared(services: Services) -> None:
         assert folder.is_dir()
     clear_scratch(services.cache)
     assert not left.exists()
+
+
+def test_the_log_says_what_was_drawn_and_which_models_changed(client: TestClient, put: Put, services: Services) -> None:
+    one, other = put(1, stripes()), put(2, stripes()[[1, 0, 3, 2]])
+    client.get("/api/matching/plot.svg", params={"left": one, "right": other})
+    services.jobs.command = (sys.executable, "-c", "import sys; open(sys.argv[-1], 'w').write('drawn')")
+    assert client.get("/api/checkpoints/projection.svg", params={"model": "good"}).text == "drawn"
+    client.put("/api/checkpoints/good/prototypes", json={"names": {"1": "glands"}})
+    path = services.jobs.folder / "audit.jsonl"
+    wanted = [("inspected", one, ""), ("inspected models", "", ""), ("named prototypes", "", "good")]
+
+    def noted() -> list[tuple[str, str, str]]:
+        entries = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [(e["action"], e.get("job", ""), e.get("detail", "")) for e in entries if e["action"] != "opened slide"]
+
+    wait_for(lambda: noted() == wanted)
