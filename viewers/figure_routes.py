@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Annotated, Literal
 
 from anyio import CapacityLimiter
@@ -27,6 +29,7 @@ SCREEN_DPI = 110
 _DRAWN = 2
 _Point = Annotated[float, Query(ge=0, le=2**31, allow_inf_nan=False)]
 _Beside = Annotated[list[str], Query(max_length=1)]
+_Examples = Annotated[list[str], Query(max_length=2)]
 _Models = Annotated[list[str], Query(min_length=1, max_length=2)]
 
 
@@ -72,15 +75,24 @@ def figure_router(results: PrototypeResults) -> APIRouter:
 
     @router.get("/api/checkpoints/projection.{kind}")
     @commanded
-    def projection(model: _Models, kind: Kind, save: bool = False) -> Response:
+    def projection(model: _Models, kind: Kind, example: _Examples = [], save: bool = False) -> Response:  # noqa: B006
         paths = [services.checkpoints.get(name).path for name in dict.fromkeys(model)]
+        folders = [folder for one in dict.fromkeys(example) if (folder := _shown(one, paths)) is not None]
         with scratch(services.cache) as folder:
             out = folder / f"figure.{kind}"
             chosen = [word for path in paths for word in ("--checkpoint", path)]
+            chosen += [word for one in folders for word in ("--examples", one)]
             dpi = [] if save or kind != "png" else ["--dpi", str(SCREEN_DPI)]
             run_command(services.jobs.command, ["prototypes", "figure", "--projection", *chosen, "--out", out, *dpi])
             content = out.read_bytes()
         return answer(content, kind, "prototypes-in-a-plane", save=save)
+
+    def _shown(job_id: str, models: Sequence[Path]) -> Path | None:
+        """Folder of a result whose places can stand for the prototypes of one of these very models."""
+        with results.opened(job_id) as one, suppress(LpdError):
+            if services.checkpoints.same(one.job.checkpoint, one.store.meta.checkpoint_digest).path in models:
+                return one.store.folder
+        return None
 
     return router
 

@@ -27,8 +27,6 @@ from lpd.slide.region import Region
 from viewers.commands import clear_scratch, scratch
 from viewers.services import Services
 
-from .conftest import wait_for
-
 COUNT, WIDTH, HEIGHT, STRIDE = 4, 300, 200, 8  # prototypes, mask pixels, mask pixels per cell
 ROWS, COLUMNS = HEIGHT // STRIDE, -(-WIDTH // STRIDE)
 SCHEME = ClassScheme(tuple(TissueClass(code, code, (0, 0, 9)) for code in ("AAA", "BBB")))
@@ -370,7 +368,9 @@ def test_what_a_killed_app_had_left_is_cleared(services: Services) -> None:
     assert not left.exists()
 
 
-def test_the_log_says_what_was_drawn_and_which_models_changed(client: TestClient, put: Put, services: Services) -> None:
+def test_the_log_says_what_was_drawn_and_which_models_changed(
+    client: TestClient, put: Put, services: Services, wait_for: Any
+) -> None:
     one, other = put(1, stripes()), put(2, stripes()[[1, 0, 3, 2]])
     client.get("/api/matching/plot.svg", params={"left": one, "right": other})
     services.jobs.command = (sys.executable, "-c", "import sys; open(sys.argv[-1], 'w').write('drawn')")
@@ -384,3 +384,16 @@ def test_the_log_says_what_was_drawn_and_which_models_changed(client: TestClient
         return [(e["action"], e.get("job", ""), e.get("detail", "")) for e in entries if e["action"] != "opened slide"]
 
     wait_for(lambda: noted() == wanted)
+
+
+def test_examples_are_of_the_very_models_that_are_projected(
+    client: TestClient, put: Put, services: Services, checkpoints: Path
+) -> None:
+    path = checkpoints / "good.safetensors"
+    own = put(1, stripes(), checkpoint="good", digest=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}")
+    old = put(2, stripes(), checkpoint="good")  # of a file that was replaced since
+    services.jobs.command = (sys.executable, "-c", "import sys; open(sys.argv[-1], 'w').write(' '.join(sys.argv[1:]))")
+    asked = {"model": "good", "example": [own, old]}
+    words = client.get("/api/checkpoints/projection.svg", params=asked).text.split()
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--examples"]
+    assert given == [str(services.jobs.folder / own / "first")]

@@ -112,7 +112,7 @@ export class CompareFigures {
     return [
       link('Usage and pairs', 'Shares of each prototype, and how alike every two are', (kind) => api.plotPath(ids, kind, this.over.value)),
       matching && link('Counterparts', 'Every prototype of the left model against every one of the right', (kind) => api.pairsPath(ids, kind)),
-      link('Prototypes in a plane', 'Where the prototypes of the models lie to one another (PCA); takes some seconds', (kind) => api.projectionPath(models, kind)),
+      link('Prototypes in a plane', 'Where the prototypes of the models lie to one another (PCA), each with the place of this slide where it answers most; takes some seconds', (kind) => api.projectionPath(models, ids, kind)),
     ].filter(Boolean);
   }
 
