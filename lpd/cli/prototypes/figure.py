@@ -201,7 +201,7 @@ def _examples(results: Sequence[Path], models: Sequence[CheckpointInfo]) -> dict
     from lpd.model.header import file_digest
 
     digests = [file_digest(info.path) for info in models]
-    crops = {}
+    crops: dict[tuple[int, int], Any] = {}
     for folder in results:
         store = open_result(folder)
         if store.meta.checkpoint_digest not in digests:
