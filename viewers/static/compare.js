@@ -32,6 +32,7 @@ class Comparison {
       compute: (side) => this.attempt(() => this.compute(side)),
       changed: (side) => this.attempt(() => this.changed(side)),
       grew: (side, rects) => this.maps.grew(side, rects),
+      ranged: () => this.maps.draw(),
       trouble: (text) => this.toasts.show(text),
       toggleMask: () => this.controls.toggleMask(),
     };
@@ -284,6 +285,7 @@ class Comparison {
 
   /** [left, right, similarity] of the class that is looked at. */
   get pairs() {
+    if (!this.sides.every((side) => side.about)) return []; // another result is on its way
     const own = this.matching?.classes.find((entry) => entry.code === this.code)?.pairs ?? [];
     return own.map(({ left, right, similarity }) => [left, right, similarity]);
   }

@@ -44,7 +44,7 @@ export class Side {
   /** Show what a model has found on a slide; `job` is its result with maps, if there is one. */
   async show(slide, model, job) {
     this.watch.stop();
-    Object.assign(this, { slide, shown: model, job: null, about: null, progress: null, edits: NO_EDITS, history: [] });
+    Object.assign(this, { slide, shown: model, job: null, about: null, progress: null, ranged: 1, edits: NO_EDITS, history: [] });
     this.models.value = model;
     for (const layer of [this.mask, this.heat]) layer.clear();
     this.button.hidden = Boolean(job) || !slide;
@@ -94,6 +94,17 @@ export class Side {
     this.progress = { rects: this.progress?.run === run ? [...this.progress.rects, ...rects] : [...rects], revision, run };
     for (const layer of [this.mask, this.heat]) if (layer.source) layer.grow(rects, revision, run);
     this.acts.grew(this, rects);
+    if (this.about && !this.job.ended && revision >= 2 * this.ranged) this.learnRanges(revision);
+  }
+
+  /** The ranges of the maps so far: first there is little to tell them from, later they hardly change. */
+  async learnRanges(revision) {
+    const { about } = this;
+    this.ranged = revision;
+    const { ranges } = await api.prototypes(this.job.id).catch(() => about); // it is asked again at the end
+    if (this.about !== about) return;
+    about.ranges = ranges;
+    this.acts.ranged();
   }
 
   /** Classes of the result, without background. */
