@@ -38,8 +38,8 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("GET", re.compile(r"/api/slides/(?P<slide>[^/]+)/annotations.geojson"), "downloaded annotations"),
     ("POST", re.compile(r"/api/uploads"), "uploaded"),
     ("POST", re.compile(r"/api/sample"), "fetched sample"),
-    ("PUT", re.compile(r"/api/checkpoints/[^/]+/prototypes"), "named prototypes"),
-    ("POST", re.compile(r"/api/checkpoints/[^/]+/edited"), "saved model"),
+    ("PUT", re.compile(r"/api/checkpoints/(?P<model>[^/]+)/prototypes"), "named prototypes"),
+    ("POST", re.compile(r"/api/checkpoints/(?P<model>[^/]+)/edited"), "saved model"),
     ("POST", re.compile(r"/api/images/figure"), "inspected picture"),
     ("POST", re.compile(r"/api/jobs"), "started"),
     ("POST", re.compile(r"/api/jobs/(?P<job>[^/]+)/cancel"), "cancelled"),
@@ -48,7 +48,11 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/review/export/.*"), "downloaded"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/report.html"), "downloaded"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/prototypes/(place|plot)\..*"), "inspected"),
+    ("GET", re.compile(r"/api/matching/plot\.[a-z]+\?(?:.*&)?left=(?P<job>[^&]+).*"), "inspected"),
+    ("GET", re.compile(r"/api/checkpoints/projection\..*"), "inspected models"),
 )
+#: What makes something new, and says nothing where it did not: the answer tells by its Location.
+_MAKING = ("uploaded", "fetched sample", "started")
 
 
 class AuditLog:
@@ -165,14 +169,19 @@ class AuditTrail:
                 # start which only shows a job again says nothing.
                 place = dict(message["headers"]).get(b"location", b"").decode("latin-1")
                 kind = "slide" if "/api/slides/" in place else "job"
-                if ids or place:
-                    await self._note(scope, action, ids or {kind: place.rpartition("/")[2]})
+                if place and not ids:
+                    await self._note(scope, action, {kind: place.rpartition("/")[2]})
+                elif action not in _MAKING:
+                    await self._note(scope, action, ids)
             await send(message)
 
         await self._app(scope, receive, noting)
 
     async def _note(self, scope: Scope, action: str, ids: dict[str, str]) -> None:
         who = visitor(HTTPConnection(scope))
+        if "slide" not in ids and "job" not in ids:
+            self._log.note(who, action, detail=ids.get("model", ""))
+            return
         ((kind, number),) = ids.items()
         if action == "opened slide" and not self._log.is_news(who, number):
             return
@@ -186,8 +195,10 @@ class AuditTrail:
 
 def _rule(scope: Scope) -> tuple[dict[str, str], str] | None:
     path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    asked = f"{path}?{scope.get('query_string', b'').decode('latin-1')}"
     for method, pattern, action in _RULES:
-        found = pattern.fullmatch(path) if scope["method"] == method else None
+        whole = asked if r"\?" in pattern.pattern else path
+        found = pattern.fullmatch(whole) if scope["method"] == method else None
         if found:
             return found.groupdict(), action
     return None

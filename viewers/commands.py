@@ -15,12 +15,14 @@ from tempfile import TemporaryDirectory
 from lpd.errors import LpdError
 from viewers.job_log import LOG_NAME, log_lines
 from viewers.processes import signal_group, start_process
+from viewers.turns import stop_if_abandoned
 
 _LOGGER = logging.getLogger(__name__)
 #: Networks are large: one at a time, whoever asks.
 _ONE_AT_A_TIME = threading.Lock()
 #: Nobody's picture takes longer.
 _LONGEST_S = 3600.0
+_LOOK_S = 0.2
 
 
 @contextmanager
@@ -52,18 +54,42 @@ def run_command(command: Sequence[str], arguments: Sequence[str | Path], patienc
 
     Raises:
         LpdError: it failed, with its own sentence; it cannot be started; it was not done in time.
+        AbandonedError: whoever asked has gone; the process was ended.
     """
     argv = (*command, *map(str, arguments))
-    with TemporaryDirectory(prefix="lpd-log-") as folder, _ONE_AT_A_TIME:
+    with TemporaryDirectory(prefix="lpd-log-") as folder, _alone():
         process = start_process(argv, Path(folder), Path(folder) / LOG_NAME)
         try:
-            code = process.wait(patience_s)
-        except subprocess.TimeoutExpired:
+            code = _ended(process, patience_s)
+        except LpdError:
             signal_group(process.pid, force=True)
             process.wait()
-            raise LpdError(f"this was not done in {patience_s:.0f} s: the machine may be busy, so try again") from None
+            raise
         if code:
             raise LpdError(_sentence(log_lines(Path(folder))))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    while not _ONE_AT_A_TIME.acquire(timeout=_LOOK_S):
+        stop_if_abandoned()
+    try:
+        yield
+    finally:
+        _ONE_AT_A_TIME.release()
+
+
+def _ended(process: subprocess.Popen[bytes], patience_s: float) -> int:
+    """The exit code of a process that somebody waits for."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        stop_if_abandoned()
+        try:
+            return process.wait(_LOOK_S)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                text = f"this was not done in {patience_s:.0f} s: the machine may be busy, so try again"
+                raise LpdError(text) from None
 
 
 def _sentence(lines: Sequence[str]) -> str:

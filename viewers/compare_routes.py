@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -16,14 +15,14 @@ from pydantic import Field, StringConstraints
 from lpd.classes import NOT_COMPUTED
 from lpd.explain.gallery import top_regions
 from lpd.explain.matching import match
-from lpd.explain.slide_figures import DEFINITIONS, slide_figures
+from lpd.explain.slide_figures import DEFINITIONS
 from lpd.inference.recomputed_tiles import recomputed_areas, recomputed_tile
 from lpd.inference.store import ResultStore
 from lpd.slide.region import Region
 from viewers import images
 from viewers.checkpoints import describe_classes
 from viewers.errors import NotFoundError
-from viewers.prototype_results import PrototypeResults
+from viewers.prototype_results import Over, PrototypeResults
 from viewers.tiles import tile_address
 from viewers.turns import in_turn
 
@@ -56,18 +55,15 @@ def compare_router(results: PrototypeResults) -> APIRouter:
 
     @router.get("/results/{job_id}/prototypes/figures")
     @looks
-    def figures(job_id: str) -> dict[str, Any]:
-        with results.opened(job_id) as one:
-            found = results.once(("figures", *one.key), lambda: slide_figures(one.store))
-        return found.to_dict() | {"definitions": dict(DEFINITIONS)}
+    def figures(job_id: str, over: Over = "slide") -> dict[str, Any]:
+        with results.opened_over(job_id, over) as found:
+            measured = results.figures(found)
+        return measured.to_dict() | {"slides": len(found), "definitions": dict(DEFINITIONS)}
 
     @router.get("/results/{job_id}/prototypes/gallery")
     @looks
-    def gallery(job_id: str, all_slides: bool = False) -> dict[str, Any]:
-        with ExitStack() as stack:
-            found = [stack.enter_context(results.opened(job_id))]
-            if all_slides:
-                found += [stack.enter_context(results.opened(one)) for one in results.fellows(found[0])]
+    def gallery(job_id: str, over: Over = "slide") -> dict[str, Any]:
+        with results.opened_over(job_id, over) as found:
             stores = [(one.job.slide_id, one.store) for one in found]
             names = {one.job.slide_id: one.job.slide_name for one in found}
             keys = tuple(one.key for one in found)
@@ -116,8 +112,9 @@ def describe_prototypes(store: ResultStore) -> dict[str, Any]:
 
     Returns:
         ``digest`` of the checkpoint, ``per_class`` K, ``count`` M, ``classes`` without background, ``stride`` (mask
-        pixels per map pixel), ``limit`` (the logit of byte 254), ``uncounted`` (prototypes that the model has muted),
-        and ``ranges``: of each map [low, high], the bytes its colours begin and end with.
+        pixels per map pixel), ``limit`` (the logit of byte 254), ``unit`` (``cosine``, or ``logit`` of a linear head),
+        ``uncounted`` (prototypes that the model has muted), and ``ranges``: of each map [low, high], the bytes its
+        colours begin and end with.
     """
     assert store.prototypes is not None
     maps = store.prototypes.maps
@@ -128,6 +125,7 @@ def describe_prototypes(store: ResultStore) -> dict[str, Any]:
         "classes": describe_classes(store.meta.classes)[:-1],
         "stride": maps.finest.stride_px,
         "limit": maps.limit,
+        "unit": "logit" if maps.is_linear else "cosine",
         "uncounted": sorted(set(range(maps.count)) - {m for own in maps.groups for group in own for m in group}),
         "ranges": [_range(store, index, maps.finest.stride_px) for index in range(maps.count)],
     }

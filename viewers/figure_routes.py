@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Annotated, Literal
 
 from anyio import CapacityLimiter
@@ -16,10 +17,9 @@ from lpd.explain.inspecting_store import inspect_slide, tile_box
 from lpd.explain.inspection_figure import draw_inspection
 from lpd.explain.matching import match
 from lpd.explain.plots import plot_figures, plot_matching
-from lpd.explain.slide_figures import slide_figures
 from viewers.commands import run_command, scratch
-from viewers.prototype_results import PrototypeResults
-from viewers.turns import in_turn
+from viewers.prototype_results import Over, PrototypeResults
+from viewers.turns import in_turn, stop_if_abandoned
 
 Kind = Literal["png", "svg", "pdf"]
 MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
@@ -29,6 +29,7 @@ SCREEN_DPI = 110
 _DRAWN = 2
 _Point = Annotated[float, Query(ge=0, le=2**31, allow_inf_nan=False)]
 _Beside = Annotated[list[str], Query(max_length=1)]
+_Examples = Annotated[list[str], Query(max_length=2)]
 _Models = Annotated[list[str], Query(min_length=1, max_length=2)]
 
 
@@ -52,16 +53,16 @@ def figure_router(results: PrototypeResults) -> APIRouter:
                 inspect_slide(one.store, slide, own, names=results.called(one))
                 for one, own in zip(found, boxes, strict=True)
             ]
+        stop_if_abandoned()
         return _drawn(draw_inspection(seen), kind, f"prototypes_{round(x)}_{round(y)}", save=save)
 
     @router.get("/results/{job_id}/prototypes/plot.{kind}")
     @drawn
-    def plot(job_id: str, kind: Kind, beside: _Beside = [], save: bool = False) -> Response:  # noqa: B006
+    def plot(job_id: str, kind: Kind, beside: _Beside = [], over: Over = "slide", save: bool = False) -> Response:  # noqa: B006
         figures = []
         for one in (job_id, *beside):
-            with results.opened(one) as mapped:
-                measured = results.once(("figures", *mapped.key), partial(slide_figures, mapped.store))
-                figures.append((measured, mapped.store.meta.classes))
+            with results.opened_over(one, over) as found:
+                figures.append((results.figures(found), found[0].store.meta.classes))
         return _drawn(plot_figures(figures), kind, "prototype-figures", save=save)
 
     @router.get("/api/matching/plot.{kind}")
@@ -74,15 +75,24 @@ def figure_router(results: PrototypeResults) -> APIRouter:
 
     @router.get("/api/checkpoints/projection.{kind}")
     @commanded
-    def projection(model: _Models, kind: Kind, save: bool = False) -> Response:
+    def projection(model: _Models, kind: Kind, example: _Examples = [], save: bool = False) -> Response:  # noqa: B006
         paths = [services.checkpoints.get(name).path for name in dict.fromkeys(model)]
+        folders = [folder for one in dict.fromkeys(example) if (folder := _shown(one, paths)) is not None]
         with scratch(services.cache) as folder:
             out = folder / f"figure.{kind}"
             chosen = [word for path in paths for word in ("--checkpoint", path)]
+            chosen += [word for one in folders for word in ("--examples", one)]
             dpi = [] if save or kind != "png" else ["--dpi", str(SCREEN_DPI)]
             run_command(services.jobs.command, ["prototypes", "figure", "--projection", *chosen, "--out", out, *dpi])
             content = out.read_bytes()
         return answer(content, kind, "prototypes-in-a-plane", save=save)
+
+    def _shown(job_id: str, models: Sequence[Path]) -> Path | None:
+        """Folder of a result whose places can stand for the prototypes of one of these very models."""
+        with results.opened(job_id) as one, suppress(LpdError):
+            if services.checkpoints.same(one.job.checkpoint, one.store.meta.checkpoint_digest).path in models:
+                return one.store.folder
+        return None
 
     return router
 
@@ -96,6 +106,7 @@ def answer(content: bytes, kind: str, name: str, *, save: bool) -> Response:
 
 
 def _drawn(figure: Figure, kind: Kind, name: str, *, save: bool) -> Response:
+    stop_if_abandoned()
     on_screen = kind == "png" and not save
     return answer(
         figure_bytes(figure, kind, SCREEN_DPI) if on_screen else figure_bytes(figure, kind), kind, name, save=save

@@ -13,7 +13,7 @@ from lpd.errors import LpdError
 from viewers.commands import clear_scratch, run_command, scratch
 from viewers.figure_routes import SCREEN_DPI, Kind, answer
 from viewers.services import Services
-from viewers.turns import in_turn
+from viewers.turns import AbandonedError, in_turn
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -41,6 +41,8 @@ def image_router(services: Services) -> APIRouter:
             arguments += ["--out", out] if save or kind != "png" else ["--out", out, "--dpi", str(SCREEN_DPI)]
             try:
                 run_command(services.jobs.command, arguments)
+            except AbandonedError:
+                raise
             except LpdError as error:  # where it lay for this moment is nobody's business
                 raise LpdError(re.sub(rf"{re.escape(str(folder))}[\\/](image|mask)[\\/]", "", str(error))) from error
             content = out.read_bytes()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from lpd.errors import LpdError, OutdatedError, ResultError
+from lpd.explain.slide_figures import SlideFigures, pooled_figures
 from lpd.inference.store import ResultStore
 from lpd.model.names import names_of
 from viewers.jobs import Job
 from viewers.services import Services
+from viewers.turns import stop_if_abandoned
 
 T = TypeVar("T")
+#: Which slides count: that of a result, those of its folder, or all.
+Over = Literal["slide", "folder", "all"]
 _KEPT = 64
-#: A gallery over all slides of a model looks at so many at most, the newest.
+#: Over several slides of a model so many results are looked at at most, the newest.
 MOST_SLIDES = 50
 
 
@@ -58,6 +62,7 @@ class PrototypeResults:
     def once(self, key: tuple[object, ...], work: Callable[[], T]) -> T:
         """An answer, worked out if nobody has asked before; one at a time, since each takes a core."""
         with self._guard:
+            stop_if_abandoned()  # it may have waited for others' answers
             if key not in self._answers:
                 self._answers[key] = work()
                 while len(self._answers) > _KEPT:
@@ -66,11 +71,23 @@ class PrototypeResults:
             found: T = self._answers[key]
             return found
 
-    def fellows(self, first: Mapped) -> list[str]:
-        """Results of the very same model on other slides, the newest of each."""
+    @contextmanager
+    def opened_over(self, job_id: str, over: Over) -> Iterator[list[Mapped]]:
+        """A result, and those of the very same model on other slides; one of each slide, itself first."""
+        with ExitStack() as stack:
+            first = stack.enter_context(self.opened(job_id))
+            others = [] if over == "slide" else self.fellows(first, over)
+            yield [first, *(stack.enter_context(self.opened(one)) for one in others)]
+
+    def fellows(self, first: Mapped, over: Over) -> list[str]:
+        """Results of the very same model on other slides that are there: of each the newest that was computed whole,
+        else the newest."""
+        folders = {file.id: file.folder for file in self.services.catalogue.files()}
+        own = folders.get(first.job.slide_id)
+        wanted = {slide for slide, folder in folders.items() if over == "all" or folder == own} - {first.job.slide_id}
         found: dict[str, str] = {}
-        for job in self.services.index.all():
-            known = job.slide_id in found or job.slide_id == first.job.slide_id
+        for job in sorted(self.services.index.all(), key=_is_part):  # the newest first, among both
+            known = job.slide_id in found or job.slide_id not in wanted
             if known or job.checkpoint != first.job.checkpoint or not job.run.ended or len(found) >= MOST_SLIDES - 1:
                 continue
             try:
@@ -80,6 +97,11 @@ class PrototypeResults:
             except LpdError:  # one that cannot be read, or has no maps, is not missed
                 continue
         return list(found.values())
+
+    def figures(self, found: Sequence[Mapped]) -> SlideFigures:
+        """Figures of merit of results of one model, together."""
+        key = ("figures", *(one.key for one in found))
+        return self.once(key, lambda: pooled_figures([one.store for one in found]))
 
     def names(self, mapped: Mapped) -> tuple[dict[int, str], str]:
         """What people call the prototypes of the result's model, by number, and why there are none if that is odd."""
@@ -99,3 +121,7 @@ class PrototypeResults:
         given, _ = self.names(mapped)
         plain = (f"{codes[m // maps.per_class]} {m % maps.per_class + 1}" for m in range(maps.count))
         return [given.get(m) or name for m, name in enumerate(plain)]
+
+
+def _is_part(job: Job) -> bool:
+    return job.region_l0 is not None or job.polygons > 0 or job.run.state != "done"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.previews.card import Reports, card
-from benchmarks.previews.previews import PREVIEWS, settings_of
+from benchmarks.previews.previews import PREVIEWS, Preview, settings_of
 from benchmarks.previews.slides import slide_scores
 from lpd.data.tiles import TileSet
 from lpd.evaluation.files import write_text
@@ -91,17 +91,21 @@ def _ship(name: str, trained: Path, reports: Reports, place: Place, out: Path) -
     path = out / f"{preview.data}-{info.prototype_source}-{info.model.encoder}.safetensors"
     save_checkpoint(path, network, dataclasses.replace(info, notice=preview.notice, scores=scores), dtype="float16")
     shipped = read_info(path)
-    more = {"slides": slide_scores(path, preview.slides)} if preview.slides else {}
-    beside = _beside(preview.beside, preview.precision, place, out) if preview.beside else {}
+    parts = [slide_scores(path, preview.slides), preview.slides_said] if preview.slides else []
+    more = {"slides": "\n\n".join(filter(None, parts))} if parts else {}
+    beside = _beside(preview, place, out) if preview.beside else {}
     write_text(path.with_suffix(".md"), card(name, shipped, reports, more, beside))
 
 
-def _beside(name: str, precision: str, place: Place, out: Path) -> dict[str, Mapping[str, Any]]:
+def _beside(own: Preview, place: Place, out: Path) -> dict[str, Mapping[str, Any]]:
     """Reports on ``valid`` of the preview that one is compared with: as shipped, and trained in its precision."""
-    preview = PREVIEWS[name]
+    preview = PREVIEWS[own.beside]
     shipped = read_info(out / f"{preview.data}-{preview.source}-mobilenetv2_100.safetensors")
-    again = _report(_trained(name, preview.seeds[0], place, precision), place.data / preview.data, "valid")
-    return {f"{preview.precision}, shipped": shipped.scores["valid"], precision: again}
+    found = {f"{preview.precision}, shipped": shipped.scores["valid"]}
+    if own.retrained:
+        again = _trained(own.beside, preview.seeds[0], place, own.precision)
+        found[own.precision] = _report(again, place.data / preview.data, "valid")
+    return found
 
 
 if __name__ == "__main__":

@@ -129,12 +129,15 @@ def _beside(preview: Preview, by_seed: Reports, others: Mapping[str, Mapping[str
     rows = [(f"clustered, {preview.precision} (this file)", by_seed[first])]
     rows += [(f"learnable, {name}", report) for name, report in others.items()]
     cells = [[name, *(f"{x:.1f}" for x in _numbers(report, codes)), _alike(report)] for name, report in rows]
+    again = "So the learnable one was trained once more as this one was."
+    if not preview.retrained:
+        again = "The learnable one was not trained once more in that way: what these two do is in the difference, too."
     text = (
         f"Trained alike (`{preview.data}-learnable-mobilenetv2_100`: same tiles, encoder, schedule, losses and seed "
         f"{first}), with two differences that are not the prototypes': this one was trained in {preview.precision} and "
-        f"with another release of torch, the shipped learnable one in {PREVIEWS[preview.beside].precision}. So the "
-        f"learnable one was trained once more as this one was. Same seed, `valid`, background ignored; the last column "
-        "is how alike a class's prototypes are inside its true regions (Jeffreys, 1 alike, 0 disjoint), fine to deep:"
+        f"with another release of torch, the shipped learnable one in {PREVIEWS[preview.beside].precision}. {again} "
+        "Same seed, `valid`, background ignored; the last column is how alike a class's prototypes are inside its true "
+        "regions (Jeffreys, 1 alike, 0 disjoint), fine to deep:"
     )
     note = (
         "Nothing was settled by looking at clustered prototypes: the recipe is the learnable ones', which it may "

@@ -19,6 +19,7 @@ Doubles = npt.NDArray[np.float64]
 TEMPERATURE = 0.07
 _CONSTANT = 1e-6
 _HALF = 0.5
+_NO_DISTANCE = 1e-9
 
 
 def pair_mean(table: Floats) -> Floats:
@@ -86,6 +87,29 @@ def effective_count(shares: npt.ArrayLike) -> float:
         return float("nan")
     used = counts[counts > 0] / counts.sum()
     return float(np.exp(-(used * np.log(used)).sum()))
+
+
+def silhouette(points: Doubles, clusters: npt.NDArray[np.integer[Any]]) -> float:
+    """Mean silhouette by Euclidean distance, else as :func:`lpd.explain.measures.silhouette`.
+
+    Args:
+        points: (n, D).
+        clusters: (n,).
+
+    Returns:
+        NaN unless there are two clusters. Memory: one (n, n) table.
+    """
+    names, own = np.unique(clusters, return_inverse=True)
+    if len(names) < 2:
+        return float("nan")
+    members = own[:, None] == np.arange(len(names))
+    squares = (points**2).sum(1)
+    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0))
+    sums, sizes = distances @ members, members.sum(0)
+    inner = sums[members] / np.maximum(sizes[own] - 1, 1)
+    outer = np.where(members, np.inf, sums / sizes).min(1)
+    scores = (outer - inner) / np.maximum(np.maximum(inner, outer), _NO_DISTANCE)
+    return float(np.where(sizes[own] == 1, 0, scores).mean())
 
 
 def correlations(

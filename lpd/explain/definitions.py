@@ -33,9 +33,15 @@ DEFINITIONS: Mapping[str, str] = MappingProxyType(
         f"{DUPLICATE_CORRELATION} over all of the class's region.",
         "correlations": "Pearson correlation of two prototypes' maps over all of the class's region.",
         "prototype_cosine": "Cosine of two prototypes of a class as the network compares them with pixels (adapted to "
-        "the scale), mean over pairs: 1 alike, 0 unrelated; data sets only.",
+        "the scale; on slides the deepest), mean over pairs: 1 alike, 0 unrelated; it is the model's own, the same on "
+        "every slide, and results of older versions do not keep it.",
         "silhouette": "Mean silhouette of at most 500 pixels' features in the class's region by winning prototype and "
-        "cosine distance: 1 far apart, 0 touching, below 0 in each other's place; data sets only.",
+        "cosine distance: 1 far apart, 0 touching, below 0 in each other's place; data sets only, for slides keep no "
+        "features.",
+        "map_silhouette": "Mean silhouette of at most 500 cells of the class's region, drawn evenly, by winning "
+        "prototype: a cell is the vector of what the class's prototypes answer there, distances are Euclidean; 1 far "
+        "apart, 0 touching, below 0 in each other's place; slides only, and another number than the silhouette of "
+        "features that data sets have.",
         "similarity": "Pearson correlation of two prototypes' maps over the tissue that both results have.",
     }
 )

@@ -15,7 +15,7 @@ from lpd.explain.inspection import InspectedPlace, Inspection, ScaleCam, joined,
 from lpd.inference.array_scores import pooled
 from lpd.inference.frame import Box
 from lpd.inference.meta import CELL_PX
-from lpd.inference.prototype_layers import LINEAR_LIMIT, MapLayer, PrototypeMaps
+from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.prototype_store import PrototypeStore
 from lpd.inference.recomputing import maps_and_groups, recomputed_mask, recomputed_scores
 from lpd.inference.store import SCORE_MAX, ResultStore
@@ -126,7 +126,7 @@ def inspect_store(
     with _reading(store):
         layers = [(layer, _read(maps, layer, box, kept.finest.stride_px)) for layer in kept.layers]
     pixel = [(layer, values) for layer, values in layers if layer.kind == "pixel"]
-    unit = 1.0 if is_linear(kept) else kept.limit
+    unit = 1.0 if kept.is_linear else kept.limit
     logits = np.sum([layer.weight * values for layer, values in pixel], axis=0)
     if np.isnan(logits).all():
         meta = store.meta
@@ -145,7 +145,7 @@ def inspect_store(
         maps=_float32(logits / unit).reshape(-1, kept.per_class, *logits.shape[1:]),
         class_maps=_float32(fused / unit),
         stride_px=kept.finest.stride_px,
-        unit="logit" if is_linear(kept) else "cosine",
+        unit="logit" if kept.is_linear else "cosine",
         gates=_gates(store, maps, box, groups),
         scores=scores,
         mask=mask,
@@ -156,11 +156,6 @@ def inspect_store(
         merged=joined(groups),
         notes=_notes(store, kept),
     )
-
-
-def is_linear(maps: PrototypeMaps) -> bool:
-    """Whether maps are those of a linear head: logits without bound, of which only ±32 are kept."""
-    return maps.per_class == 1 and all(layer.limit == LINEAR_LIMIT for layer in maps.pixel_layers)
 
 
 def _maps(store: ResultStore) -> PrototypeStore:
@@ -240,7 +235,7 @@ def _cams(maps: PrototypeMaps, layers: Sequence[tuple[MapLayer, Floats]], groups
     found = {}
     for layer, values in layers:
         if layer.scale is not None:
-            unit = 1.0 if is_linear(maps) else layer.limit
+            unit = 1.0 if maps.is_linear else layer.limit
             found[layer.scale] = ScaleCam(layer.scale, stride, _float32(_merged(maps, values, groups) / unit))
     return tuple(found[scale] for scale in sorted(found))
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from lpd.errors import ResultError
 from lpd.explain.array_measures import Doubles, effective_count
+from lpd.explain.cell_sample import drawing_keys
 from lpd.explain.definitions import DEAD_SHARE, DUPLICATE_CORRELATION
 from lpd.explain.definitions import DEFINITIONS as DEFINITIONS
 from lpd.explain.slide_maps import MOST_VALUES, SlideMaps
@@ -32,6 +33,8 @@ class Figures:
     map_iou: float | None
     union_coverage: float | None
     effective_prototypes: float | None
+    prototype_cosine: float | None
+    map_silhouette: float | None
 
     def to_dict(self) -> dict[str, float | None]:
         """By name, in the order of the definitions."""
@@ -142,12 +145,14 @@ def pooled_figures(stores: Sequence[ResultStore], *, most_values: int = MOST_VAL
     codes, per_class, meta = all_maps[0].codes, all_maps[0].maps.per_class, stores[0].meta
     tallies = [Tally(index, per_class, counted) for index, counted in enumerate(all_maps[0].counted)]
     similarity = Mean()
-    for maps, grid in zip(all_maps, grids, strict=True):
+    for index, (maps, grid) in enumerate(zip(all_maps, grids, strict=True)):
         for rows, columns in grid.squares(maps.maps.count):
             cells = maps.read(grid, rows, columns)
             if cells.tissue.any():
-                similarity.add(mean_known(np.stack([tally.add(cells, grid.tile) for tally in tallies])))
-    classes = tuple(_summary(code, tally) for code, tally in zip(codes, tallies, strict=True))
+                keys = drawing_keys(index, rows, columns)
+                similarity.add(mean_known(np.stack([tally.add(cells, grid.tile, keys) for tally in tallies])))
+    cosines = next((maps.maps.cosines for maps in all_maps if maps.maps.cosines), (None,) * len(codes))
+    classes = tuple(_summary(*own) for own in zip(codes, tallies, cosines, strict=True))
     return SlideFigures(
         slide_name=meta.slide_name if len(stores) == 1 else f"{len(stores)} slides",
         checkpoint_name=meta.checkpoint_name,
@@ -174,13 +179,15 @@ def check_one_model(stores: Sequence[ResultStore]) -> None:
             )
 
 
-def _summary(code: str, tally: Tally) -> ClassFigures:
+def _summary(code: str, tally: Tally, cosine: float | None) -> ClassFigures:
     usage, table, known = tally.usage(), tally.correlations(), tally.cells > 0
     pairs = zip(*np.triu_indices(len(usage), 1), strict=True)
     alike = [(int(i), int(j), float(table[i, j])) for i, j in pairs if table[i, j] >= DUPLICATE_CORRELATION]
     return ClassFigures(
         **tally.means(),
         effective_prototypes=number(effective_count(usage)),
+        prototype_cosine=cosine,
+        map_silhouette=number(tally.silhouette()),
         code=code,
         cells=tally.cells,
         tiles=tally.tiles,

@@ -18,8 +18,10 @@ from lpd.explain.array_measures import (
     intersections_over_unions,
     jeffreys_similarities,
     pair_mean,
+    silhouette,
     union_coverage,
 )
+from lpd.explain.cell_sample import CellSample, Keys
 from lpd.explain.slide_maps import Cells, class_slice, cosines
 from lpd.inference.array_scores import Flags
 from lpd.inference.prototype_layers import CODE_STEPS
@@ -62,9 +64,15 @@ class Tally:
         self.cells = self.tiles = 0
         count = len(counted)
         self._won, self._sums, self._products = np.zeros(count), np.zeros(count), np.zeros((count, count))
+        self._sample = CellSample(count)
 
-    def add(self, cells: Cells, tile: int) -> Floats:
+    def add(self, cells: Cells, tile: int, keys: Keys) -> Floats:
         """Count a square of whole tiles, each ``tile`` cells wide.
+
+        Args:
+            cells: of the square.
+            tile: side of a tile.
+            keys: of the cells, see :func:`lpd.explain.cell_sample.drawing_keys`.
 
         Returns:
             (T,) Jeffreys similarity of its tiles, NaN where nothing can be said.
@@ -75,6 +83,8 @@ class Tally:
         if here.any():
             maps = _tiles(cells.maps[class_slice(self._index, self._per_class)][list(self.counted)], tile)
             similarity[here] = self._add(maps[here], regions[here])
+            inside = regions[here]
+            self._sample.add(maps[here].transpose(1, 0, 2)[:, inside], _tiles(keys[None], tile)[here, 0][inside])
         return similarity
 
     def means(self) -> dict[str, float | None]:
@@ -90,6 +100,11 @@ class Tally:
         usage = np.zeros(self._per_class)
         np.add.at(usage, np.array(self.counted)[(distances == 0).argmax(1)], shares)
         return usage
+
+    def silhouette(self) -> float:
+        """Of a sample of the region's cells by winning prototype; of equally high ones the first wins."""
+        points = self._sample.maps
+        return silhouette(points.T.astype(np.float64), points.argmax(0)) if points.size else math.nan
 
     def correlations(self) -> Doubles:
         """(K, K) Pearson correlations over all of the region; NaN for maps that are the same all over it, and for what

@@ -79,6 +79,8 @@ class PrototypeMaps:
         gate_reach: cells of 4 px to each side that a pixel's gate is the mean of.
         layers: pixel layers first; they have one stride where scales are fused.
         edited: the checkpoint's groups, () if none of its prototypes were muted or merged.
+        cosines: of each class how alike the directions of its prototypes are, mean over pairs of those that count, at
+            the deepest scale; None where there are no pairs. () in results of versions that did not keep it.
     """
 
     per_class: int
@@ -87,6 +89,7 @@ class PrototypeMaps:
     gate_reach: int
     layers: tuple[MapLayer, ...]
     edited: Groups = ()
+    cosines: tuple[float | None, ...] = ()
 
     @property
     def groups(self) -> Groups:
@@ -111,6 +114,11 @@ class PrototypeMaps:
     def limit(self) -> float:
         """No prototype's logit is beyond ±limit: the code of :meth:`ResultStore.read_prototype`."""
         return sum(layer.weight * layer.limit for layer in self.pixel_layers)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether they are those of a linear head: logits without bound, of which only ±32 are kept."""
+        return self.per_class == 1 and all(layer.limit == LINEAR_LIMIT for layer in self.pixel_layers)
 
     def layer(self, kind: str) -> MapLayer | None:
         """The first layer of a kind."""
@@ -141,6 +149,7 @@ class PrototypeMaps:
                 gate_reach=int(data["gate_reach"]),
                 layers=tuple(MapLayer(**{name: layer[name] for name in names}) for layer in data["layers"]),
                 edited=tuple(tuple(tuple(group) for group in own) for own in data.get("edited", ())),
+                cosines=tuple(None if c is None else float(c) for c in data.get("cosines", ())),
             )
         except (KeyError, TypeError, ValueError, LpdError) as error:
             raise ResultError(f"the description of prototype maps is malformed ({error!r})") from error

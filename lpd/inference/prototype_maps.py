@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lpd.config import Calibration
 from lpd.errors import ConfigError
@@ -10,6 +12,7 @@ from lpd.inference.meta import CELL_PX
 from lpd.inference.prototype_layers import LINEAR_LIMIT, MapLayer, PrototypeMaps
 from lpd.inference.windows import LATTICE_PX
 from lpd.model.adaptation import AdaptationSettings, PicturePrototypes
+from lpd.model.grouping import groups_of
 from lpd.model.header import CheckpointInfo
 from lpd.model.network import LPDNet, LPDOutput
 from lpd.model.scoring import fused_prototype_logits, resized
@@ -52,7 +55,29 @@ def planned_maps(network: LPDNet, info: CheckpointInfo, *, adapt: bool) -> Proto
         # The difference of a cosine and the mean of some cosines.
         layers.append(MapLayer("correction", "correction", config.class_count, stride, 2 * AdaptationSettings().gain))
     reach = info.input.tile_px // (2 * CELL_PX)
-    return PrototypeMaps(config.prototypes_per_class, config.merge, calibration, reach, tuple(layers), config.groups)
+    kept = tuple(layers), config.groups, mean_cosines(network)
+    return PrototypeMaps(config.prototypes_per_class, config.merge, calibration, reach, *kept)
+
+
+@torch.no_grad()
+def mean_cosines(network: LPDNet) -> tuple[float | None, ...]:
+    """How alike a class's prototypes are as the network compares them with pixels of the deepest scale.
+
+    Merged prototypes count as one that points where the mean of their directions does; muted ones do not count.
+
+    Returns:
+        For each class the mean over its pairs, −1 to 1; None where there are none.
+    """
+    directions = functional.normalize(network.adapted_prototypes()[max(network.config.scales)].double(), dim=1)
+    found: list[float | None] = []
+    for groups in groups_of(network.config):
+        if len(groups) < 2:
+            found.append(None)
+            continue
+        own = functional.normalize(torch.stack([directions[list(group)].mean(0) for group in groups]), dim=1)
+        table = own @ own.T
+        found.append(float((table.sum() - table.diagonal().sum()) / (len(own) * (len(own) - 1))))
+    return tuple(found)
 
 
 def layer_logits(

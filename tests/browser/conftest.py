@@ -117,7 +117,7 @@ def phantom_slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def app(tmp_path: Path, phantom_slides: Path, browser: Browser) -> Iterator[App]:
     """A running app with the shipped phantom model."""
-    models = sorted((ROOT / "checkpoints").glob("*phantom*.safetensors"))
+    models = sorted((ROOT / "checkpoints").glob("phantom-learnable*.safetensors"))
     assert models, "the phantom checkpoint that checkpoints/ ships is gone"
     try:
         openseadragon.ensure()

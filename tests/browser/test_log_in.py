@@ -56,7 +56,7 @@ class Served:
         self.folder, self.port = folder, _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         (folder / "checkpoints").mkdir()
-        shutil.copy(next((ROOT / "checkpoints").glob("*phantom*.safetensors")), folder / "checkpoints")
+        shutil.copy(next((ROOT / "checkpoints").glob("phantom-learnable*.safetensors")), folder / "checkpoints")
         places = ["--slides", slides, "--results", folder / "results", "--checkpoints", folder / "checkpoints"]
         arguments = [
             *map(str, places),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from lpd.inference.meta import ResultMeta
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.store import ResultStore
 from lpd.model.checkpoint import save_checkpoint
-from lpd.model.header import CheckpointInfo
+from lpd.model.header import CheckpointInfo, file_digest
 from lpd.model.names import write_names
 from lpd.model.network import LPDNet
 from lpd.runs import write_json_atomically
@@ -63,12 +65,15 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def result(folder: Path, slide_path: Path, checkpoint: str = "model", slide: str = "") -> Path:
+def result(
+    folder: Path, slide_path: Path, checkpoint: str = "model", slide: str = "", model: Path | None = None
+) -> Path:
     """Of a picture of 256 × 192 px at 0.5: maps of two classes with two prototypes."""
     with open_slide(slide_path, mpp=0.5) as opened:
         fingerprint = slide or opened.fingerprint
     settings = {"prototype_maps": True}
-    meta = ResultMeta("slide", fingerprint, 256, 192, 0.5, 1.0, scheme(2), checkpoint, "sha256:1", settings=settings)
+    digest = "sha256:1" if model is None else file_digest(model)
+    meta = ResultMeta("slide", fingerprint, 256, 192, 0.5, 1.0, scheme(2), checkpoint, digest, settings=settings)
     layers = MapLayer("fused", "pixel", 4, 8, 12.0), MapLayer("gate", "gate", 4, 16, 12.0, 3)
     store = ResultStore.create(folder, meta, PrototypeMaps(2, "mean", calibration(2), 4, layers))
     rng = np.random.default_rng(0)
@@ -78,7 +83,8 @@ def result(folder: Path, slide_path: Path, checkpoint: str = "model", slide: str
     store.write_layer(layers[1], 0, 0, rng.integers(0, 255, (4, 6, 8), np.uint8))
     store.commit(Region(0, 0, 256, 192))
     store.finish()
-    write_json_atomically(folder / MANIFEST_NAME, {"slide": {"path": str(slide_path)}})
+    document = {"slide": {"path": str(slide_path)}, "arguments": {"checkpoint": str(model or "")}}
+    write_json_atomically(folder / MANIFEST_NAME, document)
     return folder
 
 
@@ -127,6 +133,32 @@ def test_a_projection(tmp_path: Path, checkpoints: list[Path]):
     out = tmp_path / "plane.pdf"
     assert prototypes("figure", "--projection", "--checkpoint", checkpoints[0], "--out", out) == 0
     assert out.read_bytes().startswith(b"%PDF")
+
+
+def test_a_projection_with_the_best_places_of_a_slide(tmp_path: Path, slide: Path, checkpoints: list[Path], capsys):
+    one, out = result(tmp_path / "one", slide, model=checkpoints[0]), tmp_path / "plane.svg"
+    asked = ("figure", "--projection", "--checkpoint", checkpoints[1], "--out", out, "--examples", one)
+    assert prototypes(*asked) == 1
+    assert capsys.readouterr().err.endswith("one is a result of model: pass that --checkpoint as well\n")
+    assert prototypes(*asked, "--checkpoint", checkpoints[0]) == 0
+    assert out.read_text().count("<image") == 4  # two classes of two prototypes; the other model has no result
+    slide.rename(tmp_path / "away.png")
+    assert prototypes(*asked, "--checkpoint", checkpoints[0]) == 0
+    assert out.read_text().count("<image") == 0
+    assert "no examples of" in capsys.readouterr().err
+
+
+def test_metrics_say_what_prototypes_are_called(tmp_path: Path, slide: Path, checkpoints: list[Path], capsys):
+    write_names(checkpoints[0], {2: "glands"})
+    table, document = tmp_path / "f.csv", tmp_path / "f.json"
+    one = result(tmp_path / "one", slide, model=checkpoints[0])
+    assert prototypes("metrics", one, result(tmp_path / "two", slide), "--csv", table, "--json", document) == 0
+    said = capsys.readouterr().out
+    assert said.count("C1 1 is called glands\n") == 1  # the other is of another model
+    with table.open(newline="") as file:
+        assert [row["names"] for row in csv.DictReader(file)] == ["", "1 glands", "", "", "", ""]
+    classes = json.loads(document.read_text())["figures"][0]["classes"]
+    assert (classes["C1"]["names"], "names" in classes["C0"]) == (["glands", ""], False)
 
 
 def test_maps_of_a_tile_set_and_of_a_folder(tmp_path: Path, tiles: Path, checkpoints: list[Path], capsys):

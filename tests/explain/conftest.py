@@ -43,6 +43,7 @@ def made(tmp_path: Path) -> Made:
         stride: int = STRIDE,
         layers: tuple[MapLayer, ...] = (),
         edited: Groups = (),
+        cosines: tuple[float | None, ...] = (),
         **changes: object,
     ) -> ResultStore:
         nonlocal count
@@ -55,9 +56,8 @@ def made(tmp_path: Path) -> Made:
             MapLayer("fused", "pixel", len(maps), stride, 14.0),
             MapLayer("gate", "gate", len(maps), 16, 14.0),
         )
-        kept = PrototypeMaps(
-            len(maps) // len(codes), "mean", Calibration((1.0,), ones, zeros, ones, zeros), TILE, layers, edited
-        )
+        calibration = Calibration((1.0,), ones, zeros, ones, zeros)
+        kept = PrototypeMaps(len(maps) // len(codes), "mean", calibration, TILE, layers, edited, cosines)
         store = ResultStore.create(tmp_path / f"result-{count}", meta, kept)
         rows, columns = (min(n, m) for n, m in zip(maps.shape[1:], store.layer_shape(layers[0]), strict=True))
         store.write_layer(layers[0], 0, 0, maps[:, :rows, :columns].astype(np.uint8))

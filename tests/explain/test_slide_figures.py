@@ -13,6 +13,7 @@ import torch
 
 from lpd.errors import ResultError
 from lpd.explain import array_measures, figures, measures
+from lpd.explain.cell_sample import drawing_keys
 from lpd.explain.slide_figures import DEFINITIONS, pooled_figures, slide_figures
 from lpd.losses.diversity import jeffreys_divergences
 
@@ -37,6 +38,7 @@ def test_disjoint_prototypes(made: Made):
     assert own.jeffreys_similarity == pytest.approx(math.exp(-2 * (2 * p - 1) / 0.07), abs=1e-9)
     assert (own.map_cosine, own.map_iou, own.union_coverage) == (pytest.approx(-1), 0, 1)
     assert own.effective_prototypes == pytest.approx(2)
+    assert own.map_silhouette == 1  # two places, and nothing between
     assert own.usage == (0.5, 0.5)
     np.testing.assert_allclose(own.correlations, [[1, -1], [-1, 1]])
     assert (own.cells, own.tiles, own.dead, own.near_duplicates) == (384, 6, (), ())
@@ -58,6 +60,61 @@ def test_equal_prototypes_are_duplicates_and_the_first_counts(made: Made):
     assert [pair[:2] for pair in found.near_duplicates] == [(0, 1)]
     assert found.near_duplicates[0][2] == pytest.approx(1)
     assert found.effective_prototypes == pytest.approx(2, abs=0.01)
+
+
+def test_silhouette_of_cells_by_hand(made: Made):
+    """Four sorts of cells, the points (140, 130), (160, 130), (130, 140) and (130, 170), as many of each."""
+    sort = np.tile(np.arange(24) % 4, (16, 1))  # 384 cells of AAA, all of which are drawn
+    maps = np.stack([np.choose(sort, [140, 160, 130, 130]), np.choose(sort, [130, 130, 140, 170])])
+    found = slide_figures(made(maps, np.zeros((16, 24)), ("AAA",))).classes[0]
+    near, n = math.hypot(10, 10), 96
+    expected = []
+    for to_own, to_others in (
+        (20, (near, math.hypot(10, 40))),
+        (20, (math.hypot(30, 10), math.hypot(30, 40))),
+        (30, (near, math.hypot(30, 10))),
+        (30, (math.hypot(10, 40), math.hypot(30, 40))),
+    ):
+        inner, outer = to_own * n / (2 * n - 1), sum(to_others) / 2
+        expected.append((outer - inner) / max(inner, outer))
+    assert found.map_silhouette == pytest.approx(sum(expected) / 4)
+    alone = slide_figures(made(np.stack([maps[0], maps[0] - 1]), np.zeros((16, 24)), ("AAA",))).classes[0]
+    assert alone.map_silhouette is None  # one wins everywhere
+
+
+def test_array_silhouette_equals_a_loop():
+    rng = np.random.default_rng(0)
+    points, clusters = rng.normal(size=(40, 3)), rng.integers(0, 3, 40) * 5
+    points[0], clusters[0] = 9, 99  # alone in its cluster
+    scores = []
+    for i in range(40):
+        others = [j for j in range(40) if j != i]
+        means = {}
+        for name in {*clusters[others]}:
+            reached = [math.dist(points[i], points[j]) for j in others if clusters[j] == name]
+            means[name] = sum(reached) / len(reached)
+        a = means.get(clusters[i])
+        b = min(mean for name, mean in means.items() if name != clusters[i])
+        scores.append(0 if a is None else (b - a) / max(a, b))
+    assert array_measures.silhouette(points, clusters) == pytest.approx(sum(scores) / 40)
+    assert math.isnan(array_measures.silhouette(points, np.ones(40, np.int64)))
+
+
+def test_cosines_of_prototypes_come_with_the_result(made: Made):
+    maps, classes = waves(6, 16, 24), np.zeros((16, 24))
+    found = slide_figures(made(maps, classes, cosines=(0.25, None)))
+    assert [own.prototype_cosine for own in found.classes] == [0.25, None]  # without a region, too
+    assert found.total.prototype_cosine == 0.25
+    assert slide_figures(made(maps, classes)).total.prototype_cosine is None  # a result of before
+
+
+def test_the_cells_that_are_drawn_are_spread_evenly():
+    keys = np.concatenate([drawing_keys(1, slice(top, top + 64), slice(0, 256)).ravel() for top in range(0, 256, 64)])
+    assert len(np.unique(keys)) == 256**2
+    assert np.array_equal(keys, drawing_keys(1, slice(0, 256), slice(0, 256)).ravel())
+    drawn = np.argsort(keys)[:512]
+    by_square = np.bincount(drawn // 256 // 64 * 4 + drawn % 256 // 64, minlength=16)  # 32 each, give or take
+    assert ((by_square - 32) ** 2 / 32).sum() < 37.7  # chi-squared, 15 degrees of freedom: one in a thousand is above
 
 
 def test_equally_high_cells_are_shared(made: Made):
@@ -199,7 +256,7 @@ def test_a_slide_says_what_a_data_set_of_its_tiles_says(made: Made):
 def test_squares_leave_no_trace(made: Made, monkeypatch: pytest.MonkeyPatch, maps_of: int):
     """Read at once and tile by tile."""
     maps = waves(maps_of, 30, 44)
-    store = made(maps, np.zeros((30, 44)), ("AAA",))
+    store = made(maps, np.zeros((30, 44)), ("AAA",), cosines=(0.5,))
     whole = slide_figures(store)
     monkeypatch.setattr("lpd.explain.slide_maps._SQUARE_BYTES", 1)
     parts = slide_figures(store)
@@ -223,7 +280,10 @@ def test_slides_together_are_one_with_all_their_tiles(made: Made):
     parts = [made(maps[:, own], classes[own]) for own in (slice(0, 16), slice(16, 32))]
     together, whole = pooled_figures(parts), slide_figures(made(maps, classes))
     assert together.slide_name == "2 slides"
-    assert together.total.to_dict() == pytest.approx(whole.total.to_dict())
+    drawn = ("map_silhouette",)  # of other cells
+    totals = [{k: v for k, v in own.total.to_dict().items() if k not in drawn} for own in (together, whole)]
+    assert totals[0] == pytest.approx(totals[1])
+    assert together.total.map_silhouette == pytest.approx(whole.total.map_silhouette, abs=0.05)
     for own, expected in zip(together.classes, whole.classes, strict=True):
         assert (own.cells, own.tiles, own.usage) == (expected.cells, expected.tiles, pytest.approx(expected.usage))
         np.testing.assert_allclose(own.correlations, expected.correlations)

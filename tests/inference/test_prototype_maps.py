@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from lpd.config import ModelConfig
 from lpd.data.phantom import write_phantom_slide
 from lpd.errors import ConfigError, ResultError
 from lpd.inference.backend import NetworkBackend, load_backend
 from lpd.inference.frame import Box
 from lpd.inference.pipeline import segment_slide
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
-from lpd.inference.prototype_maps import check_prototypes
+from lpd.inference.prototype_maps import check_prototypes, mean_cosines, planned_maps
 from lpd.inference.recomputing import recomputed_mask
 from lpd.inference.settings import SegmentSettings
 from lpd.inference.store import ResultStore
@@ -309,3 +313,24 @@ def test_real_tissue_is_made_again(real_data: Path, tmp_path: Path, name: str, m
     region = Region(600, 600, 1400, 1000)
     store = segmented(real_data / "slides" / name, load_backend(LUAD, "cpu"), tmp_path / "out", mpp, region=region)
     assert agreement(store, whole_mask(store)) >= 0.99
+
+
+def test_cosines_of_a_class_s_prototypes_by_hand():
+    """AAA: at right angles; BBB: two that count as one in the middle of them, against one of both; CCC: one alone."""
+    x, y = [3.0, 0.0], [0.0, 2.0]
+    adapted = {1: torch.zeros(9, 2), 2: torch.zeros(9, 2), 3: torch.tensor([x, y, y, x, y, x, x, x, x])}
+    groups = (((0,), (1,)), ((3, 4), (5,)), ((6,),))
+    config = ModelConfig("test_convnext", class_count=3, groups=groups)
+    network: Any = SimpleNamespace(config=config, adapted_prototypes=lambda: adapted)
+    assert mean_cosines(network) == pytest.approx((0.0, 0.5**0.5, None))
+
+
+def test_results_and_data_sets_say_the_same_of_prototypes():
+    network, info = load_checkpoint(PHANTOM)
+    kept = planned_maps(network, info, adapt=True)
+    assert PrototypeMaps.from_dict(json.loads(json.dumps(kept.to_dict()))) == kept
+    directions = network.adapted_prototypes()[max(info.model.scales)].detach().numpy().astype(float)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    for c, found in enumerate(kept.cosines):
+        own = directions[3 * c : 3 * c + 3]
+        assert found == pytest.approx((own[0] @ own[1] + own[0] @ own[2] + own[1] @ own[2]) / 3, abs=1e-6)

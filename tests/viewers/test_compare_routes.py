@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 
 from lpd.classes import ClassScheme, TissueClass
 from lpd.config import Calibration
+from lpd.explain.slide_figures import pooled_figures
 from lpd.inference.meta import ResultMeta
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
 from lpd.inference.store import ResultStore
@@ -49,6 +52,7 @@ def put(services: Services, slide_id: str) -> Put:
         number_in_id: int = 0,
         checkpoint: str = "",
         digest: str = "",
+        **changes: object,
     ) -> str:
         job_id = f"20260101-00000{number_in_id or number}-abcdef"
         folder = services.jobs.folder / job_id
@@ -61,9 +65,9 @@ def put(services: Services, slide_id: str) -> Put:
         }
         write_json_atomically(
             folder / "job.json",
-            {**record, "mpp": None, "region_l0": None, "created": 1.0, "argv": ["--prototype-maps"]},
+            {**record, "mpp": None, "region_l0": None, "created": 1.0, "argv": ["--prototype-maps"]} | changes,
         )
-        with Run(folder / "first", "segment"):
+        with Run(folder / "first", "segment") as run:
             meta = ResultMeta("first.png", "f", 600, 400, 0.5, 1.0, SCHEME, model, digest or f"sha256:{number}")
             meta = replace(meta, settings={"prototype_maps": maps is not None})
             store = ResultStore.create(folder / "first", meta, None if maps is None else kept())
@@ -77,6 +81,7 @@ def put(services: Services, slide_id: str) -> Put:
                 store.write_layer(layers[1], 0, 0, np.full((COUNT, height, width), 254, np.uint8))
             store.commit(Region(0, 0, 600, 400))
             store.finish()
+            run.complete()
         return job_id
 
     return make
@@ -283,12 +288,56 @@ def test_what_the_command_says_is_the_answer(client: TestClient, services: Servi
     assert unknown.status_code == 404
 
 
+def test_maps_of_a_linear_head_are_said_to_be_logits(
+    client: TestClient, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.get(f"/results/{put(1, stripes())}/prototypes").json()["unit"] == "cosine"
+    plain = replace(kept(), per_class=1, layers=tuple(replace(layer, limit=32.0) for layer in kept().layers))
+    monkeypatch.setattr(f"{__name__}.kept", lambda: plain)
+    about = client.get(f"/results/{put(2, stripes())}/prototypes").json()
+    assert (about["unit"], about["limit"]) == ("logit", 32)
+
+
+def test_figures_of_a_folder_and_of_all_slides(client: TestClient, put: Put, slides: Path) -> None:
+    """Three slides of one model, the second in another folder; of the third a part was computed later, too."""
+    Image.new("RGB", (600, 400), (200, 40, 40)).save(slides / "third.png")
+    listed = {slide["name"]: slide["id"] for slide in client.get("/api/slides").json()["slides"]}
+    same, turned = {"checkpoint": "model-1", "digest": "sha256:1"}, stripes()[:, :, ::-1]
+    first = put(1, stripes(), **same)
+    second = put(2, stripes(), listed["second.png"], **same)
+    third = put(3, turned, listed["third.png"], **same)
+    put(4, stripes(), listed["third.png"], region_l0=[0, 0, 300, 200], **same)
+
+    def measured(job: str, over: str) -> dict[str, Any]:
+        return client.get(f"/results/{job}/prototypes/figures", params={"over": over}).json()
+
+    alone, folder, everywhere = (measured(first, over) for over in ("slide", "folder", "all"))
+    assert [found["slides"] for found in (alone, folder, everywhere)] == [1, 2, 3]
+    assert alone["classes"]["AAA"]["usage"] == pytest.approx([0.5, 0.5], abs=0.05)
+    # Turned maps answer in the other half: over both slides cells are counted together.
+    results = slides.parent / "results"
+    expected = pooled_figures([ResultStore.open(results / job / "first") for job in (first, third)]).to_dict()
+    assert folder["classes"] == expected["classes"]
+    assert folder["slide"] == "2 slides"
+    assert everywhere["classes"]["AAA"]["cells"] == 3 * alone["classes"]["AAA"]["cells"]
+    assert measured(second, "folder")["slides"] == 1
+    seen = {place["slide"] for own in gallery(client, first, "folder")["regions"] for place in own}
+    assert seen == {listed["first.png"], listed["third.png"]}
+    plot = client.get(f"/results/{first}/prototypes/plot.svg", params={"over": "all"})
+    assert "3 slides" in plot.text
+    assert client.get(f"/results/{first}/prototypes/figures", params={"over": "moon"}).status_code == 400
+
+
+def gallery(client: TestClient, job: str, over: str) -> dict[str, Any]:
+    return client.get(f"/results/{job}/prototypes/gallery", params={"over": over}).json()
+
+
 def test_a_gallery_of_all_slides_of_a_model(client: TestClient, put: Put) -> None:
     listed = {slide["name"]: slide["id"] for slide in client.get("/api/slides").json()["slides"]}
     first = put(1, stripes())
     other = put(1, stripes(), listed["second.png"], number_in_id=7)
     put(2, stripes(), listed["second.png"])  # another model: its prototypes have nothing to do with these
-    found = client.get(f"/results/{first}/prototypes/gallery", params={"all_slides": True}).json()
+    found = gallery(client, first, "all")
     assert set(found["slides"]) == {listed["first.png"], listed["second.png"]}
     assert {place["slide"] for place in found["regions"][0]} == set(found["slides"])
     assert max(sum(p["slide"] == listed["first.png"] for p in own) for own in found["regions"]) == 2
@@ -317,3 +366,34 @@ def test_what_a_killed_app_had_left_is_cleared(services: Services) -> None:
         assert folder.is_dir()
     clear_scratch(services.cache)
     assert not left.exists()
+
+
+def test_the_log_says_what_was_drawn_and_which_models_changed(
+    client: TestClient, put: Put, services: Services, wait_for: Any
+) -> None:
+    one, other = put(1, stripes()), put(2, stripes()[[1, 0, 3, 2]])
+    client.get("/api/matching/plot.svg", params={"left": one, "right": other})
+    services.jobs.command = (sys.executable, "-c", "import sys; open(sys.argv[-1], 'w').write('drawn')")
+    assert client.get("/api/checkpoints/projection.svg", params={"model": "good"}).text == "drawn"
+    client.put("/api/checkpoints/good/prototypes", json={"names": {"1": "glands"}})
+    path = services.jobs.folder / "audit.jsonl"
+    wanted = [("inspected", one, ""), ("inspected models", "", ""), ("named prototypes", "", "good")]
+
+    def noted() -> list[tuple[str, str, str]]:
+        entries = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [(e["action"], e.get("job", ""), e.get("detail", "")) for e in entries if e["action"] != "opened slide"]
+
+    wait_for(lambda: noted() == wanted)
+
+
+def test_examples_are_of_the_very_models_that_are_projected(
+    client: TestClient, put: Put, services: Services, checkpoints: Path
+) -> None:
+    path = checkpoints / "good.safetensors"
+    own = put(1, stripes(), checkpoint="good", digest=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}")
+    old = put(2, stripes(), checkpoint="good")  # of a file that was replaced since
+    services.jobs.command = (sys.executable, "-c", "import sys; open(sys.argv[-1], 'w').write(' '.join(sys.argv[1:]))")
+    asked = {"model": "good", "example": [own, old]}
+    words = client.get("/api/checkpoints/projection.svg", params=asked).text.split()
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--examples"]
+    assert given == [str(services.jobs.folder / own / "first")]

@@ -19,8 +19,8 @@ async function ask(method, path, body) {
 }
 
 /** The answer to a request that succeeded. */
-async function answerOf(method, path, body) {
-  const options = { method, headers: {}, cache: 'no-store' };
+async function answerOf(method, path, body, signal) {
+  const options = { method, headers: {}, cache: 'no-store', signal };
   if (body instanceof FormData) options.body = body;
   else if (body !== undefined) {
     options.headers['Content-Type'] = 'application/json';
@@ -76,26 +76,28 @@ export const api = {
   resultTile: (id, layer, level, col, row, version) => address(`/results/${at(id)}/layers/${layer}/${level}/${col}_${row}.png?v=${version}`),
   slideTile: (slide, layer, level, col, row) => address(`/slides/${at(slide.id)}/layers/${layer}/${level}/${col}_${row}.png?f=${at(slide.fingerprint)}&mpp=${slide.mpp ?? ''}`),
   prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
-  prototypeFigures: (id) => ask('GET', `/results/${at(id)}/prototypes/figures`),
-  gallery: (id, everywhere) => ask('GET', `/results/${at(id)}/prototypes/gallery?all_slides=${everywhere}`),
+  /** `over` which slides: 'slide', 'folder' or 'all'. */
+  prototypeFigures: (id, over) => ask('GET', `/results/${at(id)}/prototypes/figures?over=${over}`),
+  gallery: (id, over) => ask('GET', `/results/${at(id)}/prototypes/gallery?over=${over}`),
   /** A figure by its path, and the address to save it from. */
-  figure: (path) => answerOf('GET', path).then((response) => response.blob()),
-  plotPath: (ids, kind) => `/results/${at(ids[0])}/prototypes/plot.${kind}?${ids.slice(1).map((id) => `beside=${at(id)}`).join('')}`,
+  figure: (path, signal) => answerOf('GET', path, undefined, signal).then((response) => response.blob()),
+  plotPath: (ids, kind, over) => `/results/${at(ids[0])}/prototypes/plot.${kind}?over=${over}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`,
   pairsPath: ([left, right], kind) => `/api/matching/plot.${kind}?left=${at(left)}&right=${at(right)}`,
-  projectionPath: (models, kind) => `/api/checkpoints/projection.${kind}?${models.map((name) => `model=${at(name)}`).join('&')}`,
+  /** Models' prototypes in a plane, with examples from results of theirs. */
+  projectionPath: (models, ids, kind) => `/api/checkpoints/projection.${kind}?${[...models.map((name) => `model=${at(name)}`), ...ids.map((id) => `example=${at(id)}`)].join('&')}`,
   placePath: (ids, [x, y], kind) => `/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`,
   crop: (slide, [x, y, width, height]) => address(`/slides/${at(slide.id)}/crop/${x}_${y}_${width}_${height}.jpeg?f=${at(slide.fingerprint)}`),
   editedTile: (id, { muted, merged }, level, col, row, version) => address(`/results/${at(id)}/prototypes/tiles/${level}/${col}_${row}.png?${editQuery(muted, merged)}&v=${version}`),
   editedAreas: (id, { muted, merged }) => ask('GET', `/results/${at(id)}/prototypes/areas?${editQuery(muted, merged)}`),
   /** All prototypes of one or two models on a picture that is sent, as a figure. */
-  imageFigure: (image, mask, models, kind, save) => {
+  imageFigure: (image, mask, models, kind, save, signal) => {
     const form = new FormData();
     form.append('image', image);
     if (mask) form.append('mask', mask);
     for (const model of models) form.append('checkpoint', model);
     form.append('kind', kind);
     if (save) form.append('save', 'true');
-    return answerOf('POST', '/api/images/figure', form).then((response) => response.blob());
+    return answerOf('POST', '/api/images/figure', form, signal).then((response) => response.blob());
   },
   namePrototypes: (model, digest, names) => ask('PUT', `/api/checkpoints/${at(model)}/prototypes`, { digest, names }),
   saveEdited: (model, digest, name, { muted, merged }) => ask('POST', `/api/checkpoints/${at(model)}/edited`, { digest, name, muted, merged }),

@@ -9,6 +9,7 @@ import { CompareMaps } from './compare_maps.js';
 import { ComparePlace } from './compare_place.js';
 import { Side } from './compare_side.js';
 import { h } from './dom.js';
+import { InSight } from './in_sight.js';
 import { LinkedViews } from './linked_views.js';
 import { PrototypePicker } from './prototype_picker.js';
 import { Toasts } from './toasts.js';
@@ -30,6 +31,8 @@ class Comparison {
       chooseModel: (side, model) => this.attempt(() => this.chooseModel(side, model)),
       compute: (side) => this.attempt(() => this.compute(side)),
       changed: (side) => this.attempt(() => this.changed(side)),
+      grew: (side, rects) => this.maps.grew(side, rects),
+      ranged: () => this.maps.draw(),
       trouble: (text) => this.toasts.show(text),
       toggleMask: () => this.controls.toggleMask(),
     };
@@ -56,6 +59,7 @@ class Comparison {
     this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('h2', { class: 'lpd-unseen' }, 'What is compared'), h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
     root.replaceChildren(h('h1', { class: 'lpd-unseen' }, 'LPD: compare prototypes of two models'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
     this.linked = new LinkedViews([left.view, right.view]);
+    this.sight = new InSight(root, () => this.attempt(() => this.lookAgain()));
     this.unmount = new MutationObserver(() => root.isConnected || this.destroy());
     this.unmount.observe(document.body, { childList: true, subtree: true });
     this.errors = [];
@@ -78,15 +82,41 @@ class Comparison {
 
   async begin() {
     await this.attempt(async () => {
-      const [{ slides }, { checkpoints }] = await Promise.all([api.slides(), api.checkpoints()]);
-      this.slides = slides.filter((slide) => slide.status !== 'error');
-      this.models = checkpoints.filter((model) => !model.error);
-      this.controls.offer(this.slides);
-      const first = [memory.get('compared', ''), memory.get('slide', '')].find((id) => this.slides.some((slide) => slide.id === id)) ?? this.slides[0]?.id;
-      if (first && this.models.length) await this.openSlide(first);
-      else this.nothing();
+      await this.loadLists();
+      await this.openFirst();
     });
     this.probe.ready = true;
+  }
+
+  async loadLists() {
+    const [{ slides }, { checkpoints }] = await Promise.all([api.slides(), api.checkpoints()]);
+    this.slides = slides.filter((slide) => slide.status !== 'error');
+    this.models = checkpoints.filter((model) => !model.error);
+    this.controls.offer(this.slides, this.slide);
+  }
+
+  async openFirst() {
+    const first = [memory.get('compared', ''), memory.get('slide', '')].find((id) => this.slides.some((slide) => slide.id === id)) ?? this.slides[0]?.id;
+    if (first && this.models.length) await this.openSlide(first);
+    else this.nothing();
+  }
+
+  /** Take up the slides, models and results that have come since; what is looked at stays. */
+  async lookAgain() {
+    if (!this.probe.ready) return;
+    await this.loadLists();
+    const { slide } = this;
+    if (!slide) return this.openFirst();
+    for (const side of this.sides) side.offer(this.models, side.model);
+    this.gallery.forget();
+    this.figures.forget();
+    if (this.wanted !== slide.id || !(await this.loadJobs())) return; // another one is on its way
+    if (this.slides.some((known) => known.id === slide.id)) Object.assign(slide, await api.slide(slide.id)); // its resolution may be known by now
+    for (const side of this.sides) {
+      const job = this.jobOf(side.model);
+      if (job && job.id !== side.job?.id && !side.edited) await this.showSide(side, side.model);
+    }
+    this.render();
   }
 
   /** Nothing can be compared; with a model a picture can be inspected even so. */
@@ -235,7 +265,7 @@ class Comparison {
 
   /** A model was saved: it can be chosen, and segmented with. */
   saved(model) {
-    this.models = [...this.models, model];
+    this.models = [...this.models, model].sort((a, b) => (a.name < b.name ? -1 : 1));
     for (const side of this.sides) side.offer(this.models, side.model);
     this.toasts.show(`${model.name} is among the models now; its scores are not known yet.`, 'info');
   }
@@ -255,6 +285,7 @@ class Comparison {
 
   /** [left, right, similarity] of the class that is looked at. */
   get pairs() {
+    if (!this.sides.every((side) => side.about)) return []; // another result is on its way
     const own = this.matching?.classes.find((entry) => entry.code === this.code)?.pairs ?? [];
     return own.map(({ left, right, similarity }) => [left, right, similarity]);
   }
@@ -271,6 +302,7 @@ class Comparison {
 
   destroy() {
     this.unmount.disconnect();
+    this.sight.destroy();
     this.linked.destroy();
     this.controls.destroy();
     this.maps.destroy();

@@ -10,7 +10,7 @@ const MODES = {
   swipe: ['Swipe', 'The right side over the left one, as far as the handle is drawn'],
   difference: ['Difference', 'What the left map answers more (blue) and the right one (red)'],
 };
-const RANGES = { own: 'Each map by its own range', same: 'All from 0 to 1' };
+const RANGES = { own: 'Each map by its own range', same: 'All from 0 to the highest possible' };
 
 export class CompareControls {
   constructor(pair, { onSlide, onLook }) {
@@ -48,6 +48,7 @@ export class CompareControls {
     const range = h('select', { 'aria-label': 'Range of colours', onchange: () => this.set('range', range.value) }, Object.entries(RANGES).map(([value, text]) => h('option', { value, selected: value === this.look.range }, text)));
     this.scale = h('span', { class: 'lpd-heat-scale' });
     this.ends = [h('span'), h('span')];
+    this.said = h('p', { class: 'lpd-hint', 'data-said': 'maps', hidden: true });
     return h(
       'section',
       { class: 'lpd-looks' },
@@ -56,17 +57,26 @@ export class CompareControls {
       slider('opacity', 'Opacity', 'Opacity of the maps'),
       range,
       h('div', { class: 'lpd-heat-ends' }, this.ends[0], this.scale, this.ends[1]),
+      this.said,
       tick('mask', 'Tissue classes (m)', 'The class with the highest score, under the maps'),
       tick('linked', 'Pick counterparts together', 'Whoever picks a prototype on one side sees the one that matches it on the other'),
     );
   }
 
-  offer(slides) {
-    this.slides.replaceChildren(...slides.map(({ id, name }) => h('option', { value: id }, name)));
+  /** Slides to choose from; the one that is shown stays chosen, though its file be gone. */
+  offer(slides, shown) {
+    const gone = shown && !slides.some(({ id }) => id === shown.id) ? [shown] : [];
+    this.slides.replaceChildren(...[...slides, ...gone].map(({ id, name }) => h('option', { value: id, selected: id === shown?.id }, name)));
   }
 
   set slide(id) {
     this.slides.value = id;
+  }
+
+  /** What the maps are, if that has to be said. */
+  say(text) {
+    this.said.textContent = text;
+    this.said.hidden = !text;
   }
 
   get mode() {

@@ -1,6 +1,7 @@
 // Figures of merit of both sides, of one class or of all, each with its definition one click away.
 
 import { api } from './api.js';
+import { overChoice } from './compare_over.js';
 import { h } from './dom.js';
 
 /** Name, and which way is better for what the paper is after: prototypes that differ and cover more. */
@@ -10,15 +11,18 @@ const FIGURES = {
   map_iou: ['Map IoU', 'less'],
   union_coverage: ['Union coverage', 'more'],
   effective_prototypes: ['Effective number', 'more'],
+  prototype_cosine: ['Prototype cosine', 'less'],
+  map_silhouette: ['Map silhouette', 'more'],
 };
 
 export class CompareFigures {
   constructor({ attempt, onFigure }) {
     this.attempt = attempt;
     this.onFigure = onFigure;
-    this.found = new Map(); // result -> figures
+    this.found = new Map(); // result and over which slides -> figures
+    this.over = overChoice('Slides that are measured', () => this.render(this.state));
     this.body = h('div', { class: 'lpd-figures' });
-    this.element = h('details', { class: 'lpd-layers lpd-merit', open: false }, h('summary', {}, h('h3', {}, 'Figures of merit')), this.body);
+    this.element = h('details', { class: 'lpd-layers lpd-merit', open: false }, h('summary', {}, h('h3', {}, 'Figures of merit')), this.over.element, this.body);
     this.element.addEventListener('toggle', () => this.state && this.render(this.state));
   }
 
@@ -27,22 +31,40 @@ export class CompareFigures {
     const ready = state.sides.filter((side) => side.about && side.job.ended);
     this.element.hidden = !ready.length;
     if (!this.element.open || !ready.length) return;
-    for (const { job } of ready) if (!this.found.has(job.id)) this.load(job.id);
-    const [left, right] = state.sides.map((side) => side.job && this.found.get(side.job.id));
+    for (const { job } of ready) if (!this.found.has(this.keyOf(job))) this.load(job);
+    const [left, right] = state.sides.map(({ job }) => job && this.found.get(this.keyOf(job)));
     if (!left && !right) {
       this.body.replaceChildren(h('p', { class: 'lpd-hint' }, 'Measuring …'));
       return;
     }
-    this.body.replaceChildren(this.table(state, left, right), ...this.usage(state, left, right), h('p', { class: 'lpd-plots' }, this.plots(state), this.download(state, left, right)));
+    this.body.replaceChildren(this.measured(left, right), this.table(state, left, right), ...this.usage(state, left, right), h('p', { class: 'lpd-plots' }, this.plots(state), this.download(state, left, right)));
   }
 
-  load(id) {
-    this.found.set(id, null);
+  keyOf(job) {
+    return `${job.id} ${job.updated} ${this.over.value}`;
+  }
+
+  /** Measure anew: there may be more results. */
+  forget() {
+    this.found.clear();
+  }
+
+  /** Which slides the numbers are of, where that is not this one. */
+  measured(left, right) {
+    const of = [left, right].map((found) => found && `${found.slides} ${found.slides === 1 ? 'slide' : 'slides'}`);
+    const [one, other] = of;
+    const text = one && other && one !== other ? `Left over ${one}, right over ${other}.` : `Over ${one ?? other}, all their tiles together.`;
+    return h('p', { class: 'lpd-hint', hidden: this.over.value === 'slide' }, text);
+  }
+
+  load(job) {
+    const key = this.keyOf(job);
+    this.found.set(key, null);
     this.attempt(async () => {
       try {
-        this.found.set(id, await api.prototypeFigures(id));
+        this.found.set(key, await api.prototypeFigures(job.id, this.over.value));
       } catch (error) {
-        this.found.delete(id);
+        this.found.delete(key);
         this.element.open = false;
         throw error;
       }
@@ -88,9 +110,9 @@ export class CompareFigures {
     const [ids, models] = [[...new Set(ready.map((side) => side.job.id))], [...new Set(sides.map((side) => side.model))]];
     const link = (text, title, path) => h('button', { type: 'button', class: 'lpd-link', title, onclick: () => this.onFigure(text, path) }, text);
     return [
-      link('Usage and pairs', 'Shares of each prototype, and how alike every two are', (kind) => api.plotPath(ids, kind)),
+      link('Usage and pairs', 'Shares of each prototype, and how alike every two are', (kind) => api.plotPath(ids, kind, this.over.value)),
       matching && link('Counterparts', 'Every prototype of the left model against every one of the right', (kind) => api.pairsPath(ids, kind)),
-      link('Prototypes in a plane', 'Where the prototypes of the models lie to one another (PCA); takes some seconds', (kind) => api.projectionPath(models, kind)),
+      link('Prototypes in a plane', 'Where the prototypes of the models lie to one another (PCA), each with the place of this slide where it answers most; takes some seconds', (kind) => api.projectionPath(models, ids, kind)),
     ].filter(Boolean);
   }
 

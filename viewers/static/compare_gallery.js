@@ -1,21 +1,17 @@
-// Where on the slide the two chosen prototypes answer most: pictures to fly to.
+// Where on the slide, on those of its folder or on all, the two chosen prototypes answer most: pictures to fly to.
 
 import { api } from './api.js';
+import { overChoice } from './compare_over.js';
 import { h } from './dom.js';
 
 export class CompareGallery {
   constructor({ attempt, onGo }) {
     this.attempt = attempt;
     this.onGo = onGo;
-    this.found = new Map(); // result and whether of all slides -> regions by prototype, and names of their slides
-    this.everywhere = h('input', { type: 'checkbox', id: 'lpd-gallery-all' });
-    this.everywhere.addEventListener('change', () => {
-      this.found.clear();
-      this.shows = null;
-      this.render(this.state);
-    });
+    this.found = new Map(); // result and over which slides -> regions by prototype, and names of their slides
+    this.over = overChoice('Slides of the gallery', () => this.render(this.state));
     this.body = h('div', { class: 'lpd-gallery' });
-    this.element = h('details', { class: 'lpd-layers lpd-tops', open: false }, h('summary', {}, h('h3', {}, 'Gallery')), h('label', { class: 'lpd-tick', htmlFor: 'lpd-gallery-all', title: 'Also other slides that these models have maps of, two places on each' }, this.everywhere, h('span', {}, 'All slides')), this.body);
+    this.element = h('details', { class: 'lpd-layers lpd-tops', open: false }, h('summary', {}, h('h3', {}, 'Gallery')), this.over.element, this.body);
     this.element.addEventListener('toggle', () => this.state && this.render(this.state));
   }
 
@@ -24,27 +20,33 @@ export class CompareGallery {
     const ready = state.sides.filter((side) => side.about && side.job.ended && side.index !== null);
     this.element.hidden = !ready.length;
     if (!this.element.open || !ready.length) return;
-    for (const { job } of ready) if (!this.found.has(this.keyOf(job.id))) this.load(job.id);
-    const key = JSON.stringify(ready.map((side) => [side.job.id, side.index, side.nameOf(side.index), Boolean(this.foundOf(side))]));
+    for (const { job } of ready) if (!this.found.has(this.keyOf(job))) this.load(job);
+    const key = JSON.stringify(ready.map((side) => [this.keyOf(side.job), side.index, side.nameOf(side.index), Boolean(this.foundOf(side))]));
     if (key === this.shows) return;
     this.shows = key;
     this.body.replaceChildren(...ready.flatMap((side) => this.part(state.slide, side)));
   }
 
-  keyOf(id) {
-    return `${id} ${this.everywhere.checked}`;
+  keyOf(job) {
+    return `${job.id} ${job.updated} ${this.over.value}`;
   }
 
   foundOf(side) {
-    return this.found.get(this.keyOf(side.job.id));
+    return this.found.get(this.keyOf(side.job));
   }
 
-  load(id) {
-    const key = this.keyOf(id);
+  /** Look anew: there may be more results. */
+  forget() {
+    this.found.clear();
+    this.shows = null;
+  }
+
+  load(job) {
+    const key = this.keyOf(job);
     this.found.set(key, null);
     this.attempt(async () => {
       try {
-        this.found.set(key, await api.gallery(id, this.everywhere.checked));
+        this.found.set(key, await api.gallery(job.id, this.over.value));
       } catch (error) {
         this.found.delete(key);
         this.element.open = false;
@@ -62,8 +64,8 @@ export class CompareGallery {
     if (!regions.length) return [title, h('p', { class: 'lpd-hint' }, known.regions.some((own) => own.length) ? 'It does not count in this model, or another counts for it, too: it has no places of its own.' : 'No tile is half full of tissue.')];
     const pictures = regions.map(({ slide: id, region, score }, i) => {
       const where = id === slide.id ? '' : `${known.slides[id]}, `;
-      const picture = h('img', { src: api.crop(id === slide.id ? slide : { id, fingerprint: '' }, region), alt: `Place ${i + 1}, score ${score.toFixed(2)}`, loading: 'lazy' });
-      return h('button', { type: 'button', title: `Go to ${where}x ${region[0]}, y ${region[1]}: mean activation ${score.toFixed(3)}`, onclick: () => this.onGo(region, id) }, picture, h('span', {}, score.toFixed(2)));
+      const picture = h('img', { src: api.crop(id === slide.id ? slide : { id, fingerprint: '' }, region), alt: `Place ${i + 1}, mean of the map ${side.wordsFor(score)}`, loading: 'lazy' });
+      return h('button', { type: 'button', title: `Go to ${where}x ${region[0]}, y ${region[1]}: mean of the map ${side.wordsFor(score, 3)}`, onclick: () => this.onGo(region, id) }, picture, h('span', {}, side.wordsFor(score)));
     });
     return [title, h('div', { class: 'lpd-tops-row' }, pictures)];
   }

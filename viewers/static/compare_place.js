@@ -59,8 +59,7 @@ export class ComparePlace {
   /** Show a figure that the app draws; `path` is its address by kind. */
   async draws(title, path) {
     this.open(false);
-    await this.fetched(() => api.figure(path('png')));
-    if (this.picture.hidden) return;
+    if (!(await this.fetched((signal) => api.figure(path('png'), signal)))) return;
     this.say(title);
     this.links.replaceChildren(...Object.entries(KINDS).map(([kind, name]) => h('a', { href: address(`${path(kind)}&save=true`), title: `Save this figure as ${name}` }, name)));
   }
@@ -73,31 +72,36 @@ export class ComparePlace {
   async send() {
     const models = [...new Set(this.sides.map((side) => side.model))].filter(Boolean);
     const [image, truth] = [this.image.files[0], this.truth.files[0]];
-    const figure = async (kind, save) => {
+    const figure = async (kind, save, signal) => {
       if (!models.length) throw Object.assign(new Error('There is no usable model in the checkpoints folder.'), { status: 0 });
-      return api.imageFigure(image, truth, models, kind, save);
+      return api.imageFigure(image, truth, models, kind, save, signal);
     };
-    await this.fetched(() => figure('png', false));
-    if (this.picture.hidden) return;
+    if (!(await this.fetched((signal) => figure('png', false, signal)))) return;
     this.say(image.name);
     const save = (kind) => this.attempt(async () => saveFile(await figure(kind, true), `prototypes.${kind}`));
     this.links.replaceChildren(...Object.entries(KINDS).map(([kind, name]) => h('button', { type: 'button', class: 'lpd-link', title: `Save this figure as ${name}`, onclick: () => save(kind) }, name)));
   }
 
-  /** Show a figure when it has come. */
+  /** Show a figure when it has come, and say whether it is there; one that was asked for before is not drawn any more. */
   async fetched(work) {
     this.forget();
+    const { signal } = (this.asked = new AbortController());
     this.say('Drawing …');
     this.draw.disabled = true;
     try {
-      this.picture.src = URL.createObjectURL(await work());
+      const blob = await work(signal);
+      if (signal.aborted) return false;
+      this.picture.src = URL.createObjectURL(blob);
       this.picture.alt = 'Maps of all prototypes';
       this.picture.hidden = false;
+      return true;
     } catch (error) {
+      if (signal.aborted) return false;
       this.say(error.message);
       if (error.status === undefined) throw error;
+      return false;
     } finally {
-      this.draw.disabled = false;
+      if (signal === this.asked.signal) this.draw.disabled = false;
     }
   }
 
@@ -108,6 +112,7 @@ export class ComparePlace {
   }
 
   forget() {
+    this.asked?.abort();
     if (this.picture.src) URL.revokeObjectURL(this.picture.src);
     this.picture.removeAttribute('src');
     this.picture.hidden = true;

@@ -36,14 +36,16 @@ export class Side {
     return this.models.value || null;
   }
 
+  /** Models to choose from; the chosen one stays chosen, though its file be gone. */
   offer(models, chosen) {
-    this.models.replaceChildren(...models.map(({ name, prototype_source: source }) => h('option', { value: name, selected: name === chosen }, `${name} (${source})`)));
+    const gone = chosen && !models.some(({ name }) => name === chosen) ? [{ name: chosen, prototype_source: 'gone' }] : [];
+    this.models.replaceChildren(...[...models, ...gone].map(({ name, prototype_source: source }) => h('option', { value: name, selected: name === chosen }, `${name} (${source})`)));
   }
 
   /** Show what a model has found on a slide; `job` is its result with maps, if there is one. */
   async show(slide, model, job) {
     this.watch.stop();
-    Object.assign(this, { slide, shown: model, job: null, about: null, progress: null, edits: NO_EDITS, history: [] });
+    Object.assign(this, { slide, shown: model, job: null, about: null, progress: null, ranged: 1, edits: NO_EDITS, history: [] });
     this.models.value = model;
     for (const layer of [this.mask, this.heat]) layer.clear();
     this.button.hidden = Boolean(job) || !slide;
@@ -92,6 +94,18 @@ export class Side {
   grow(rects, revision, run) {
     this.progress = { rects: this.progress?.run === run ? [...this.progress.rects, ...rects] : [...rects], revision, run };
     for (const layer of [this.mask, this.heat]) if (layer.source) layer.grow(rects, revision, run);
+    this.acts.grew(this, rects);
+    if (this.about && !this.job.ended && revision >= 2 * this.ranged) this.learnRanges(revision);
+  }
+
+  /** The ranges of the maps so far: first there is little to tell them from, later they hardly change. */
+  async learnRanges(revision) {
+    const { about } = this;
+    this.ranged = revision;
+    const { ranges } = await api.prototypes(this.job.id).catch(() => about); // it is asked again at the end
+    if (this.about !== about) return;
+    about.ranges = ranges;
+    this.acts.ranged();
   }
 
   /** Classes of the result, without background. */
@@ -157,9 +171,15 @@ export class Side {
     if (this.progress) layer.grow(this.progress.rects, this.progress.revision, this.progress.run);
   }
 
+  /** A value of the maps, −1 … 1, in words: a mean cosine, of a linear head the logit of its class. */
+  wordsFor(value, digits = 2) {
+    const { unit, limit } = this.about;
+    return unit === 'logit' ? `logit ${(value * limit).toFixed(1)}` : value.toFixed(digits);
+  }
+
   valueAt(x, y) {
     const value = this.index === null ? null : this.heat.valueAt(x, y);
-    return value === null ? null : `${this.nameOf(this.index)} ${activation(value).toFixed(2)}`;
+    return value === null ? null : `${this.nameOf(this.index)} ${this.wordsFor(activation(value))}`;
   }
 
   destroy() {

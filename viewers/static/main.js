@@ -7,10 +7,12 @@ import { h, saveFile } from './dom.js';
 import { Drawing } from './drawing.js';
 import { Drawers } from './drawers.js';
 import { Guide } from './guide.js';
+import { InSight } from './in_sight.js';
 import { JobList } from './job_list.js';
 import { JobWatch } from './job_watch.js';
 import { LayerPanel } from './layer_panel.js';
 import { Layers } from './layers.js';
+import { firstShown, lookAgain } from './look_again.js';
 import { Panel } from './panel.js';
 import { Permalink } from './permalink.js';
 import { makeProbe } from './probe.js';
@@ -26,7 +28,6 @@ import { welcome } from './welcome.js';
 
 const UNREAD_MS = { first: 400, last: 3000 }; // between looks while slides are being read, less and less often
 const EMPTY_MS = 4000;
-const LOOK_AGAIN_MS = 5000; // not more often when somebody comes back to the page
 const OTHERS_MS = 5000;
 const NOBODY_MS = 30000;
 /** What is said where a request is not computed from the start, see viewers/asked_before.py. */
@@ -113,8 +114,7 @@ class Workspace {
     });
     this.unmount = new MutationObserver(() => root.isConnected || this.destroy());
     this.unmount.observe(document.body, { childList: true, subtree: true });
-    this.lookAgain = () => !document.hidden && Date.now() - this.listedAt > LOOK_AGAIN_MS && this.attempt(() => this.loadSlides());
-    document.addEventListener('visibilitychange', this.lookAgain);
+    this.sight = new InSight(root, () => this.attempt(() => lookAgain(this)));
     this.probe = makeProbe(this);
   }
 
@@ -223,7 +223,7 @@ class Workspace {
       this.jobs = jobs;
       this.layers.open(slide);
       const asked = this.link.take(id);
-      this.showJob(jobs.find((job) => job.id === (result ?? asked.result)) ?? jobs.find((job) => !job.ended) ?? jobs.find((job) => job.has_mask) ?? jobs[0]);
+      this.showJob(jobs.find((job) => job.id === (result ?? asked.result)) ?? firstShown(jobs));
       restore(this, asked);
       this.probe.slideOpen = true;
     });
@@ -393,7 +393,7 @@ class Workspace {
   destroy() {
     clearTimeout(this.others);
     clearTimeout(this.listing);
-    document.removeEventListener('visibilitychange', this.lookAgain);
+    this.sight.destroy();
     this.list.destroy();
     this.guide.destroy();
     this.uploads.destroy();

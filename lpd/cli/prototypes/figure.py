@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,13 @@ from lpd.cli.prototypes.pictures import (
     read_truth,
     tile_shown,
 )
-from lpd.errors import CheckpointError, ConfigError
+from lpd.errors import ConfigError
 from lpd.inference.settings import DEVICES
 
 if TYPE_CHECKING:
     from lpd.explain.inspection import Inspection
     from lpd.inference.store import ResultStore
+    from lpd.model.header import CheckpointInfo
 
 _KINDS = ("png", "svg", "pdf")
 #: What each way of asking needs and may have beside it.
@@ -30,7 +32,7 @@ _WAYS = {
     "result": ("result", "at", "size", "slide"),
     "image": ("checkpoint", "image", "mask", "mpp", "device"),
     "data": ("checkpoint", "data", "name", "split", "device"),
-    "projection": ("projection", "checkpoint", "device"),
+    "projection": ("projection", "checkpoint", "examples", "device"),
 }
 _NEEDED = {"result": ("at",), "image": ("checkpoint",), "data": ("checkpoint", "name"), "projection": ("checkpoint",)}
 _EPILOG = """\
@@ -40,8 +42,9 @@ beside the first:
 An image, or a tile of a data set with its mask, through the network, with the CAMs of all scales:
   lpd prototypes figure --checkpoint A.safetensors --checkpoint B.safetensors --image tile.png --out tile.png
   lpd prototypes figure --checkpoint A.safetensors --data TILES --name tile-7 --out tile-7.svg
-Where the prototypes lie to one another: their two main directions (PCA) in the deepest scale:
-  lpd prototypes figure --projection --checkpoint A.safetensors --out prototypes.pdf
+Where the prototypes lie to one another: their two main directions (PCA) in the deepest scale; with a result of the
+model the place where each is most active stands beside its point:
+  lpd prototypes figure --projection --checkpoint A.safetensors --examples results/a --out prototypes.pdf
 
 Columns are classes, rows prototypes. All maps have one scale of colours; values are fused cosines from -1 to 1 (of a
 linear head: logits). In SVG and PDF letters stay letters. The same figure gives the same file."""
@@ -67,6 +70,9 @@ def add_parser(commands: Any) -> None:
     add_data(parser)
     parser.add_argument("--name", metavar="TILE", help="file name of a tile of the tile set")
     parser.add_argument("--projection", action="store_const", const=True, help="prototypes as points of a plane")
+    parser.add_argument(
+        "--examples", metavar="FOLDER", **folder, help="result of a projected model, for pictures; may be given again"
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="file.png, file.svg or file.pdf")
     parser.add_argument("--dpi", metavar="N", type=float, default=300.0, help="pixels per inch (default: 300)")
     parser.add_argument(
@@ -121,6 +127,7 @@ def _inspection(args: argparse.Namespace, way: str) -> Any:
 
 
 def _of_results(args: argparse.Namespace) -> list[Inspection]:
+    from lpd.cli.prototypes.results import names_of_result
     from lpd.explain.inspecting_store import inspect_slide, tile_box
     from lpd.inference.store import ResultStore
     from lpd.slide.opening import open_slide
@@ -139,23 +146,9 @@ def _of_results(args: argparse.Namespace) -> list[Inspection]:
         if slide.fingerprint != stores[0].meta.slide_fingerprint:
             raise ConfigError(f"{slide.path} is not the slide that {stores[0].folder} is a result of: pass that one")
         return [
-            inspect_slide(store, slide, box, names=_names_of_result(store))
+            inspect_slide(store, slide, box, names=names_of_result(store))
             for store, box in zip(stores, boxes, strict=True)
         ]
-
-
-def _names_of_result(store: ResultStore) -> list[str]:
-    """Names of the prototypes, if the very checkpoint is where it was."""
-    from lpd.inference.manifest_file import read_manifest
-    from lpd.model.header import file_digest, read_info
-
-    path = Path(read_manifest(store.folder).get("arguments", {}).get("checkpoint") or "")
-    try:
-        if path.is_file() and file_digest(path) == store.meta.checkpoint_digest:
-            return prototype_names(read_info(path))
-    except CheckpointError:
-        pass
-    return []
 
 
 def _slide_path(args: argparse.Namespace, store: ResultStore) -> Path:
@@ -195,7 +188,33 @@ def _projection(args: argparse.Namespace) -> Any:
     from lpd.model.checkpoint import load_checkpoint
 
     models: Sequence[Any] = [load_checkpoint(path, choose_device(args.device or "auto")) for path in args.checkpoint]
-    return draw_projection([read_directions(network, info, prototype_names(info)) for network, info in models])
+    crops = _examples(args.examples or (), [info for _, info in models])
+    directions = [read_directions(network, info, prototype_names(info)) for network, info in models]
+    return draw_projection(directions, crops=crops)
+
+
+def _examples(results: Sequence[Path], models: Sequence[CheckpointInfo]) -> dict[tuple[int, int], Any]:
+    """The best place of each prototype, by numbers of model and prototype, from results of these models."""
+    from lpd.cli.prototypes.results import open_result, open_slide_of
+    from lpd.explain.contact_sheet import crop
+    from lpd.explain.gallery import top_regions
+    from lpd.model.header import file_digest
+
+    digests = [file_digest(info.path) for info in models]
+    crops: dict[tuple[int, int], Any] = {}
+    for folder in results:
+        store = open_result(folder)
+        if store.meta.checkpoint_digest not in digests:
+            raise ConfigError(f"{folder} is a result of {store.meta.checkpoint_name}: pass that --checkpoint as well")
+        number = digests.index(store.meta.checkpoint_digest)
+        found = top_regions([(store.meta.slide_name, store)], per_prototype=1, per_slide=1)
+        slide = open_slide_of(store, None)
+        if slide is None:
+            print(f"lpd prototypes: no examples of {folder}: its slide is not where it was", file=sys.stderr)
+            continue
+        with slide:
+            crops |= {(number, m): crop(slide, own[0]) for m, own in enumerate(found) if own}
+    return crops
 
 
 def _point(text: str) -> tuple[float, float]:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from lpd.cli.progress import progress_bar
 from lpd.cli.prototypes.tables import (
+    called,
     check_plot,
     definitions,
     figures_header,
     figures_rows,
     figures_table,
     flagged,
+    with_names,
     write_csv,
     write_plot,
 )
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     for index, (name, own) in enumerate(found):
         print(name if index == 0 else f"\n{name}")
         print(figures_table(own))
-        for line in flagged(own):
+        for line in [*called(own), *flagged(own)]:
             print(line)
     if not args.no_definitions:
         print(f"\n{definitions(found[0][1])}")
@@ -101,7 +103,7 @@ Found = tuple[list[tuple[str, dict[str, Any]]], Any]
 
 
 def _of_results(args: argparse.Namespace) -> Found:
-    from lpd.cli.prototypes.results import open_result
+    from lpd.cli.prototypes.results import names_of_result, open_result
     from lpd.explain.slide_figures import pooled_figures, slide_figures
 
     stores = [open_result(folder) for folder in args.results]
@@ -119,7 +121,9 @@ def _of_results(args: argparse.Namespace) -> Found:
 
         return plot_figures(measured)
 
-    return [(_title(own), own.to_dict()) for own, _ in measured], figure
+    names = [names_of_result(store) for store in stores]
+    names += names[:1] * (len(measured) - len(stores))  # of all together, which are of one model
+    return [(_title(own), with_names(own.to_dict(), n)) for (own, _), n in zip(measured, names, strict=True)], figure
 
 
 def _title(own: Any) -> str:
@@ -130,6 +134,7 @@ def _title(own: Any) -> str:
 
 
 def _of_tiles(args: argparse.Namespace) -> Found:
+    from lpd.cli.prototypes.pictures import prototype_names
     from lpd.data.tiles import TileSet
     from lpd.explain.definitions import DEAD_SHARE
     from lpd.explain.figures import prototype_figures
@@ -152,4 +157,4 @@ def _of_tiles(args: argparse.Namespace) -> Found:
         return plot_data_figures(f"{info.name}, {name}", found, info.classes)
 
     title = f"{name}, {info.name}: {found['prototypes_per_class']} prototypes a class, maps of scale {found['scale']}"
-    return [(title, {"slide": name, "checkpoint": info.name, **found})], figure
+    return [(title, with_names({"slide": name, "checkpoint": info.name, **found}, prototype_names(info)))], figure

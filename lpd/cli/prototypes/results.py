@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpd.errors import LpdError
+from lpd.errors import CheckpointError, LpdError
 
 if TYPE_CHECKING:
     from lpd.inference.store import ResultStore
@@ -25,6 +25,22 @@ def open_result(folder: Path) -> ResultStore:
     if not store.changes().complete:
         print(f"lpd prototypes: {folder} is not complete: this is of a part of it only", file=sys.stderr)
     return store
+
+
+def names_of_result(store: ResultStore) -> list[str]:
+    """What people call the prototypes, class-major, empty for those without a name; [] unless the very checkpoint is
+    where it was."""
+    from lpd.cli.prototypes.pictures import prototype_names
+    from lpd.inference.manifest_file import read_manifest
+    from lpd.model.header import file_digest, read_info
+
+    path = Path(read_manifest(store.folder).get("arguments", {}).get("checkpoint") or "")
+    try:
+        if path.is_file() and file_digest(path) == store.meta.checkpoint_digest:
+            return prototype_names(read_info(path))
+    except CheckpointError:
+        pass
+    return []
 
 
 def open_slide_of(store: ResultStore, folder: Path | None) -> Slide | None:

@@ -22,6 +22,7 @@ COLUMNS = {
     "effective_prototypes": "effective",
     "prototype_cosine": "proto. cosine",
     "silhouette": "silhouette",
+    "map_silhouette": "map silh.",
 }
 ALL = "all"
 PLOT_KINDS = (".png", ".svg", ".pdf")
@@ -54,6 +55,31 @@ def definitions(found: Mapping[str, Any]) -> str:
     return "\n".join(f"{label}: {DEFINITIONS[name]}" for name, label in {**shown, **flags}.items())
 
 
+def with_names(found: dict[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """Figures with ``names`` in each class that has named prototypes, empty for those without.
+
+    Args:
+        found: JSON form of figures.
+        given: names of all prototypes, class-major; [] if none has one.
+    """
+    per_class = found["prototypes_per_class"]
+    for index, own in enumerate(found["classes"].values()):
+        names = list(given[index * per_class : (index + 1) * per_class])
+        if any(names):
+            own["names"] = names
+    return found
+
+
+def called(found: Mapping[str, Any]) -> list[str]:
+    """What people call prototypes, a line each."""
+    return [
+        f"{code} {k + 1} is called {name}"
+        for code, own in found["classes"].items()
+        for k, name in enumerate(own.get("names", ()))
+        if name
+    ]
+
+
 def flagged(found: Mapping[str, Any]) -> list[str]:
     """Dead prototypes and near-duplicates, a line each."""
     lines = []
@@ -80,6 +106,7 @@ def figures_rows(of: Sequence[str], found: Mapping[str, Any]) -> list[list[Any]]
                 " ".join(f"{share:.4f}" for share in usage),
                 " ".join(str(k + 1) for k in own.get("dead", ())),
                 " ".join(f"{i + 1}-{j + 1}" for i, j, _ in own.get("near_duplicates", ())),
+                "; ".join(f"{k + 1} {name}" for k, name in enumerate(own.get("names", ())) if name),
             ]
         )
     return rows
@@ -87,7 +114,7 @@ def figures_rows(of: Sequence[str], found: Mapping[str, Any]) -> list[list[Any]]
 
 def figures_header(of: Sequence[str]) -> list[str]:
     """Names of the columns of :func:`figures_rows`; prototypes are numbered from 1 within their class."""
-    return [*of, "class", "tiles", *COLUMNS, "usage", "dead", "near_duplicates"]
+    return [*of, "class", "tiles", *COLUMNS, "usage", "dead", "near_duplicates", "names"]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
