@@ -73,9 +73,9 @@ class Comparison {
       errors: this.errors,
       destroy: () => this.destroy(),
       get state() {
-        const { sides, slide, code, matching, controls } = comparison;
-        const each = ({ job, about, index, heat, mask, view, model }) => ({ model, job: job && { id: job.id, state: job.state, maps: Boolean(about) }, index, heat: { drawn: heat.drawn, fetches: heat.fetches, loading: heat.loading.size }, mask: { drawn: mask.drawn, loading: mask.loading.size }, place: view.item ? view.placement().matrix : null });
-        return { slide: slide?.name ?? null, code, matched: Boolean(matching), mode: controls.mode, left: each(sides[0]), right: each(sides[1]) };
+        const { sides, slide, code, matching, controls, maps: { difference } } = comparison;
+        const each = ({ job, about, index, heat, mask, view, model, progress }) => ({ model, panels: progress?.rects.length ?? 0, job: job && { id: job.id, state: job.state, maps: Boolean(about) }, index, heat: { drawn: heat.drawn, fetches: heat.fetches, loading: heat.loading.size }, mask: { drawn: mask.drawn, loading: mask.loading.size }, place: view.item ? view.placement().matrix : null });
+        return { slide: slide?.name ?? null, code, matched: Boolean(matching), mode: controls.mode, difference: { drawn: difference.drawn, panels: difference.rects.length, loading: difference.loading.size }, left: each(sides[0]), right: each(sides[1]) };
       },
     };
   }
