@@ -157,7 +157,8 @@ class Comparison {
     const first = known(slide.suggested_checkpoint) ?? this.models[0];
     const codes = String(first.classes.map((entry) => entry.code));
     const fellows = this.models.filter((model) => model !== first && String(model.classes.map((entry) => entry.code)) === codes);
-    const second = fellows.find((model) => model.prototype_source !== first.prototype_source) ?? fellows[0] ?? first;
+    const clustered = ({ prototype_source: source }) => source.startsWith('kmeans');
+    const second = fellows.find((model) => clustered(model) !== clustered(first)) ?? fellows.find((model) => model.prototype_source !== first.prototype_source) ?? fellows[0] ?? first;
     return [first.name, second.name];
   }
 
