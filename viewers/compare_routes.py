@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints
 from lpd.classes import NOT_COMPUTED
 from lpd.explain.gallery import top_regions
 from lpd.explain.matching import match
-from lpd.explain.slide_figures import DEFINITIONS
+from lpd.explain.slide_figures import DEFINITIONS, SlideFigures
 from lpd.inference.recomputed_tiles import recomputed_areas, recomputed_tile
 from lpd.inference.store import ResultStore
 from lpd.slide.region import Region
@@ -67,7 +67,8 @@ def compare_router(results: PrototypeResults) -> APIRouter:
             stores = [(one.job.slide_id, one.store) for one in found]
             names = {one.job.slide_id: one.job.slide_name for one in found}
             keys = tuple(one.key for one in found)
-            return results.once(("gallery", *keys), lambda: describe_gallery(stores)) | {"slides": names}
+            places = results.once(("gallery", *keys), lambda: describe_gallery(stores))
+            return places | describe_flags(results.figures(found)) | {"slides": names}
 
     @router.get("/results/{job_id}/prototypes/tiles/{level}/{col}_{row}.png")
     def edited(job_id: str, level: int, col: int, row: int, muted: _Muted = [], merged: _Merged = []) -> Response:  # noqa: B006
@@ -139,6 +140,15 @@ def describe_gallery(stores: Sequence[tuple[str, ResultStore]]) -> dict[str, Any
             [{"slide": r.slide, "region": (r.x_l0, r.y_l0, r.width_l0, r.height_l0), "score": r.score} for r in own]
             for own in found
         ]
+    }
+
+
+def describe_flags(figures: SlideFigures) -> dict[str, Any]:
+    """``dead``: numbers of prototypes; ``near_duplicates``: [number, number, correlation] of pairs."""
+    firsts = [(c * figures.per_class, own) for c, own in enumerate(figures.classes)]
+    return {
+        "dead": [first + k for first, own in firsts for k in own.dead],
+        "near_duplicates": [(first + i, first + j, r) for first, own in firsts for i, j, r in own.near_duplicates],
     }
 
 

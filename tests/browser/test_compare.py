@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,10 +75,26 @@ def test_prototypes_are_compared(page: Page, app: Any, look: Look) -> None:
     sides = {side: page.locator(f".lpd-side[data-side={side}]") for side in ("left", "right")}
     sides["left"].get_by_role("combobox").select_option("phantom-learnable-mobilenetv2_100")
     sides["right"].get_by_role("combobox").select_option("permuted-phantom")
+    page.get_by_role("button", name="Difference", exact=True).click()
     for side in sides.values():
         side.get_by_role("button", name="Compute maps").click()
     page.wait_for_function("window.__lpdCompare.state.matched", timeout=120_000)
     assert page.get_by_text("Compute maps").and_(page.locator(":visible")).count() == 0
+    # The difference has grown with both results.
+    page.wait_for_function(
+        "() => { const { difference, left, right } = window.__lpdCompare.state;"
+        " return difference.drawn && !difference.loading && difference.panels === left.panels + right.panels }"
+    )
+    page.get_by_role("button", name="Side by side", exact=True).click()
+
+    # Either tab takes up what has come since, without a reload.
+    page.get_by_role("tab", name="Slides").click()
+    page.locator(".lpd-card", has_text="small-phantom").click()
+    page.locator(".lpd-result-row", has_text="permuted-phantom").wait_for()
+    shutil.copy(app.checkpoints / "permuted-phantom.safetensors", app.checkpoints / "late.safetensors")
+    page.get_by_role("tab", name="Compare").click()
+    sides["left"].get_by_role("option", name="late (kmeans_init)").wait_for(state="attached")
+    assert sides["left"].get_by_role("combobox").input_value() == "phantom-learnable-mobilenetv2_100"
 
     # What was permuted is found again: each row pairs k with the place it was moved to.
     rows = page.locator(".lpd-prototype-row").all_text_contents()

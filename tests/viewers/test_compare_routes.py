@@ -332,6 +332,14 @@ def gallery(client: TestClient, job: str, over: str) -> dict[str, Any]:
     return client.get(f"/results/{job}/prototypes/gallery", params={"over": over}).json()
 
 
+def test_a_gallery_flags_what_is_dead_or_there_twice(client: TestClient, put: Put) -> None:
+    maps = stripes()
+    maps[3] = maps[2]  # of equal ones the first counts
+    found = gallery(client, put(1, maps), "slide")
+    assert found["dead"] == [3]
+    assert found["near_duplicates"] == [[2, 3, pytest.approx(1)]]
+
+
 def test_a_gallery_of_all_slides_of_a_model(client: TestClient, put: Put) -> None:
     listed = {slide["name"]: slide["id"] for slide in client.get("/api/slides").json()["slides"]}
     first = put(1, stripes())

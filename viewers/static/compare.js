@@ -73,9 +73,9 @@ class Comparison {
       errors: this.errors,
       destroy: () => this.destroy(),
       get state() {
-        const { sides, slide, code, matching, controls } = comparison;
-        const each = ({ job, about, index, heat, mask, view, model }) => ({ model, job: job && { id: job.id, state: job.state, maps: Boolean(about) }, index, heat: { drawn: heat.drawn, fetches: heat.fetches, loading: heat.loading.size }, mask: { drawn: mask.drawn, loading: mask.loading.size }, place: view.item ? view.placement().matrix : null });
-        return { slide: slide?.name ?? null, code, matched: Boolean(matching), mode: controls.mode, left: each(sides[0]), right: each(sides[1]) };
+        const { sides, slide, code, matching, controls, maps: { difference } } = comparison;
+        const each = ({ job, about, index, heat, mask, view, model, progress }) => ({ model, panels: progress?.rects.length ?? 0, job: job && { id: job.id, state: job.state, maps: Boolean(about) }, index, heat: { drawn: heat.drawn, fetches: heat.fetches, loading: heat.loading.size }, mask: { drawn: mask.drawn, loading: mask.loading.size }, place: view.item ? view.placement().matrix : null });
+        return { slide: slide?.name ?? null, code, matched: Boolean(matching), mode: controls.mode, difference: { drawn: difference.drawn, panels: difference.rects.length, loading: difference.loading.size }, left: each(sides[0]), right: each(sides[1]) };
       },
     };
   }
@@ -157,7 +157,8 @@ class Comparison {
     const first = known(slide.suggested_checkpoint) ?? this.models[0];
     const codes = String(first.classes.map((entry) => entry.code));
     const fellows = this.models.filter((model) => model !== first && String(model.classes.map((entry) => entry.code)) === codes);
-    const second = fellows.find((model) => model.prototype_source !== first.prototype_source) ?? fellows[0] ?? first;
+    const clustered = ({ prototype_source: source }) => source.startsWith('kmeans');
+    const second = fellows.find((model) => clustered(model) !== clustered(first)) ?? fellows.find((model) => model.prototype_source !== first.prototype_source) ?? fellows[0] ?? first;
     return [first.name, second.name];
   }
 

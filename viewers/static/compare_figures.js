@@ -72,13 +72,14 @@ export class CompareFigures {
     });
   }
 
-  table({ code }, left, right) {
+  table({ code, sides }, left, right) {
     const definitions = (left ?? right).definitions;
     const head = h('tr', {}, h('td'), ...[`${code}`, 'all'].map((text) => h('th', { colSpan: 2 }, text)));
     const sides = h('tr', {}, h('td'), ...['left', 'right', 'left', 'right'].map((text) => h('th', { scope: 'col' }, text)));
     const rows = Object.entries(FIGURES).flatMap(([key, [name, better]]) => {
-      const one = [left, right].map((found) => found?.classes[code]?.[key] ?? null);
-      const all = [left, right].map((found) => found?.[key] ?? null);
+      const pending = [left, right].map((found, i) => !found && sides[i].about && sides[i].job.ended);
+      const one = [left, right].map((found, i) => (pending[i] ? '…' : found?.classes[code]?.[key] ?? null));
+      const all = [left, right].map((found, i) => (pending[i] ? '…' : found?.[key] ?? null));
       const text = h('tr', { class: 'lpd-definition', hidden: true }, h('td', { colSpan: 5 }, definitions[key]));
       const button = h('button', { type: 'button', class: 'lpd-link', title: definitions[key], 'aria-expanded': 'false', onclick: () => button.setAttribute('aria-expanded', String(!(text.hidden = !text.hidden))) }, name);
       return [h('tr', {}, h('th', { scope: 'row' }, button), ...cells(one, better), ...cells(all, better)), text];
@@ -127,9 +128,9 @@ export class CompareFigures {
   }
 }
 
-/** Two numbers, the better one in bold if they differ in what is shown. */
+/** Two numbers, the better one in bold if they differ in what is shown; none where nothing is known, dots where not yet. */
 function cells(values, better) {
-  const texts = values.map((value) => (value === null ? '–' : value.toFixed(value >= 10 ? 1 : 2)));
-  const best = values.includes(null) || texts[0] === texts[1] ? null : better === 'less' ? Math.min(...values) : Math.max(...values);
+  const texts = values.map((value) => (typeof value === 'number' ? value.toFixed(value >= 10 ? 1 : 2) : value ?? '–'));
+  const best = values.some((value) => typeof value !== 'number') || texts[0] === texts[1] ? null : better === 'less' ? Math.min(...values) : Math.max(...values);
   return texts.map((text, i) => h('td', {}, values[i] === best && best !== null ? h('b', {}, text) : text));
 }

@@ -67,6 +67,13 @@ export class CompareGallery {
       const picture = h('img', { src: api.crop(id === slide.id ? slide : { id, fingerprint: '' }, region), alt: `Place ${i + 1}, mean of the map ${side.wordsFor(score)}`, loading: 'lazy' });
       return h('button', { type: 'button', title: `Go to ${where}x ${region[0]}, y ${region[1]}: mean of the map ${side.wordsFor(score, 3)}`, onclick: () => this.onGo(region, id) }, picture, h('span', {}, side.wordsFor(score)));
     });
-    return [title, h('div', { class: 'lpd-tops-row' }, pictures)];
+    const flags = this.flags(known, side);
+    return [title, flags && h('p', { class: 'lpd-notice' }, flags), h('div', { class: 'lpd-tops-row' }, pictures)].filter(Boolean);
+  }
+
+  /** What is odd about the prototype on these slides. */
+  flags({ dead, near_duplicates: pairs }, side) {
+    const twins = pairs.filter((pair) => pair.slice(0, 2).includes(side.index)).map(([one, other, r]) => `${side.nameOf(one === side.index ? other : one)} (r ${r.toFixed(2)})`);
+    return [dead.includes(side.index) && 'Dead: it wins hardly anywhere in its class.', twins.length && `Near-duplicate of ${twins.join(', ')}.`].filter(Boolean).join(' ');
   }
 }
