@@ -16,15 +16,17 @@ from lpd.errors import DatasetError, RunError
 from lpd.evaluation.report import check_fit
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, check_tile_px
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.run_files import LAST, RESUME
 from lpd.runs import Run, exists
-from lpd.training.config import TrainConfig
 from lpd.training.depthwise import hasten_depthwise
 from lpd.training.distribution import Distribution, SharedObjective, Team
 from lpd.training.feeding import feeding
-from lpd.training.keeping import LAST, Keeper, Kept
+from lpd.training.fitting_memory import enough_memory
+from lpd.training.keeping import Keeper, Kept
 from lpd.training.objective import Losses, Objective
 from lpd.training.precision import settled
-from lpd.training.resuming import RESUME, Snapshot, load_snapshot, save_snapshot
+from lpd.training.resuming import Snapshot, load_snapshot, save_snapshot
 from lpd.training.schedule import AveragedWeights, batches, rate_factor, step_seed
 from lpd.training.setup import build_network, build_optimizer
 
@@ -100,7 +102,7 @@ def train(
         team.lead(partial(check_untrained, run.folder))
     # Random numbers of layers (initial weights, drop path) come from torch's global state, borrowed for the while.
     config = _with_precision(config, device, team)
-    with torch.random.fork_rng(team.borrowed(device)):
+    with torch.random.fork_rng(team.borrowed(device)), enough_memory(config):
         trainer = team.together(partial(_set_up, config, tiles, valid, run.folder, device, team))
         with trainer.keeper.metrics:
             team.together(partial(trainer.begin, run, resume=resume))
