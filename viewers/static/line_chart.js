@@ -53,8 +53,9 @@ export class LineChart {
     this.observer.observe(this.element);
   }
 
-  /** series: [{ name, points: [[step, value], …], tone: 1 … 8, strong }]; those without points are left out. */
-  render(series) {
+  /** series: [{ name, points: [[step, value], …], tone: 1 … 8, strong }], those without points left out; upTo: last step. */
+  render(series, upTo = 1) {
+    this.upTo = upTo;
     this.series = series.filter((line) => line.points.length).map((line) => ({ ...line, points: thinned(line.points) }));
     this.element.hidden = !this.series.length;
     this.draw();
@@ -67,7 +68,7 @@ export class LineChart {
     const [xs, ys] = [all.map(([x]) => x), all.map(([, y]) => y)];
     const low = Math.min(this.floor ?? Infinity, ...ys);
     const high = Math.max(this.ceiling ?? -Infinity, ...ys);
-    const right = Math.max(...xs, 1);
+    const right = Math.max(...xs, this.upTo ?? 1);
     this.x = (value) => PAD.left + (value / right) * (width - PAD.left - PAD.right);
     this.y = (value) => HEIGHT - PAD.bottom - ((value - low) / (high - low || 1)) * (HEIGHT - PAD.top - PAD.bottom);
     this.right = right;

@@ -22,7 +22,7 @@ export class TrainCurves {
   }
 
   forget() {
-    Object.assign(this, { run: '', since: 0, losses: [], valid: [] });
+    Object.assign(this, { run: '', since: 0, losses: [], valid: [], total: 1 });
     this.draw();
   }
 
@@ -33,22 +33,26 @@ export class TrainCurves {
     Object.assign(this, { run: told.run, since: told.since });
     this.losses.push(...told.losses);
     this.valid.push(...told.valid);
-    if (told.anew || told.losses.length || told.valid.length) this.draw();
+    const { total } = told.training.progress;
+    const longer = total && total !== this.total;
+    if (longer) this.total = total;
+    if (told.anew || longer || told.losses.length || told.valid.length) this.draw();
     return told.training;
   }
 
   draw() {
-    const { losses, valid, charts } = this;
-    charts.losses.render(LOSSES.map(([key, name, tone, strong]) => ({ name, tone, strong, points: points(losses, (entry) => entry[key]) })));
-    charts.rate.render([{ name: 'rate', tone: 1, strong: true, points: points(losses, (entry) => entry.rate) }]);
+    const { losses, valid, charts, total } = this;
+    const lines = LOSSES.map(([key, name, tone, strong]) => ({ name, tone, strong, points: points(losses, (entry) => entry[key]) }));
+    charts.losses.render(lines.filter((line) => line.points.some(([, y]) => y !== 0)), total); // what is switched off is no line
+    charts.rate.render([{ name: 'rate', tone: 1, strong: true, points: points(losses, (entry) => entry.rate) }], total);
     const codes = Object.keys(valid.at(-1)?.gates.predicted?.iou ?? {});
     const of = (read) => points(valid, (entry) => entry.gates.predicted && read(entry.gates.predicted));
     charts.scores.render([
       { name: 'mIoU', tone: 1, strong: true, points: of((scores) => scores.miou) },
       { name: 'mDice', tone: 2, points: of((scores) => scores.mdice) },
       ...codes.map((code, i) => ({ name: `IoU ${code}`, tone: 3 + (i % 6), points: of((scores) => scores.iou?.[code]) })),
-    ]);
-    charts.likeness.render([{ name: 'likeness', tone: 5, strong: true, points: points(valid, (entry) => entry.similarity) }]);
+    ], total);
+    charts.likeness.render([{ name: 'likeness', tone: 5, strong: true, points: points(valid, (entry) => entry.similarity) }], total);
   }
 
   get counts() {

@@ -64,7 +64,7 @@ export class TrainRun {
     this.title.textContent = training.name;
     this.about.textContent = [training.data && `on ${training.data}`, `begun ${moment(training.created)}`, training.user && `by ${training.user}`, training.terminal && 'started in a terminal'].filter(Boolean).join(' · ');
     this.state.textContent = sentence(inWords(training));
-    this.pace.textContent = total ? [`step ${done} of ${total}`, !training.ended && rate && `${rate.toFixed(rate < 10 ? 2 : 0)} steps a second`, training.ended && done && `took ${duration(training.updated - training.started)}`].filter(Boolean).join(' · ') : '';
+    this.pace.textContent = total ? [`step ${done} of ${total}`, !training.ended && rate && pace(rate), training.ended && done && `took ${duration(training.updated - training.started)}`].filter(Boolean).join(' · ') : '';
     this.bar.hidden = training.state === 'done' || (training.ended && !total);
     if (total) Object.assign(this.bar, { max: total, value: done });
     else this.bar.removeAttribute('value');
@@ -181,7 +181,5 @@ class Previews {
   }
 }
 
-function sentence(text) {
-  const words = text ? text[0].toUpperCase() + text.slice(1) : '';
-  return words;
-}
+const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) : '');
+const pace = (rate) => (rate < 1 ? `${(1 / rate).toFixed(1)} s a step` : `${rate.toFixed(1)} steps a second`);
