@@ -69,6 +69,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace a finished training in OUT")
     parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="do a few steps, write nothing, and print as JSON how long the training will take and what it needs",
+    )
+    parser.add_argument(
         "--build-bank",
         action="store_true",
         help=f"first cluster the tiles of one class alone into OUT/{BANK}, as lpd bank does, and take its prototypes",
@@ -138,6 +143,8 @@ def _train(args: argparse.Namespace, distribution: Distribution | None) -> int:
     from lpd.training.distribution import Team
     from lpd.training.loop import train
 
+    if args.probe:
+        return _probe(args)
     team = Team(distribution)
     task = team.together(partial(_task, args, team))
     if task is None:
@@ -166,6 +173,22 @@ def _train(args: argparse.Namespace, distribution: Distribution | None) -> int:
         if summary.report:
             _print_scores(summary.report)
     return 130 if summary.stopped else 0
+
+
+def _probe(args: argparse.Namespace) -> int:
+    """Measure, and print what was found as one line of JSON; OUT is not touched."""
+    from lpd.data.tiles import TileSet, has_split
+    from lpd.inference.devices import choose_device, cpu_threads
+    from lpd.recipe.settings_file import read_config
+    from lpd.training.probing import probe
+
+    plain = ("prototypes.source=learnable",) if args.build_bank else ()  # which cost the same, and need no bank
+    config = read_config(args.preset, _settings_file(args), (*args.settings, *plain))
+    tiles = TileSet.open(args.data, "train")
+    valid = TileSet.open(args.data, "valid") if has_split(args.data, "valid") else None
+    with cpu_threads(args.threads):
+        print(json.dumps(probe(config, tiles, valid, choose_device(args.device)).to_dict()))
+    return 0
 
 
 def _task(args: argparse.Namespace, team: Team) -> _Task | None:

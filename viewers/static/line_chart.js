@@ -35,11 +35,13 @@ const svg = (tag, attributes = {}, text = '') => {
   return element;
 };
 
+const short = (value) => (value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(1) : trim(value));
+
 export class LineChart {
   /**
    * title: above it; format: a number for people; floor, ceiling: what the axis shows at least.
    */
-  constructor(title, { format = trim, floor = 0, ceiling = null } = {}) {
+  constructor(title, { format = short, floor = 0, ceiling = null } = {}) {
     Object.assign(this, { title, format, floor, ceiling, series: [], at: null });
     this.figure = svg('svg', { role: 'img', tabindex: 0, class: 'lpd-chart', height: HEIGHT });
     this.legend = h('ul', { class: 'lpd-chart-legend' });

@@ -119,6 +119,8 @@ def _state(training: Training, *, child: bool) -> RunState:
         return replace(state, message=_how_it_died(folder))
     if state.state == "failed" and _UNEXPECTED.match(state.message):
         return replace(state, message=f"Something unexpected went wrong: {where(folder)} says what.")
+    if state.state in ("done", "cancelled"):  # what it was last at is of no use any more
+        return replace(state, message="")
     return replace(state, message="Stopping: saving what it has learned …") if wanted and not state.ended else state
 
 
