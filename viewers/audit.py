@@ -49,6 +49,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/kill"), "killed training"),
     ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/go-on"), "went on with training"),
     ("DELETE", re.compile(r"/api/trainings/(?P<training>[^/]+)"), "deleted training"),
+    ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/evaluations"), "evaluated training"),
     ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/publication"), "published model"),
     ("POST", re.compile(r"/api/jobs/(?P<job>[^/]+)/cancel"), "cancelled"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/download/.*"), "downloaded"),

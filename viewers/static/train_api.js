@@ -22,6 +22,13 @@ export const trainApi = {
   change: (name, what) => ask('POST', one(name, `/${what}`)),
   remove: (name) => ask('DELETE', one(name)),
   publish: (name, wish) => ask('POST', one(name, '/publication'), wish),
+  measure: (wish) => ask('POST', '/api/probes', wish),
+  measured: (id) => ask('GET', `/api/probes/${at(id)}`),
+  giveUpMeasuring: (id) => ask('DELETE', `/api/probes/${at(id)}`),
+  evaluations: (name) => ask('GET', one(name, '/evaluations')),
+  evaluate: (name, wish) => ask('POST', one(name, '/evaluations'), wish),
+  stopEvaluation: (name, key) => ask('DELETE', one(name, `/evaluations/${at(key)}`)),
+  worst: (name, key, when) => address(one(name, `/evaluations/${at(key)}/worst.png?v=${when}`)),
   configFile: (name) => address(one(name, '/config.yaml')),
   preview: (name, step) => address(one(name, `/previews/${step}.png`)),
 };

@@ -4,6 +4,8 @@ import { LineChart } from './line_chart.js';
 import { trainApi } from './train_api.js';
 
 const LOSSES = [['loss', 'total', 1, true], ['classification', 'L_cls', 2], ['pixels', 'L_pix', 3], ['similarity', 'L_sim', 4], ['diversity', 'L_div', 5]];
+/** These are 0 until they join in: nothing to draw. */
+const JOINING = new Set(['similarity', 'diversity']);
 const asPercent = (value) => (100 * value).toFixed(0);
 
 /** The points of one number of a list of entries. */
@@ -42,7 +44,7 @@ export class TrainCurves {
 
   draw() {
     const { losses, valid, charts, total } = this;
-    const lines = LOSSES.map(([key, name, tone, strong]) => ({ name, tone, strong, points: points(losses, (entry) => entry[key]) }));
+    const lines = LOSSES.map(([key, name, tone, strong]) => ({ name, tone, strong, points: points(losses, (entry) => (JOINING.has(key) && !entry[key] ? null : entry[key])) }));
     charts.losses.render(lines.filter((line) => line.points.some(([, y]) => y !== 0)), total); // what is switched off is no line
     charts.rate.render([{ name: 'rate', tone: 1, strong: true, points: points(losses, (entry) => entry.rate) }], total);
     const codes = Object.keys(valid.at(-1)?.gates.predicted?.iou ?? {});

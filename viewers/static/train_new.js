@@ -16,6 +16,7 @@ export class TrainNew {
     this.plan = new TrainPlan({
       onChange: () => this.changed(),
       onStart: () => acts.attempt(() => this.start()),
+      wish: () => this.wish,
       onLoad: (file) => acts.attempt(() => this.load(file)),
       onSave: () => saveFile(new Blob([this.yaml], { type: 'application/yaml' }), `${this.plan.name || 'settings'}.yaml`),
     });
@@ -94,6 +95,7 @@ export class TrainNew {
 
   destroy() {
     clearTimeout(this.timer);
+    this.plan.estimate.forget();
     this.data.destroy();
   }
 }

@@ -1,11 +1,13 @@
 // The summary of a new training: its name, what is trained beside it, the command that it comes to, and Start.
 
 import { h } from './dom.js';
+import { Estimate } from './train_estimate.js';
 
 const DEVICES = { auto: 'the best there is', cpu: 'CPU', cuda: 'NVIDIA GPU', mps: 'Apple GPU' };
 
 export class TrainPlan {
-  constructor({ onChange, onStart, onLoad, onSave }) {
+  constructor({ onChange, onStart, onLoad, onSave, wish }) {
+    this.estimate = new Estimate(wish);
     this.nameInput = h('input', { id: 'lpd-train-name', maxLength: 80, autocomplete: 'off', spellcheck: false, oninput: onChange, 'aria-describedby': 'lpd-train-name-says' });
     this.nameSays = h('span', { id: 'lpd-train-name-says', class: 'lpd-field-says', role: 'alert' });
     this.device = h('select', { id: 'lpd-train-device', onchange: onChange }, Object.entries(DEVICES).map(([value, text]) => h('option', { value }, text)));
@@ -32,6 +34,7 @@ export class TrainPlan {
       h('div', { class: 'lpd-pair-fields' }, h('div', { class: 'lpd-set' }, h('label', { htmlFor: 'lpd-train-seeds' }, 'Seeds'), this.seeds), h('div', { class: 'lpd-set' }, h('label', { htmlFor: 'lpd-train-sweep' }, 'λ_div'), this.sweep)),
       this.problems,
       this.runs,
+      this.estimate.element,
       this.startButton,
       h('div', { class: 'lpd-sheet-head' }, h('h3', {}, 'The same in a terminal'), this.copy),
       this.command,
@@ -54,6 +57,7 @@ export class TrainPlan {
 
   /** Something was changed and is being checked. */
   waiting() {
+    this.estimate.forget();
     this.startButton.disabled = true;
   }
 
@@ -64,6 +68,7 @@ export class TrainPlan {
     this.nameInput.setAttribute('aria-invalid', String(Boolean(problems.name)));
     this.problems.textContent = own.join(' ');
     this.startButton.disabled = Object.keys(problems).length > 0 || own.length > 0 || !names.length;
+    this.estimate.offer(!Object.keys(problems).some((path) => path !== 'name') && names.length > 0);
     this.startButton.textContent = names.length > 1 ? `Start ${names.length} trainings` : 'Start';
     this.runs.textContent = names.length > 1 ? `One after another: ${names.join(', ')}.` : '';
     this.command.textContent = commands.join('\n\n');

@@ -5,6 +5,7 @@ import { confirmed } from './dialogs.js';
 import { trainApi } from './train_api.js';
 import { TrainCurves } from './train_curves.js';
 import { inWords, percent } from './train_list.js';
+import { TrainEvaluations } from './train_evaluations.js';
 import { askPublication } from './train_publish.js';
 
 const GATES = { predicted: 'predicted: as on slides', oracle: 'oracle: told the true label', none: 'none: left open' };
@@ -22,10 +23,11 @@ export class TrainRun {
     this.curves = new TrainCurves();
     this.scores = h('section', { class: 'lpd-sheet', hidden: true });
     this.pictures = new Previews();
+    this.evaluations = new TrainEvaluations(acts);
     this.log = h('pre', { class: 'lpd-log', tabIndex: 0, 'aria-label': 'Last lines of the log' });
     this.logBox = h('details', { class: 'lpd-sheet', ontoggle: () => this.readLog() }, h('summary', {}, 'Log'), this.log);
     const head = h('header', { class: 'lpd-sheet lpd-train-head' }, h('div', { class: 'lpd-train-title' }, h('div', {}, this.title, this.about), this.buttons), h('div', { class: 'lpd-train-state' }, this.state, this.pace), this.bar, this.message);
-    this.element = h('div', { class: 'lpd-train-run' }, head, h('div', { class: 'lpd-charts' }, this.curves.elements), this.scores, this.pictures.element, this.logBox);
+    this.element = h('div', { class: 'lpd-train-run' }, head, h('div', { class: 'lpd-charts' }, this.curves.elements), this.scores, this.pictures.element, this.evaluations.element, this.logBox);
   }
 
   open(name) {
@@ -33,6 +35,7 @@ export class TrainRun {
     Object.assign(this, { name, training: null });
     this.curves.forget();
     this.pictures.forget();
+    this.evaluations.forget();
     this.logBox.open = false;
     for (const part of [this.title, this.about, this.state, this.pace, this.message]) part.textContent = '';
     this.buttons.replaceChildren();
@@ -78,6 +81,7 @@ export class TrainRun {
     this.shownButtons = now;
     this.renderScores();
     this.pictures.render(training);
+    this.evaluations.render(training);
   }
 
   renderButtons() {

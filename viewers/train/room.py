@@ -9,7 +9,9 @@ from pathlib import Path
 from viewers.checkpoints import Checkpoints
 from viewers.train.checks import Checks
 from viewers.train.datasets import DataSets
+from viewers.train.evaluations import Evaluations
 from viewers.train.making import PhantomMaker
+from viewers.train.probes import Probes
 from viewers.train.trainings import Trainings
 from viewers.train.weights import Starts
 
@@ -34,6 +36,8 @@ class TrainingRoom:
     starts: Starts
     checks: Checks
     maker: PhantomMaker
+    probes: Probes
+    evaluations: Evaluations
     checkpoints: Checkpoints
     queue: Path
 
@@ -56,6 +60,8 @@ def make_room(
         Starts(folders.weights, checkpoints),
         Checks(cache / "checks", command),
         PhantomMaker(folders.data.resolve(), command),
+        Probes(cache / "probes", command),
+        Evaluations(command),
         checkpoints,
         queue,
     )

@@ -119,6 +119,7 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
     @router.delete("/api/trainings/{name}", status_code=204)
     def delete(request: Request, name: str) -> None:
         visitor(request).require_may_cancel(trainings.get(name).user)
+        room.evaluations.end_all(trainings.get(name))
         trainings.delete(name)
 
     @router.get("/api/trainings/{name}/curves")
