@@ -42,6 +42,15 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("POST", re.compile(r"/api/checkpoints/(?P<model>[^/]+)/edited"), "saved model"),
     ("POST", re.compile(r"/api/images/figure"), "inspected picture"),
     ("POST", re.compile(r"/api/jobs"), "started"),
+    ("POST", re.compile(r"/api/datasets/phantom"), "made synthetic data set"),
+    ("GET", re.compile(r"/datasets/(?P<data>[^/]+)/tiles/.*"), "opened data set"),
+    ("POST", re.compile(r"/api/trainings"), "started training"),
+    ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/stop"), "stopped training"),
+    ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/kill"), "killed training"),
+    ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/go-on"), "went on with training"),
+    ("DELETE", re.compile(r"/api/trainings/(?P<training>[^/]+)"), "deleted training"),
+    ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/evaluations"), "evaluated training"),
+    ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/publication"), "published model"),
     ("POST", re.compile(r"/api/jobs/(?P<job>[^/]+)/cancel"), "cancelled"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/download/.*"), "downloaded"),
     ("POST", re.compile(r"/results/(?P<job>[^/]+)/review/(region|stroke|undo|redo)"), "corrected"),
@@ -168,7 +177,7 @@ class AuditTrail:
                 # The answer to a start says where the new job is, that to an upload where the new slide is; that to a
                 # start which only shows a job again says nothing.
                 place = dict(message["headers"]).get(b"location", b"").decode("latin-1")
-                kind = "slide" if "/api/slides/" in place else "job"
+                kind = "slide" if "/api/slides/" in place else "training" if "/api/trainings/" in place else "job"
                 if place and not ids:
                     await self._note(scope, action, {kind: place.rpartition("/")[2]})
                 elif action not in _MAKING:
@@ -179,11 +188,11 @@ class AuditTrail:
 
     async def _note(self, scope: Scope, action: str, ids: dict[str, str]) -> None:
         who = visitor(HTTPConnection(scope))
-        if "slide" not in ids and "job" not in ids:
-            self._log.note(who, action, detail=ids.get("model", ""))
+        kind, number = next(iter(ids.items()), ("", ""))
+        if action in ("opened slide", "opened data set") and not self._log.is_news(who, number):
             return
-        ((kind, number),) = ids.items()
-        if action == "opened slide" and not self._log.is_news(who, number):
+        if kind not in self._names:  # models, trainings and data sets are known by the very word in the address
+            self._log.note(who, action, detail=number)
             return
         try:
             name = await run_in_threadpool(self._names[kind], number)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from viewers import compare_tab, slide_tab
+from viewers import compare_tab, slide_tab, train_tab
 from viewers.static_routes import static_base
 
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
@@ -23,6 +23,8 @@ _SHEETS = (
     "arriving",
     "narrow",
     "compare",
+    "train",
+    "train_forms",
 )
 _MONO = ("ui-monospace", "Consolas", "monospace")
 
@@ -43,6 +45,7 @@ def build_page() -> gr.Blocks:
     with page, gr.Tabs(elem_id="lpd-tabs"):
         slide_tab.build()
         compare_tab.build()
+        train_tab.build()
     return page
 
 

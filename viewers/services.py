@@ -20,6 +20,7 @@ from viewers.resolutions import RememberedMpp
 from viewers.result_index import ResultIndex
 from viewers.reviews import Reviews
 from viewers.slide_info import KnownSlides
+from viewers.train.room import TrainingFolders, TrainingRoom, make_room
 
 _OPEN_RESULTS = 16
 _CACHE = ".cache"
@@ -35,6 +36,7 @@ class Services:
     openseadragon: Path
     options: Options = field(default_factory=Options)
     reviews: Reviews = field(default_factory=Reviews)
+    training: TrainingRoom | None = None
     _stores: Pool[tuple[Path, int], ResultStore] = field(
         default_factory=lambda: Pool(lambda key: ResultStore.open(key[0]), lambda _store: None, _OPEN_RESULTS)
     )
@@ -74,9 +76,14 @@ class Services:
 
 
 def make_services(
-    slides: Path, checkpoints: Path, results: Path, openseadragon: Path, options: Options | None = None
+    slides: Path,
+    checkpoints: Path,
+    results: Path,
+    openseadragon: Path,
+    options: Options | None = None,
+    training: TrainingFolders | None = None,
 ) -> Services:
-    """Services for the three folders and the folder of OpenSeadragon's files.
+    """Services for the three folders, the folder of OpenSeadragon's files, and those of trainings, if there are any.
 
     Raises:
         LpdError: a folder is missing or cannot be made.
@@ -84,4 +91,6 @@ def make_services(
     jobs = Jobs(results)
     known = KnownSlides(jobs.folder / _CACHE / "slides.json")
     catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"), known)
-    return Services(catalogue, Checkpoints(checkpoints), jobs, openseadragon, options or Options())
+    models = Checkpoints(checkpoints)
+    room = make_room(training, models, jobs.folder, jobs.folder / _CACHE) if training else None
+    return Services(catalogue, models, jobs, openseadragon, options or Options(), training=room)

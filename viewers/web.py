@@ -37,6 +37,9 @@ from viewers.services import Services
 from viewers.sessions import Sessions
 from viewers.slide_routes import slide_router
 from viewers.static_routes import static_router
+from viewers.train.data_routes import data_router
+from viewers.train.measuring_routes import measuring_router
+from viewers.train.routes import training_router
 from viewers.users import UsersFile
 
 _LOG = logging.getLogger(__name__)
@@ -100,6 +103,10 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
         arrival_router,
     ):
         app.include_router(router(services))
+    if services.training is not None:
+        app.include_router(data_router(services.training))
+        app.include_router(measuring_router(services.training))
+        app.include_router(training_router(services, services.training))
     results = PrototypeResults(services)
     app.include_router(compare_router(results))
     app.include_router(figure_router(results))

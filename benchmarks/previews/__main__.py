@@ -18,10 +18,10 @@ from lpd.evaluation.report import evaluate
 from lpd.model.bank import save_bank
 from lpd.model.checkpoint import load_checkpoint, save_checkpoint
 from lpd.model.header import read_info
+from lpd.recipe.run_files import RESUME
 from lpd.runs import Run
 from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
 from lpd.training.loop import train
-from lpd.training.resuming import RESUME
 
 _SHIPPED = Path(__file__).parents[2] / "checkpoints"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lpd.training.config import TrainConfig
-from lpd.training.settings_file import read_config
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.settings_file import read_config
 
 PRESET = "cpu"
 ENCODER_FILE = "mobilenetv2_100-imagenet.safetensors"

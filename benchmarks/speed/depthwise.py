@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from benchmarks.speed.scene import Scene
 from benchmarks.speed.timing import Row, compare
 from lpd.model.encoders import build_encoder
+from lpd.recipe.settings_file import read_config
 from lpd.training.depthwise import hasten_depthwise
 from lpd.training.schedule import freeze
-from lpd.training.settings_file import read_config
 
 _TILE_PX = 224
 

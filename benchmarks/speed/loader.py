@@ -9,8 +9,8 @@ from benchmarks.speed.ours import OurStep, channels_last, default_settings
 from benchmarks.speed.scene import Batch, Scene, aimed_network
 from benchmarks.speed.timing import Row, compare
 from lpd.data.tiles import TileSet
-from lpd.data.transforms import AugmentConfig
 from lpd.model.inputs import to_network_input
+from lpd.recipe.config import AugmentConfig
 from lpd.training.distribution import part_of
 from lpd.training.feeding import feeding
 from lpd.training.schedule import batches

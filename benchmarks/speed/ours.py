@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from lpd.config import InputSpec, ModelConfig
 from lpd.model.network import LPDNet
 from lpd.model.towers import own_tower
-from lpd.training.config import TrainConfig
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.losses import SimilarityOptions
+from lpd.recipe.settings_file import read_config
 from lpd.training.objective import Losses, Objective
 from lpd.training.schedule import AveragedWeights
-from lpd.training.settings_file import read_config
 from lpd.training.setup import build_optimizer
-from lpd.training.similarity import SimilarityOptions, SimilarityTerm
+from lpd.training.similarity import SimilarityTerm
 
 #: Settings of the authors' arithmetic: all four scales, their form of L_div.
 EQUAL = (

@@ -24,8 +24,8 @@ from benchmarks.speed.ours import OurStep, channels_last, default_settings, equa
 from benchmarks.speed.scene import Batch, Scene, aimed_network
 from benchmarks.speed.timing import Row, compare
 from lpd.model.network import LPDNet
-from lpd.training.config import TrainConfig
-from lpd.training.similarity import SimilarityOptions
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.losses import SimilarityOptions
 
 _EQUAL, _ENCODER = "ours, equal arithmetic", "encoder alone"
 Work = Callable[[], object]

@@ -15,8 +15,8 @@ from lpd.data.transforms import augment
 from lpd.evaluation.tile_scores import group_of
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, LPDOutput
+from lpd.recipe.config import TrainConfig
 from lpd.training.calibrating import calibrate
-from lpd.training.config import TrainConfig
 from lpd.training.depthwise import hasten_depthwise
 from lpd.training.objective import Objective
 from lpd.training.schedule import AveragedWeights, batches, rate_factor, step_seed

@@ -28,13 +28,12 @@ from lpd.model.bank import save_bank
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.network import LPDNet
 from lpd.model.scoring import default_calibration
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.run_files import CONFIG, LAST, RESUME
+from lpd.recipe.settings_file import changed, read_config
 from lpd.runs import Run
 from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
-from lpd.training.config import TrainConfig
-from lpd.training.keeping import CONFIG, LAST
 from lpd.training.loop import train
-from lpd.training.resuming import RESUME
-from lpd.training.settings_file import changed, read_config
 from lpd.training.setup import build_network
 
 #: (C, C) counts, rows truth, of each picture or patient.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lpd.training.presets import PRESETS
+from lpd.recipe.presets import PRESETS
 
 
 def positive(text: str) -> int:
@@ -28,7 +28,7 @@ def key_and_value(text: str) -> tuple[str, str]:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that the settings of a training come from; :func:`lpd.training.settings_file.read_config` reads."""
+    """Add the flags that the settings of a training come from; :func:`lpd.recipe.settings_file.read_config` reads."""
     parser.add_argument("--preset", choices=tuple(PRESETS), default="default", help="where settings start from")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with any of the settings")
     parser.add_argument(

@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from lpd.data.tiles import TileSet
     from lpd.inference.devices import choose_device, cpu_threads
     from lpd.model.bank import save_bank
+    from lpd.recipe.settings_file import read_config
     from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
-    from lpd.training.settings_file import read_config
 
     _check_out(args.out, force=args.force)
     settings = read_config(args.preset, args.config, args.settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -16,15 +17,19 @@ from lpd.cli.arguments import add_settings, positive
 from lpd.cli.progress import ReportingRun
 from lpd.errors import ConfigError, LpdError
 from lpd.inference.settings import DEVICES
+from lpd.recipe.presets import PRESETS
+from lpd.recipe.run_files import BANK
 from lpd.runs import Run
-from lpd.training.presets import PRESETS
 
 if TYPE_CHECKING:
     import torch
 
     from lpd.data.tiles import TileSet
-    from lpd.training.config import TrainConfig
+    from lpd.recipe.config import TrainConfig
     from lpd.training.distribution import Distribution, Team
+
+#: Of the line for the device, in the folder that ``--queue`` names; segmentations wait for it too.
+_DEVICE_LOCK = "device.lock"
 
 _EPILOG = """\
 Settings come from --preset, on top of it --config, on top of that --set:
@@ -63,6 +68,22 @@ def add_parser(commands: Any) -> None:
         help="go on with the unfinished training in OUT, with its settings",
     )
     parser.add_argument("--force", action="store_true", help="replace a finished training in OUT")
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="do a few steps, write nothing, and print as JSON how long the training will take and what it needs",
+    )
+    parser.add_argument(
+        "--build-bank",
+        action="store_true",
+        help=f"first cluster the tiles of one class alone into OUT/{BANK}, as lpd bank does, and take its prototypes",
+    )
+    parser.add_argument(
+        "--queue",
+        metavar="DIR",
+        type=Path,
+        help="wait for the device in the line of all commands that name this folder (an app: its results folder)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -122,6 +143,8 @@ def _train(args: argparse.Namespace, distribution: Distribution | None) -> int:
     from lpd.training.distribution import Team
     from lpd.training.loop import train
 
+    if args.probe:
+        return _probe(args)
     team = Team(distribution)
     task = team.together(partial(_task, args, team))
     if task is None:
@@ -130,6 +153,8 @@ def _train(args: argparse.Namespace, distribution: Distribution | None) -> int:
         team.together(partial(stack.enter_context, task.run))
         if isinstance(task.run, ReportingRun):
             stack.enter_context(task.run.bar(args.out.name, "step"))
+            if args.build_bank:
+                _build_bank(args, task)
         stack.enter_context(cpu_threads(args.threads))
         summary = train(
             task.config,
@@ -150,18 +175,34 @@ def _train(args: argparse.Namespace, distribution: Distribution | None) -> int:
     return 130 if summary.stopped else 0
 
 
+def _probe(args: argparse.Namespace) -> int:
+    """Measure, and print what was found as one line of JSON; OUT is not touched."""
+    from lpd.data.tiles import TileSet, has_split
+    from lpd.inference.devices import choose_device, cpu_threads
+    from lpd.recipe.settings_file import read_config
+    from lpd.training.probing import probe
+
+    plain = ("prototypes.source=learnable",) if args.build_bank else ()  # which cost the same, and need no bank
+    config = read_config(args.preset, _settings_file(args), (*args.settings, *plain))
+    tiles = TileSet.open(args.data, "train")
+    valid = TileSet.open(args.data, "valid") if has_split(args.data, "valid") else None
+    with cpu_threads(args.threads):
+        print(json.dumps(probe(config, tiles, valid, choose_device(args.device)).to_dict()))
+    return 0
+
+
 def _task(args: argparse.Namespace, team: Team) -> _Task | None:
     """The task of this process, checked as far as files and flags go; None if the settings were only to be shown."""
     from lpd.data.tiles import TileSet, has_split
     from lpd.inference.devices import choose_device
+    from lpd.recipe.settings_file import read_config, to_yaml
     from lpd.training.distribution import FollowerRun
     from lpd.training.loop import check_untrained
     from lpd.training.resuming import check_unfinished
-    from lpd.training.settings_file import read_config, to_yaml
 
     if args.force and args.resume:
         raise ConfigError("--force starts anew and --resume goes on: pass one of them")
-    config = read_config(args.preset, _settings_file(args), args.settings)
+    config = read_config(args.preset, _settings_file(args), (*_own_bank(args), *args.settings))
     if args.print_config:
         if team.leads:
             print(to_yaml(config))
@@ -178,12 +219,40 @@ def _task(args: argparse.Namespace, team: Team) -> _Task | None:
     print(to_yaml(config))
     if valid is None:
         print(f"training without scores: {args.data} has no valid split", file=sys.stderr)
-    return _Task(config, tiles, valid, ReportingRun(args.out, "train"), device)
+    lock = args.queue / _DEVICE_LOCK if args.queue else None
+    return _Task(config, tiles, valid, ReportingRun(args.out, "train", device_lock=lock), device)
+
+
+def _own_bank(args: argparse.Namespace) -> tuple[str, ...]:
+    """The settings that name the bank which the training builds."""
+    if not args.build_bank:
+        return ()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("--build-bank is for one process: make the bank with lpd bank, and name it in --set")
+    given = any(word.startswith("prototypes.source=") for word in args.settings)
+    source = () if given else ("prototypes.source=kmeans",)
+    return (*source, f"prototypes.bank={json.dumps(str(args.out.resolve() / BANK), ensure_ascii=False)}")
+
+
+def _build_bank(args: argparse.Namespace, task: _Task) -> None:
+    """Cluster the tiles into the bank that the settings name, unless it is there from before an interruption."""
+    from lpd.model.bank import save_bank
+    from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
+
+    path, config = args.out.resolve() / BANK, task.config
+    if args.resume and path.exists():
+        return
+    task.run.say("clustering tiles into prototypes")
+    wish = BankConfig(per_class=config.prototypes.per_class, seed=config.loop.seed)
+    encoder, record = load_bank_encoder(config.encoder)
+    spec = config.input_spec(task.tiles.info.mpp, task.tiles.tile_px)
+    save_bank(path, build_bank(encoder, record, task.tiles, spec, wish, device=task.device))
+    task.run.say("")
 
 
 def _settings_file(args: argparse.Namespace) -> Path | None:
     """What --config names; where a training goes on and no setting is given, those that it began with."""
-    from lpd.training.keeping import CONFIG
+    from lpd.recipe.run_files import CONFIG
 
     given = args.config or args.settings or args.preset != "default"
     stored: Path = args.out / CONFIG

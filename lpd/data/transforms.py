@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from lpd.config import Settings
-from lpd.errors import ConfigError, ShapeError
+from lpd.errors import ShapeError
+from lpd.recipe.config import AugmentConfig
 
 # Absorption of haematoxylin, eosin and a residual per RGB channel (Ruifrok & Johnston 2001), rows of unit length.
 _STAINS = torch.tensor([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class AugmentConfig(Settings):
-    """How strongly training tiles are varied; 0 or False switches a part off.
-
-    Attributes:
-        symmetries: flips and quarter turns, each of the eight equally likely.
-        stain: largest relative change of each stain's concentration.
-        brightness: largest change of optical density added to every channel alike.
-    """
-
-    symmetries: bool = True
-    stain: float = 0.15
-    brightness: float = 0.05
-
-    _group = "augment."
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.stain < 1 or not 0 <= self.brightness < 1:
-            raise ConfigError(
-                f"augment.stain {self.stain} and augment.brightness {self.brightness} must lie in 0 to 1 (below 1)"
-            )
 
 
 def augment(

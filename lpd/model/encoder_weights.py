@@ -1,4 +1,4 @@
-"""Pretrained encoder weights from local files: NVIDIA's and Hugging Face's SegFormer naming, or timm's own."""
+"""Encoder weights from local files: NVIDIA's, Hugging Face's or timm's names, or those of an LPD checkpoint."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from lpd.errors import CheckpointError
 from lpd.model.encoders import Encoder, freeze_folded_batch_norm, reason
+from lpd.model.header import METADATA_KEY, CheckpointInfo, read_info
 
-Layout = Literal["NVIDIA SegFormer", "Hugging Face SegFormer", "timm"]
+Layout = Literal["NVIDIA SegFormer", "Hugging Face SegFormer", "timm", "LPD checkpoint"]
 
 _MIT_NOTICE = (
     "MiT encoder weights were published by NVIDIA under a non-commercial licence "
@@ -25,6 +26,8 @@ _MIT_NOTICE = (
 )
 _OTHER_NOTICE = "the licence of the encoder weights is that of their publisher"
 
+#: What the names of an LPD checkpoint's encoder begin with.
+_ENCODER = "encoder.body."
 #: Wrappers that training scripts put around an encoder's own names.
 _WRAPPERS = ("module.", "backbone.", "segformer.", "_orig_mod.")
 #: First parts of names that belong to what comes after the feature maps, and may be left over.
@@ -69,23 +72,46 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> LoadedWeights:
     Args:
         encoder: any encoder of :func:`lpd.model.encoders.build_encoder`.
         path: ``.safetensors``, or a ``.pth``, ``.pt`` or ``.bin`` file of plain tensors, possibly under
-            ``state_dict`` or ``model``.
+            ``state_dict`` or ``model``; or an LPD checkpoint, of which the encoder is taken.
 
     Raises:
         CheckpointError: the file is unreadable or contains code, a parameter is missing from it, is not finite or has
             another shape, or it holds weights that are neither the encoder's nor a head's. The encoder is then
             untouched.
     """
-    found = _strip_wrappers(read_tensors(path))
-    layout = _layout(found)
+    start = start_checkpoint(path)
+    found = _strip_wrappers(read_tensors(path)) if start is None else _own_encoder(path)
+    layout = _layout(found) if start is None else "LPD checkpoint"
     expected: dict[str, Tensor] = encoder.body.state_dict()
     renamed = _RENAMERS[layout](found, expected)
     matched = {name: renamed[name] for name in expected if name in renamed}
     left_over = tuple(sorted(renamed.keys() - matched.keys()))
     check_fit(path, layout, expected, matched, left_over)
     encoder.body.load_state_dict(matched, strict=False)  # only batch counters may be absent, as just checked
-    notice = _OTHER_NOTICE if layout == "timm" else _MIT_NOTICE
+    if start is not None:
+        notice = f"encoder taken from the model {start.name}: {start.notice}"
+    else:
+        notice = _OTHER_NOTICE if layout == "timm" else _MIT_NOTICE
     return LoadedWeights(path, layout, left_over, freeze_folded_batch_norm(encoder), notice)
+
+
+def start_checkpoint(path: Path) -> CheckpointInfo | None:
+    """What an LPD checkpoint says of itself, whose encoder a training may start from; None for any other file.
+
+    Raises:
+        CheckpointError: it is an LPD checkpoint, but damaged or of another version.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            own = METADATA_KEY in (file.metadata() or {})
+    except _UNREADABLE:  # no safetensors file
+        return None
+    return read_info(path) if own else None
+
+
+def _own_encoder(path: Path) -> dict[str, Tensor]:
+    tensors = read_tensors(path)
+    return {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -200,7 +226,16 @@ def _timm_name(name: str, expected: Mapping[str, Tensor]) -> str:
     return next((candidate for candidate in candidates if candidate in expected), ".".join(parts))
 
 
-_RENAMERS = {"NVIDIA SegFormer": _from_nvidia, "Hugging Face SegFormer": _from_hugging_face, "timm": _from_timm}
+def _from_own(found: Mapping[str, Tensor], _expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return dict(found)
+
+
+_RENAMERS = {
+    "NVIDIA SegFormer": _from_nvidia,
+    "Hugging Face SegFormer": _from_hugging_face,
+    "timm": _from_timm,
+    "LPD checkpoint": _from_own,
+}
 
 
 def check_fit(

@@ -21,7 +21,7 @@ from lpd.model.encoders import TIMM_REFUSALS, Encoder, build_encoder, reason
 from lpd.model.header import file_digest
 from lpd.model.inputs import to_network_input
 from lpd.model.kmeans import Clustering, cosine_kmeans, cosine_silhouette
-from lpd.training.config import EncoderConfig
+from lpd.recipe.config import EncoderConfig
 
 _EXEMPLARS = 5
 

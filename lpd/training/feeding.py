@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lpd.data.tiles import TileSet
-from lpd.data.transforms import AugmentConfig, augment
+from lpd.data.transforms import augment
+from lpd.recipe.config import AugmentConfig
 from lpd.training.distribution import Part
 from lpd.training.schedule import step_seed
 

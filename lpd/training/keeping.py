@@ -20,17 +20,16 @@ from lpd.model.checkpoint import load_checkpoint, save_checkpoint
 from lpd.model.header import CheckpointInfo
 from lpd.model.network import LPDNet
 from lpd.model.scoring import default_calibration
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.run_files import BEST, CONFIG, LAST, RESUME
+from lpd.recipe.settings_file import to_yaml
 from lpd.runs import replacing
 from lpd.training.calibrating import calibrate
-from lpd.training.config import TrainConfig
 from lpd.training.metrics import MetricsLog, writing
 from lpd.training.objective import LOSS_NAMES
 from lpd.training.previews import forget_previews, preview_indices, save_preview, validation_preview
-from lpd.training.resuming import RESUME, Snapshot
-from lpd.training.settings_file import to_yaml
+from lpd.training.resuming import Snapshot
 from lpd.training.setup import Origin
-
-LAST, BEST, CONFIG = "last.safetensors", "best.safetensors", "config.yaml"
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,17 @@ from lpd.errors import DatasetError, RunError
 from lpd.evaluation.report import check_fit
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, check_tile_px
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.run_files import LAST, RESUME
 from lpd.runs import Run, exists
-from lpd.training.config import TrainConfig
 from lpd.training.depthwise import hasten_depthwise
 from lpd.training.distribution import Distribution, SharedObjective, Team
 from lpd.training.feeding import feeding
-from lpd.training.keeping import LAST, Keeper, Kept
+from lpd.training.fitting_memory import enough_memory
+from lpd.training.keeping import Keeper, Kept
 from lpd.training.objective import Losses, Objective
 from lpd.training.precision import settled
-from lpd.training.resuming import RESUME, Snapshot, load_snapshot, save_snapshot
+from lpd.training.resuming import Snapshot, load_snapshot, save_snapshot
 from lpd.training.schedule import AveragedWeights, batches, rate_factor, step_seed
 from lpd.training.setup import build_network, build_optimizer
 
@@ -99,17 +101,17 @@ def train(
     if not replace and not resume:
         team.lead(partial(check_untrained, run.folder))
     # Random numbers of layers (initial weights, drop path) come from torch's global state, borrowed for the while.
-    config = _with_precision(config, device, team)
-    with torch.random.fork_rng(team.borrowed(device)):
-        trainer = team.together(partial(_set_up, config, tiles, valid, run.folder, device, team))
+    config = with_precision(config, device, team)
+    with torch.random.fork_rng(team.borrowed(device)), enough_memory(config):
+        trainer = team.together(partial(set_up, config, tiles, valid, run.folder, device, team))
         with trainer.keeper.metrics:
             team.together(partial(trainer.begin, run, resume=resume))
             return _loop(trainer, tiles, run)
 
 
-def _set_up(
+def set_up(
     config: TrainConfig, tiles: TileSet, valid: TileSet | None, folder: Path, device: torch.device, team: Team
-) -> _Trainer:
+) -> Trainer:
     """A trainer before its first step; settings and data that do not fit are found here, before anything is written."""
     check_every_class_is_shown(tiles)
     tiles.load()
@@ -126,10 +128,10 @@ def _set_up(
     if device.type == "cpu":
         hasten_depthwise(network.encoder)
     team.share_batch_norms(network)
-    return _Trainer(config, network, Keeper(config, tiles, valid, folder, origins, leads=team.leads), team)
+    return Trainer(config, network, Keeper(config, tiles, valid, folder, origins, leads=team.leads), team)
 
 
-def _with_precision(config: TrainConfig, device: torch.device, team: Team) -> TrainConfig:
+def with_precision(config: TrainConfig, device: torch.device, team: Team) -> TrainConfig:
     """The settings with a precision that every process computes in, so that the record says what was done."""
     precision = settled(config.loop.precision, device)
     if team.any(lambda: precision == "fp32"):
@@ -163,7 +165,7 @@ def check_untrained(folder: Path) -> None:
         raise RunError(f"{folder} already holds a trained model: pass --force to replace it or another --out")
 
 
-class _Trainer:
+class Trainer:
     """Network, losses, optimiser and average of one training, and where it is.
 
     Attributes:
@@ -255,7 +257,7 @@ class _Trainer:
             self.keeper.go_on(snapshot)
 
 
-def _loop(trainer: _Trainer, tiles: TileSet, run: Run) -> TrainSummary:
+def _loop(trainer: Trainer, tiles: TileSet, run: Run) -> TrainSummary:
     config, keeper, team = trainer.config, trainer.keeper, trainer.team
     epochs_planned, every = config.optimizer.epochs, config.loop.validate_every
     order = list(batches(len(tiles), config.optimizer.batch_size, epochs_planned, config.loop.seed))

@@ -18,9 +18,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from lpd.errors import RunError, ShapeError
+from lpd.recipe.run_files import EVENTS, METRICS
 from lpd.runs import replacing
 
-METRICS, METRICS_TABLE, VALID_TABLE, EVENTS = "metrics.jsonl", "metrics.csv", "valid.csv", "tensorboard"
+METRICS_TABLE, VALID_TABLE = "metrics.csv", "valid.csv"
 
 _EVENT_FILE = "events.out.tfevents."  # and a number: TensorBoard knows the files by this and reads them by name
 _NO_TENSORBOARD = (

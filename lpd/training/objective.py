@@ -18,7 +18,7 @@ from lpd.losses.pixels import pixel_loss
 from lpd.model.cam import prototype_cosines
 from lpd.model.network import LPDNet, LPDOutput
 from lpd.model.towers import AveragedTower, Tower, TowerView, averaged_tower, own_tower, timm_tower
-from lpd.training.config import TrainConfig
+from lpd.recipe.config import TrainConfig
 from lpd.training.precision import autocast_type
 from lpd.training.schedule import AveragedWeights
 from lpd.training.similarity import SimilarityTerm

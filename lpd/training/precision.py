@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import torch
 
 from lpd.inference.devices import computes_bf16
+from lpd.recipe.config import Precision
 
-Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

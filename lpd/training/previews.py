@@ -18,12 +18,12 @@ from lpd.evaluation.pictures import mask_picture
 from lpd.evaluation.protocols import glass_mask
 from lpd.evaluation.tiles import class_map, gated_scores, tile_logits
 from lpd.model.network import LPDNet
+from lpd.recipe.run_files import PREVIEWS
 from lpd.runs import clear_temporaries, replacing
 from lpd.training.metrics import writing
 
 Pixels = npt.NDArray[np.uint8]
 
-PREVIEWS = "previews"
 _PANELS = ("picture", "truth", "prediction", "confidence")
 
 # Lengths in px of the sheet: of a panel, whatever the size of the tiles, and of what is around it.

@@ -10,10 +10,8 @@ from typing import Any
 import torch
 
 from lpd.errors import RunError
+from lpd.recipe.run_files import RESUME
 from lpd.runs import exists, replacing
-
-#: Only there while a training is unfinished.
-RESUME = "resume.pt"
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from lpd.classes import ClassScheme
 from lpd.config import ModelConfig
 from lpd.errors import ConfigError
 from lpd.model.bank import EncoderRecord, PrototypeBank, load_bank
-from lpd.model.encoder_weights import load_encoder_weights
+from lpd.model.encoder_weights import load_encoder_weights, start_checkpoint
 from lpd.model.header import file_digest
 from lpd.model.network import PROTOTYPE_STD, LPDNet
-from lpd.training.config import FROM_SCRATCH, TrainConfig
+from lpd.recipe.config import FROM_SCRATCH, EncoderConfig, TrainConfig
 from lpd.training.schedule import freeze
 
 
@@ -59,6 +59,7 @@ def build_network(config: TrainConfig, scheme: ClassScheme) -> tuple[LPDNet, dic
     )
     origins = {"encoder_weights": Origin(FROM_SCRATCH)}
     if encoder.pretrained:
+        _check_start(encoder)
         loaded = load_encoder_weights(network.encoder, Path(encoder.weights))
         origins["encoder_weights"] = _origin(encoder.weights, loaded.notice)
         if encoder.freeze_norm:
@@ -77,6 +78,22 @@ def build_network(config: TrainConfig, scheme: ClassScheme) -> tuple[LPDNet, dic
         weights = config.losses.similarity.weights
         origins["tower"] = _origin(weights) if weights else Origin(FROM_SCRATCH)
     return network, origins
+
+
+def _check_start(encoder: EncoderConfig) -> None:
+    """An encoder goes on as what it was in the model that it is taken from."""
+    start = start_checkpoint(Path(encoder.weights))
+    if start is None:
+        return
+    model, fed = start.model, start.input
+    before = {"name": model.encoder, "options": model.timm_options, "last_stride": model.last_stride}
+    for name, value in {**before, "mean": fed.mean, "std": fed.std}.items():
+        if (now := getattr(encoder, name)) != value:
+            raise ConfigError(f"model {start.name} has encoder.{name} {_plain(value)}: set it so, it is {_plain(now)}")
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _origin(file: str, notice: str = "") -> Origin:

@@ -4,49 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lpd.config import Settings
 from lpd.errors import ConfigError, ShapeError
-from lpd.losses.pairs import THRESHOLD, prototype_masks, select_pairs
-from lpd.losses.similarity import TEMPERATURE, similarity_loss, similarity_margins
+from lpd.losses.pairs import prototype_masks, select_pairs
+from lpd.losses.similarity import similarity_loss, similarity_margins
 from lpd.model.cam import at_least_float32
 from lpd.model.towers import Tower
-
-
-@dataclass(frozen=True)
-class SimilarityOptions(Settings):
-    """How L_sim is computed.
-
-    Attributes:
-        pair_cap: most (image, prototype) pairs in a step, see :func:`lpd.losses.pairs.select_pairs`; 0 for all.
-        masking: ``image``, as in the paper, masks the image and embeds what is left (two passes of the tower per pair);
-            ``features`` averages the tower's deepest map over the masks (one pass per image).
-        threshold: of a prototype's CAM, stretched to 0–1 within the image; in [0, 1].
-        temperature: τ.
-        cam_penalty: weight of the mean CAM.
-        exclude_same_class: prototypes of the same class are no negatives; the official code has them.
-        joint_threshold: the official code's masks, relative to the largest CAM of all prototypes; CAMs are raw
-            logits then. Some masks are empty, and count as blank images.
-    """
-
-    pair_cap: int = 32
-    masking: Literal["image", "features"] = "image"
-    threshold: float = THRESHOLD
-    temperature: float = TEMPERATURE
-    cam_penalty: float = 5e-4
-    exclude_same_class: bool = True
-    joint_threshold: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_bounds(
-            {"pair_cap": (0, 1e6), "threshold": (0, 1), "temperature": (1e-3, 1e3), "cam_penalty": (0, 1e6)}
-        )
+from lpd.recipe.losses import SimilarityOptions
 
 
 @dataclass(frozen=True, eq=False)

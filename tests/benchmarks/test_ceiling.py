@@ -13,7 +13,7 @@ from benchmarks.study.ceiling import FOLDS, folds, part_of, train_with_masks
 from lpd.data.tiles import TileSet
 from lpd.evaluation.report import measure
 from lpd.evaluation.tile_scores import group_of
-from lpd.training.settings_file import read_config
+from lpd.recipe.settings_file import read_config
 
 PX = 96
 _YAML = """\

@@ -11,7 +11,7 @@ from benchmarks.study.arms import ARMS, BASELINE
 from benchmarks.study.differences import mious, paired_interval
 from benchmarks.study.records import Records
 from benchmarks.study.reporting import report
-from lpd.training.settings_file import changed, read_config
+from lpd.recipe.settings_file import changed, read_config
 
 
 def record(arm: str, seed: int, groups: dict[str, list[list[int]]], adapted: dict | None = None) -> dict:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lpd.data.transforms import AugmentConfig, augment
+from lpd.data.transforms import augment
 from lpd.errors import ConfigError, ShapeError
+from lpd.recipe.config import AugmentConfig
 
 OFF = AugmentConfig(symmetries=False, stain=0, brightness=0)
 

@@ -21,8 +21,8 @@ from lpd.model.encoder_weights import load_encoder_weights
 from lpd.model.encoders import Encoder, build_encoder
 from lpd.model.kmeans import cosine_kmeans
 from lpd.model.network import LPDNet
+from lpd.recipe.config import EncoderConfig
 from lpd.training.banking import BankConfig, build_bank, embed, load_bank_encoder, single_class_tiles
-from lpd.training.config import EncoderConfig
 
 RECORD = EncoderRecord("colours", (), "colours.safetensors", "ab" * 32, notice="colours are free")
 SPEC = InputSpec(mpp=0.5, tile_px=64, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

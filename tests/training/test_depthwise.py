@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from lpd.data.tiles import TileSet
+from lpd.recipe.settings_file import read_config
 from lpd.runs import Run
 from lpd.training import loop
 from lpd.training.depthwise import hasten_depthwise
-from lpd.training.settings_file import read_config
 
 
 def _layers() -> nn.Sequential:

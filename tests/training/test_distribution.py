@@ -19,22 +19,20 @@ from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
 from lpd.data.tiles import TileSet
-from lpd.data.transforms import AugmentConfig
 from lpd.errors import ConfigError, DatasetError, RunError
 from lpd.model.encoders import batch_norms
 from lpd.model.header import read_info
 from lpd.model.network import LPDNet
+from lpd.recipe.config import AugmentConfig
+from lpd.recipe.run_files import METRICS, PREVIEWS, RESUME
+from lpd.recipe.settings_file import changed, read_config
 from lpd.runs import Run, read_state, request_stop
 from lpd.training import loop
 from lpd.training.distribution import Distribution, FollowerRun, Team, connected, part_of
 from lpd.training.feeding import feeding
 from lpd.training.keeping import Keeper
 from lpd.training.loop import train
-from lpd.training.metrics import METRICS
-from lpd.training.previews import PREVIEWS
-from lpd.training.resuming import RESUME
 from lpd.training.schedule import batches, step_seed
-from lpd.training.settings_file import changed, read_config
 from lpd.training.setup import build_network
 
 # Five tiles make a batch of three and one of two. L_sim, which parts cannot repeat exactly, joins in with next to no

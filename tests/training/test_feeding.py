@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lpd.data.tiles import TileSet
-from lpd.data.transforms import AugmentConfig, augment
+from lpd.data.transforms import augment
 from lpd.errors import DatasetError
+from lpd.recipe.config import AugmentConfig
 from lpd.training.distribution import part_of
 from lpd.training.feeding import feeding
 from lpd.training.schedule import batches, step_seed

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lpd.data.tiles import TileSet
+from lpd.recipe.settings_file import read_config
 from lpd.runs import Run
 from lpd.training.loop import TrainSummary, train
-from lpd.training.settings_file import read_config
 
 ARMS = {
     "ours": (),

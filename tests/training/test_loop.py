@@ -19,11 +19,11 @@ from lpd.model.checkpoint import load_checkpoint
 from lpd.model.encoders import build_encoder
 from lpd.model.header import read_info
 from lpd.model.network import LPDNet
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.settings_file import changed, read_config
 from lpd.runs import Run, read_state, request_stop
 from lpd.training import feeding, keeping, loop, metrics
-from lpd.training.config import TrainConfig
 from lpd.training.loop import train
-from lpd.training.settings_file import changed, read_config
 from lpd.training.setup import build_network, build_optimizer
 
 QUICK = read_config(

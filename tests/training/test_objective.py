@@ -9,8 +9,8 @@ import torch
 
 from lpd.data.tiles import TileSet
 from lpd.errors import ConfigError
+from lpd.recipe.settings_file import changed, read_config
 from lpd.training.objective import Objective
-from lpd.training.settings_file import changed, read_config
 from lpd.training.setup import build_network
 
 QUICK = read_config(

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lpd.data.tiles import TileSet
+from lpd.recipe.settings_file import read_config
 from lpd.runs import Run
 from lpd.training.loop import train
 from lpd.training.precision import autocast_type, settled
-from lpd.training.settings_file import read_config
 
 CPU = torch.device("cpu")
 

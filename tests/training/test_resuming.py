@@ -17,14 +17,13 @@ from lpd.data.tiles import TileSet
 from lpd.errors import RunError
 from lpd.evaluation.report import evaluate
 from lpd.model.header import read_info
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.run_files import METRICS, RESUME
+from lpd.recipe.settings_file import changed, read_config
 from lpd.runs import Run, read_state, request_stop
 from lpd.training import keeping
-from lpd.training.config import TrainConfig
 from lpd.training.loop import check_untrained, train
-from lpd.training.metrics import METRICS
-from lpd.training.resuming import RESUME
 from lpd.training.schedule import step_seed
-from lpd.training.settings_file import changed, read_config
 
 # Drop path, batch norms, augmentation, averaging and looks at the valid split: everything that has a memory.
 CONFIG = read_config(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lpd.errors import ConfigError
-from lpd.training.presets import PRESETS
-from lpd.training.settings_file import changed, read_config, to_yaml
+from lpd.recipe.presets import PRESETS
+from lpd.recipe.settings_file import changed, read_config, to_yaml
 
 NAMED = ("encoder.name=mit_b0", "encoder.weights=none")
 #: What a preset needs said on top of it.

@@ -13,7 +13,8 @@ from lpd.errors import ConfigError, ShapeError
 from lpd.losses.pairs import select_pairs
 from lpd.model.encoders import build_encoder
 from lpd.model.towers import Tower, own_tower
-from lpd.training.similarity import SimilarityOptions, SimilarityTerm
+from lpd.recipe.losses import SimilarityOptions
+from lpd.training.similarity import SimilarityTerm
 
 B, C, K, P, H = 3, 3, 2, 5, 8
 M = C * K

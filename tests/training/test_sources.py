@@ -13,11 +13,11 @@ from lpd.errors import CheckpointError, ConfigError
 from lpd.model.bank import PrototypeBank, load_bank, save_bank
 from lpd.model.encoders import build_encoder
 from lpd.model.header import read_info
+from lpd.recipe.config import EncoderConfig, TrainConfig
+from lpd.recipe.settings_file import changed, read_config
 from lpd.runs import Run
 from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
-from lpd.training.config import EncoderConfig, TrainConfig
 from lpd.training.loop import train
-from lpd.training.settings_file import changed, read_config
 
 QUICK = read_config(
     overrides=[

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from lpd.cli import main
+from lpd.errors import RunError
 from lpd.model.header import read_info
-from lpd.runs import read_state
-from lpd.training.settings_file import read_config
+from lpd.recipe.config import EncoderConfig, OptimizerConfig, TrainConfig
+from lpd.recipe.settings_file import read_config
+from lpd.runs import read_state, request_stop
+from lpd.training.fitting_memory import enough_memory
 
 
 def call(*words: object) -> int:
@@ -220,3 +226,69 @@ def test_what_cannot_go_on_is_refused_and_leaves_nothing(few_tiles, tmp_path, ca
     base = ("train", "--data", few_tiles, "--set", "encoder.name=test_convnext", "encoder.weights=none")
     assert named in refused(capsys, *base, "--out", tmp_path / "new", *flags)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_training_starts_from_the_encoder_of_a_model(trained, few_tiles, tmp_path, capsys):
+    model = trained / "last.safetensors"
+    options = ("encoder.options={drop_path_rate: 0.1}", "loop.tensorboard=false", "optimizer.encoder_factor=0")
+    words = ("train", "--data", few_tiles, "--out", tmp_path / "run", *QUICK.split(), "--set", *options)
+    start = f"encoder.weights={model}"
+    assert "model last has encoder.mean [0.5, 0.5, 0.5]: set it so" in refused(capsys, *words, start)
+    assert call(*words, start, "encoder.mean=[.5, .5, .5]", "optimizer.weight_decay=0") == 0
+    before, after = load_file(model), load_file(tmp_path / "run" / "last.safetensors")
+    names = [name for name in before if name.startswith("encoder.")]
+    assert names
+    assert all(torch.equal(before[name], after[name]) for name in names)  # it did not learn, so it must be the same
+    assert not torch.equal(before["prototypes"], after["prototypes"][:, :16])
+    came_from = read_info(tmp_path / "run" / "last.safetensors").training["encoder_weights"]
+    assert came_from["file"] == "last.safetensors"
+    assert came_from["notice"].startswith("encoder taken from the model last: ")
+
+
+def test_a_training_clusters_its_own_bank(trained, few_tiles, tmp_path, capsys):
+    tiles = shutil.copytree(few_tiles, tmp_path / "tiles")
+    for path, label in zip(sorted((tiles / "train").iterdir()), ("100", "010", "001"), strict=False):
+        path.rename(path.with_name(f"alone{label}[{label}].png"))
+    start = ("encoder.options={drop_path_rate: 0.1}", "encoder.mean=[.5, .5, .5]")
+    settings = (*start, f"encoder.weights={trained / 'last.safetensors'}", "prototypes.per_class=1")
+    words = ("--data", tiles, "--device", "cpu", "--preset", "tiny", "--set", *QUICK.split()[1:-2], *settings)
+    assert call("train", "--out", tmp_path / "run", "--build-bank", *words) == 0
+    assert call("bank", "--out", tmp_path / "same.safetensors", *words) == 0
+    own, same = load_file(tmp_path / "run" / "bank.safetensors"), load_file(tmp_path / "same.safetensors")
+    assert all(torch.equal(own[name], same[name]) for name in same)
+    info = read_info(tmp_path / "run" / "last.safetensors")
+    assert info.prototype_source == "kmeans"
+    assert info.training["bank"]["file"] == "bank.safetensors"
+
+
+def test_a_training_waits_for_the_device(few_tiles, tmp_path, capsys):
+    with FileLock(tmp_path / "device.lock"):
+        words = ("train", "--data", few_tiles, "--out", tmp_path / "run", *QUICK.split(), "--queue", tmp_path)
+        thread = threading.Thread(target=call, args=words)
+        thread.start()
+        while read_state(tmp_path / "run").state == "new":
+            assert thread.is_alive()
+        assert read_state(tmp_path / "run").state == "queued"
+        request_stop(tmp_path / "run")
+        thread.join()
+    assert read_state(tmp_path / "run").state == "cancelled"
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "settings", "cure"),
+    [
+        (MemoryError(), {"batch_size": 10}, "lower optimizer.batch_size (now 10), for example to 5"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), {"batch_size": 1}, "a smaller encoder than mit_b0"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), {}, "lower optimizer.batch_size"),
+    ],
+)
+def test_a_full_memory_says_which_setting_to_lower(error, settings, cure):
+    config = TrainConfig(EncoderConfig("mit_b0", "none"), optimizer=OptimizerConfig(**settings))
+    with pytest.raises(RunError, match=re.escape(cure)), enough_memory(config):
+        raise error
+
+
+def test_other_errors_are_not_taken_for_a_full_memory():
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory(TrainConfig(EncoderConfig("mit_b0", "none"))):
+        raise RuntimeError("shapes do not fit")

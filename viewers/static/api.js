@@ -13,7 +13,7 @@ const BASE = new URL('../..', import.meta.url).pathname.replace(/\/$/, '');
 /** The address in this browser of a path that the server gives or answers, like `/slides/…`. */
 export const address = (path) => BASE + path;
 
-async function ask(method, path, body) {
+export async function ask(method, path, body) {
   const response = await answerOf(method, path, body);
   return response.json().catch(() => ({}));
 }

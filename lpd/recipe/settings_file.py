@@ -13,8 +13,8 @@ import yaml
 
 from lpd.config import Settings
 from lpd.errors import ConfigError
-from lpd.training.config import TrainConfig
-from lpd.training.presets import PRESETS
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.presets import PRESETS
 
 
 def read_config(preset: str = "default", file: Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:

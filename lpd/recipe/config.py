@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from lpd.config import InputSpec, Settings
-from lpd.data.transforms import AugmentConfig
 from lpd.errors import ConfigError
-from lpd.training.precision import Precision
-from lpd.training.similarity import SimilarityOptions
+from lpd.recipe.losses import LossConfig, with_pairs
 
 #: Value of ``encoder.weights`` that asks for an untrained encoder; nothing else gives one.
 FROM_SCRATCH = "none"
+
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 T = TypeVar("T", bound=Settings)
 
@@ -24,7 +24,7 @@ class EncoderConfig(Settings):
 
     Attributes:
         name: ``mit_b0`` … ``mit_b5`` or any timm model name with multi-scale features.
-        weights: path of a weights file, or ``none`` for an untrained encoder.
+        weights: path of a weights file, or of an LPD checkpoint, whose encoder is taken; ``none`` for an untrained one.
         options: extra keyword arguments for ``timm.create_model`` as (name, value) pairs; a mapping in YAML.
         mean, std: per RGB channel in 0–1, what the encoder was trained with.
         last_stride: see :class:`lpd.config.ModelConfig`.
@@ -52,7 +52,7 @@ class EncoderConfig(Settings):
 
     @classmethod
     def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
-        return super().from_dict(_with_pairs(data))
+        return super().from_dict(with_pairs(data))
 
     @property
     def pretrained(self) -> bool:
@@ -135,115 +135,6 @@ class CamConfig(Settings):
 
 
 @dataclass(frozen=True)
-class DiversityConfig(Settings):
-    """L_div: the prototypes of a class should look at different parts of it.
-
-    Attributes:
-        weight: λ_div; 0 switches it off.
-        temperature: τ of the attention over pixels.
-        variant: ``jeffreys`` is the corrected loss; ``official`` repeats the faults of the authors' code (softmax
-            taken twice, raw prototypes against the deepest map, classes off by one), for comparison.
-    """
-
-    weight: float = 0.5
-    temperature: float = 0.07
-    variant: Literal["jeffreys", "official"] = "jeffreys"
-
-    _group = "losses.diversity."
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_bounds({"weight": (0, 1e6), "temperature": (1e-3, 1e3)})
-
-
-@dataclass(frozen=True)
-class SimilarityConfig(SimilarityOptions):
-    """L_sim: what a prototype marks should resemble it, to a frozen image tower, and the rest should not.
-
-    Attributes:
-        weight: λ_sim; it counts only with a tower.
-        tower: ``off``; ``own``, the encoder as it was loaded; ``ema``, the encoder's moving average; ``timm``, another
-            network from a file.
-        name, weights, options: of a ``timm`` tower, as in :class:`EncoderConfig`.
-        mean, std: per RGB channel in 0–1, what that tower was trained with; None for what timm records of it.
-        random: let a ``timm`` tower be untrained, as the authors' one in effect is; recorded in the checkpoint.
-    """
-
-    weight: float = 0.1
-    tower: Literal["off", "own", "ema", "timm"] = "off"
-    name: str = ""
-    weights: str = ""
-    options: tuple[tuple[str, Any], ...] = ()
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    random: bool = False
-
-    _group = "losses.similarity."
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_bounds({"weight": (0, 1e6)})
-        if self.tower == "timm" and not (self.name and (self.weights or self.random)):
-            raise ConfigError(
-                "losses.similarity.tower timm needs losses.similarity.name and a local file in "
-                "losses.similarity.weights: an untrained tower says nothing about tissue"
-            )
-        if (self.mean is None) != (self.std is None):
-            raise ConfigError("losses.similarity.mean and losses.similarity.std go together: set both or none")
-
-    @classmethod
-    def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
-        return super().from_dict(_with_pairs(data))
-
-    @property
-    def active(self) -> bool:
-        """Whether it takes part in the training."""
-        return self.tower != "off" and self.weight > 0
-
-
-@dataclass(frozen=True)
-class PixelConfig(Settings):
-    """L_pix: the classes that a tile's label names compete for each of its pixels; not in the paper.
-
-    Attributes:
-        weight: λ_pix; 0 switches it off.
-    """
-
-    weight: float = 0.0
-
-    _group = "losses.pixels."
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_bounds({"weight": (0, 1e6)})
-
-
-@dataclass(frozen=True)
-class LossConfig(Settings):
-    """``L = L_cls + λ_pix · L_pix + λ_sim · L_sim + λ_div · L_div``.
-
-    Attributes:
-        start: when L_sim and L_div join in: below 1 a share of the training, from 1 on a number of steps.
-        pixels, similarity, diversity: settings of each.
-    """
-
-    start: float = 0.3
-    pixels: PixelConfig = field(default_factory=PixelConfig)
-    similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
-    diversity: DiversityConfig = field(default_factory=DiversityConfig)
-
-    _group = "losses."
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_bounds({"start": (0, 1e9)})
-
-    def first_step(self, total: int) -> int:
-        """Steps of ``total`` that are done before the two join in."""
-        return int(self.start * total if self.start < 1 else self.start)
-
-
-@dataclass(frozen=True)
 class OptimizerConfig(Settings):
     """AdamW and what goes with it.
 
@@ -293,6 +184,30 @@ class OptimizerConfig(Settings):
                 raise ConfigError(f"optimizer.{name} {getattr(self, name)} must be above 0")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"optimizer.ema_decay {self.ema_decay} must lie in 0 to 1 (below 1)")
+
+
+@dataclass(frozen=True)
+class AugmentConfig(Settings):
+    """How strongly training tiles are varied; 0 or False switches a part off.
+
+    Attributes:
+        symmetries: flips and quarter turns, each of the eight equally likely.
+        stain: largest relative change of each stain's concentration.
+        brightness: largest change of optical density added to every channel alike.
+    """
+
+    symmetries: bool = True
+    stain: float = 0.15
+    brightness: float = 0.05
+
+    _group = "augment."
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.stain < 1 or not 0 <= self.brightness < 1:
+            raise ConfigError(
+                f"augment.stain {self.stain} and augment.brightness {self.brightness} must lie in 0 to 1 (below 1)"
+            )
 
 
 @dataclass(frozen=True)
@@ -351,9 +266,3 @@ class TrainConfig(Settings):
     def input_spec(self, mpp: float, tile_px: int = 224) -> InputSpec:
         """What the network will expect to be fed."""
         return InputSpec(mpp=mpp, tile_px=tile_px, mean=self.encoder.mean, std=self.encoder.std)
-
-
-def _with_pairs(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``options`` as (name, value) pairs, which a YAML file writes as a mapping."""
-    options = data.get("options")
-    return {**data, "options": list(options.items())} if isinstance(options, Mapping) else data

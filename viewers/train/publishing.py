@@ -1,0 +1,139 @@
+"""Publishing: a training's checkpoint among the models, with a card that says what it is made of and how it scored."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lpd.errors import LpdError
+from lpd.model.header import CheckpointInfo, read_info
+from lpd.recipe.run_files import BEST, CONFIG, LAST
+from lpd.runs import replacing
+from viewers.train.records import Training
+
+Which = Literal["last", "best"]
+_FILES: Mapping[str, str] = {"last": LAST, "best": BEST}
+_GATES = (
+    "*Predicted*: the network says by itself how likely each class is in a tile, as on slides. *Oracle* is told the "
+    "true label, *none* leaves the gate open; both are for comparison only."
+)
+_DISCLAIMER = "**Research use only. Not a medical device.**"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a person says of a model: one line or paragraph each."""
+
+    name: str
+    which: Which
+    licence: str = ""
+    use: str = ""
+    author: str = ""
+
+
+def publish(training: Training, wish: Publication, models: Path) -> CheckpointInfo:
+    """Copy a checkpoint into the models' folder and write its card beside it; nothing that is there is replaced.
+
+    Raises:
+        LpdError: the training has no such checkpoint, a model has the name, or the folder cannot be written.
+        CheckpointError: the checkpoint cannot be read.
+    """
+    source = training.folder / _FILES[wish.which]
+    if not source.is_file():
+        why = "only a training that scores itself has one" if wish.which == "best" else "it has not saved itself yet"
+        raise LpdError(f"training {training.name} has no {wish.which} checkpoint: {why}")
+    info = read_info(source)
+    target, card = models / f"{wish.name}.safetensors", models / f"{wish.name}.md"
+    if target.exists() or card.exists():
+        raise LpdError(f"there is a model {wish.name} already: choose another name")
+    try:
+        with replacing(card) as temporary:
+            temporary.write_text(write_card(training, wish, info), encoding="utf-8")
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+    except OSError as error:
+        card.unlink(missing_ok=True)
+        raise LpdError(f"the model {wish.name} cannot be written ({error.strerror}): check the disk") from error
+    return read_info(target)
+
+
+def write_card(training: Training, wish: Publication, info: CheckpointInfo) -> str:
+    """The card as Markdown."""
+    parts = [f"# {wish.name}", _DISCLAIMER, _what(info), _use(wish), "## Data", _data(info), _start(info)]
+    parts += ["## How it was made", _how(training, wish, info), _settings(training.folder), "## Scores", _scores(info)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(info: CheckpointInfo) -> str:
+    classes = ", ".join(f"{c.name} ({c.code})" for c in info.classes.classes)
+    size, mpp = info.input.tile_px, info.input.mpp
+    tiles = f"tiles of {size} × {size} px at {mpp:g} µm/px"
+    return f"Segments {classes}. Trained on {tiles}, of which only the labels were seen."
+
+
+def _use(wish: Publication) -> str:
+    use = wish.use.strip() or "Not stated. Look at its scores, and at slides of your own, before relying on it."
+    licence = wish.licence.strip() or "not stated"
+    by = f"\n\nPublished by {wish.author}." if wish.author else ""
+    return f"Intended use: {use}\n\nLicence of this model: {licence}.{by}"
+
+
+def _data(info: CheckpointInfo) -> str:
+    data = info.training.get("data", {})
+    return (
+        f"{data.get('name', 'not stated')}: {data.get('tiles', '?')} training tiles, fingerprint (names and sizes) "
+        f"`{data.get('fingerprint', '?')}`. Licence of the data: {data.get('licence', 'not stated')}."
+    )
+
+
+def _start(info: CheckpointInfo) -> str:
+    weights = info.training.get("encoder_weights", {})
+    file = weights.get("file", "not stated")
+    if file == "none":
+        return f"The encoder {info.model.encoder} started untrained."
+    digest = f" (sha256 `{str(weights['sha256'])[:16]}…`)" if weights.get("sha256") else ""
+    notice = f" {str(weights['notice']).capitalize()}." if weights.get("notice") else ""
+    return f"The encoder {info.model.encoder} started from `{file}`{digest}.{notice}"
+
+
+def _how(training: Training, wish: Publication, info: CheckpointInfo) -> str:
+    told, versions = info.training, ", ".join(f"{name} {version}" for name, version in info.versions.items())
+    kind = "the averaged weights at the end of the schedule, or where it was stopped"
+    if wish.which == "best":
+        kind = "the weights that scored highest on the valid split, which flatters small splits"
+    count = f"{info.model.prototypes_per_class} {info.prototype_source} prototypes a class"
+    took = f"{told.get('steps', '?')} steps in {told.get('seconds', '?')} s"
+    return f"Training {training.name}: {took}; {count}; {versions}. The file holds {kind}."
+
+
+def _settings(folder: Path) -> str:
+    try:
+        text = (folder / CONFIG).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    kept = [line for line in text.splitlines() if not line.lstrip().startswith(("weights:", "bank:"))]
+    return "\n".join(["```yaml", *kept, "```"])
+
+
+def _scores(info: CheckpointInfo) -> str:
+    valid = info.scores.get("valid")
+    if not isinstance(valid, Mapping):
+        return "It was not scored: the data set has no valid split."
+    codes = info.classes.codes
+    head = ["gate", "mIoU", "mDice", *(f"IoU {code}" for code in codes)]
+    rows = [head, ["---"] * len(head)]
+    for gate, protocols in valid["gates"].items():
+        scores = protocols["ignored"]
+        numbers = (scores["miou"], scores.get("mdice"), *(scores["iou"].get(code) for code in codes))
+        rows.append([gate, *map(_percent, numbers)])
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    data = valid.get("data", {})
+    on = f"On {data.get('tiles', '?')} tiles of `{data.get('split', 'valid')}`, in per cent, background ignored:"
+    return f"{on}\n\n{table}\n\n{_GATES}"
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.1f}" if isinstance(value, int | float) else ""
