@@ -29,6 +29,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--checkpoints", type=Path, default=ROOT / "checkpoints", help="folder of models (default: checkpoints/)"
     )
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder for results (default: results/)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of tile sets (default: data/)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets others on the network in"
     )
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         if args.slides == ROOT / "slides" and demo.needs_demo(args.slides):
             print("No slides yet: making a demo slide, this takes a few seconds …", flush=True)
             _make_demo(args.slides)
-        services = make_services(args.slides, args.checkpoints, args.results, openseadragon.ensure(), chosen)
+        services = make_services(args.slides, args.checkpoints, args.results, openseadragon.ensure(), chosen, args.data)
         url = serving.url_of(args.host, listening)
         serving.serve(make_app(services, args.host, allowed), listening, lambda: _announce(args, url))
 

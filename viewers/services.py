@@ -14,6 +14,7 @@ from viewers.catalog import Catalogue
 from viewers.checkpoints import Checkpoints
 from viewers.errors import NotReadyError
 from viewers.jobs import Job, Jobs
+from viewers.labellings import Labellings
 from viewers.options import Options
 from viewers.pool import Pool
 from viewers.resolutions import RememberedMpp
@@ -27,7 +28,7 @@ _CACHE = ".cache"
 
 @dataclass(frozen=True)
 class Services:
-    """The catalogue of slides, the models, the jobs, and their results."""
+    """The catalogue of slides, the models, the jobs, and their results; ``data`` is the folder of tile sets."""
 
     catalogue: Catalogue
     checkpoints: Checkpoints
@@ -35,6 +36,7 @@ class Services:
     openseadragon: Path
     options: Options = field(default_factory=Options)
     reviews: Reviews = field(default_factory=Reviews)
+    data: Path = Path("data")
     _stores: Pool[tuple[Path, int], ResultStore] = field(
         default_factory=lambda: Pool(lambda key: ResultStore.open(key[0]), lambda _store: None, _OPEN_RESULTS)
     )
@@ -43,6 +45,11 @@ class Services:
     def index(self) -> ResultIndex:
         """The jobs and results, without opening them anew each time."""
         return ResultIndex(self.jobs)
+
+    @cached_property
+    def labellings(self) -> Labellings:
+        """The label sets."""
+        return Labellings(self.jobs.folder / "labels")
 
     @property
     def cache(self) -> Path:
@@ -74,9 +81,14 @@ class Services:
 
 
 def make_services(
-    slides: Path, checkpoints: Path, results: Path, openseadragon: Path, options: Options | None = None
+    slides: Path,
+    checkpoints: Path,
+    results: Path,
+    openseadragon: Path,
+    options: Options | None = None,
+    data: Path = Path("data"),
 ) -> Services:
-    """Services for the three folders and the folder of OpenSeadragon's files.
+    """Services for the four folders and the folder of OpenSeadragon's files; that of ``data`` may come later.
 
     Raises:
         LpdError: a folder is missing or cannot be made.
@@ -84,4 +96,4 @@ def make_services(
     jobs = Jobs(results)
     known = KnownSlides(jobs.folder / _CACHE / "slides.json")
     catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"), known)
-    return Services(catalogue, Checkpoints(checkpoints), jobs, openseadragon, options or Options())
+    return Services(catalogue, Checkpoints(checkpoints), jobs, openseadragon, options or Options(), data=data.resolve())

@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> None:
     export.add_argument(
         "--reviewed", type=Path, metavar="RESULT", nargs="+", default=[], help="results with reviewed masks"
     )
-    export.add_argument("--hold-out", metavar="NAME", nargs="*", help="slides to score on, by name")
+    export.add_argument("--hold-out", metavar="NAME", nargs="*", help="slides to score on, by name or fingerprint")
     export.add_argument("--licence", default="not stated", metavar="TEXT", help="of the pictures, in one line")
     export.add_argument("--author", default="", metavar="NAME", help="who makes the set, for its provenance")
     export.add_argument("--force", action="store_true", help="put it in place of a tile set of that name")
@@ -147,10 +147,11 @@ def _reviews(results: Sequence[Path]) -> Mapping[str, Sequence[Review]]:
 
 def _named(names: Sequence[str], slides: Any) -> list[str]:
     by_name = {slide.name: slide.fingerprint for slide in slides}
-    missing = [name for name in names if name not in by_name]
+    known = by_name | {fingerprint: fingerprint for fingerprint in by_name.values()}
+    missing = [name for name in names if name not in known]
     if missing:
         raise DatasetError(f"no slide of the label set is called {missing[0]!r}: it has {', '.join(sorted(by_name))}")
-    return [by_name[name] for name in names]
+    return [known[name] for name in names]
 
 
 class _Finder:

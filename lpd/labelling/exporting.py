@@ -26,7 +26,7 @@ from lpd.errors import DatasetError, LpdError
 from lpd.labelling.grid import Cell
 from lpd.labelling.labelling import Labelling, Tick
 from lpd.labelling.log import LabelledSlide
-from lpd.labelling.splitting import Bytes, Plan, Reviewed, SlidePart, label_digits
+from lpd.labelling.splitting import Plan, Reviewed, SlidePart, label_digits, translated
 from lpd.runs import write_json_atomically
 from lpd.slide.slide import Pixels, Slide
 
@@ -215,16 +215,6 @@ class _Writer:
             (self.folder / row.file).unlink()
         left = {id(row) for row in gone}
         self.rows = [row for row in self.rows if id(row) not in left]
-
-
-def translated(said: Bytes, own: ClassScheme, wanted: ClassScheme) -> Bytes:
-    """Mask values of one scheme in those of another, by code; classes that it lacks become 255, not judged."""
-    table = np.full(256, NOT_COMPUTED, np.uint8)
-    for value, code in enumerate(own.codes):
-        if code in wanted.codes:
-            table[value] = wanted.codes.index(code)
-    table[own.background] = wanted.background
-    return table[said]
 
 
 def _stem(part: SlidePart, cell: Cell) -> str:

@@ -148,18 +148,29 @@ def _parts(labelling: Labelling, reviewed: Mapping[str, Sequence[Reviewed]]) -> 
     for key, slide in labelling.slides.items():
         grid = slide.grid(labelling.scheme)
         ticks = sorted(labelling.tiles(key).items(), key=lambda item: item[0][::-1])
-        scored = scored_cells(grid, reviewed.get(key, ()))
+        scored = scored_cells(grid, reviewed.get(key, ()), labelling.scheme.classes)
         if ticks or scored:
             parts.append(SlidePart(slide, names[key], grid, tuple(ticks), tuple(scored)))
     return parts
 
 
-def scored_cells(grid: TileGrid, reviewed: Sequence[Reviewed]) -> list[Cell]:
+def translated(said: Bytes, own: ClassScheme, wanted: ClassScheme) -> Bytes:
+    """Mask values of one scheme in those of another, by code; classes that it lacks become 255, not judged."""
+    table = np.full(256, NOT_COMPUTED, np.uint8)
+    for value, code in enumerate(own.codes):
+        if code in wanted.codes:
+            table[value] = wanted.codes.index(code)
+    table[own.background] = wanted.background
+    return table[said]
+
+
+def scored_cells(grid: TileGrid, reviewed: Sequence[Reviewed], classes: ClassScheme) -> list[Cell]:
     """Tiles of which people have judged so much that they can be scored, row by row."""
     found = np.zeros((grid.rows, grid.columns), np.bool_)
     for review in reviewed:
-        said = review.read(grid.extent, (grid.columns * _LOOKS, grid.rows * _LOOKS)) != NOT_COMPUTED
-        found |= said.reshape(grid.rows, _LOOKS, grid.columns, _LOOKS).mean(axis=(1, 3)) >= LEAST_REVIEWED
+        said = review.read(grid.extent, (grid.columns * _LOOKS, grid.rows * _LOOKS))
+        judged = translated(said, review.classes, classes) != NOT_COMPUTED
+        found |= judged.reshape(grid.rows, _LOOKS, grid.columns, _LOOKS).mean(axis=(1, 3)) >= LEAST_REVIEWED
     return [(int(column), int(row)) for row, column in np.argwhere(found)]
 
 

@@ -17,8 +17,8 @@ from lpd.data.tiles import TileSet
 from lpd.errors import DatasetError
 from lpd.inference.meta import ResultMeta
 from lpd.inference.store import ResultStore
-from lpd.labelling.exporting import Export, StoppedError, translated, write_dataset
-from lpd.labelling.splitting import file_names, label_digits, make_plan
+from lpd.labelling.exporting import Export, StoppedError, write_dataset
+from lpd.labelling.splitting import file_names, label_digits, make_plan, translated
 from lpd.review.review import Review
 from lpd.slide.opening import open_slide
 from lpd.slide.region import Region
