@@ -115,7 +115,7 @@ def write_dataset(
         raise DatasetError(f"{out.name} exists already: choose another name")
     try:
         with _staging(out) as folder:
-            writer = _Writer(export, classes, folder, progress)
+            writer = _Writer(export, classes, folder, out.name, progress)
             writer.write()
             summary = ExportSummary(out, *writer.counts())
             _write_texts(export, classes, folder, writer)
@@ -141,8 +141,10 @@ class _Row:
 class _Writer:
     """Reads tiles and writes them; memory holds a batch of tiles."""
 
-    def __init__(self, export: Export, classes: ClassScheme, folder: Path, progress: Progress | None) -> None:
-        self.export, self.classes, self.folder, self.progress = export, classes, folder, progress
+    def __init__(
+        self, export: Export, classes: ClassScheme, folder: Path, name: str, progress: Progress | None
+    ) -> None:
+        self.export, self.classes, self.folder, self.name, self.progress = export, classes, folder, name, progress
         self.rows: list[_Row] = []
         self.copies = self.contradicting = 0
         self._done, self._total = 0, export.plan.train + export.plan.valid
@@ -231,7 +233,7 @@ def _write_texts(export: Export, classes: ClassScheme, folder: Path, writer: _Wr
     scheme = export.labelling.scheme
     plain = classes.to_dict()
     entries = [{k: v for k, v in one.items() if v != ""} for one in plain["classes"]]
-    described: dict[str, Any] = {"name": scheme.name, "mpp": scheme.mpp, "classes": entries}
+    described: dict[str, Any] = {"name": writer.name, "mpp": scheme.mpp, "classes": entries}
     described |= {"background_color": plain["background_color"], "background": classes.background}
     described |= {"ignore": NOT_COMPUTED, "licence": export.licence}
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)

@@ -123,7 +123,8 @@ def make_plan(
     problem = _problem(total, {c.code: counts[c.code] for c in kept})
     left_out = tuple(c.code for c in labelling.scheme.classes.classes if not counts[c.code])
     classes = replace(labelling.scheme.classes, classes=kept) if kept else None
-    return Plan(classes, tuple(parts), counts, left_out, problem, tuple(_notes(parts, left_out)))
+    names = [c.name for c in labelling.scheme.classes.classes if not counts[c.code]]
+    return Plan(classes, tuple(parts), counts, left_out, problem, tuple(_notes(parts, names)))
 
 
 def label_digits(tick: Tick, classes: ClassScheme) -> str:
@@ -232,9 +233,9 @@ def _problem(total: int, shown: Mapping[str, int]) -> str:
     return ""
 
 
-def _notes(parts: Sequence[SlidePart], left_out: Sequence[str]) -> Iterable[str]:
-    if left_out:
-        yield f"No training tile shows {', '.join(left_out)}: left out of the set."
+def _notes(parts: Sequence[SlidePart], lacking: Sequence[str]) -> Iterable[str]:
+    if lacking:
+        yield f"No training tile shows {', '.join(lacking)}: left out of the set."
     held = [part for part in parts if part.held_out]
     if held:
         tiles = sum(len(part.scored) for part in held)
