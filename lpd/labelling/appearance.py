@@ -16,8 +16,10 @@ Floats = npt.NDArray[np.float32]
 
 #: Candidates of one slide; of more tissue as many are drawn at random.
 MOST_TILES = 4096
-#: A tile is a candidate from this share of tissue on.
+#: A tile counts as one of tissue from this share of the tissue mask on, which has a margin and no small holes.
 LEAST_TISSUE = 0.25
+#: To be proposed it takes more: of the mask, and of pixels that are stained, of which fat has few.
+_PROPOSED_TISSUE, _PROPOSED_STAIN = 0.5, 0.1
 #: A tile is looked at with so many pixels along its side, and the slide with no more than this along its own.
 _LOOK_PX, _LONGEST_PX = 28, 4096
 #: Rows of the look that are in memory at once.
@@ -29,12 +31,12 @@ _STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """The tissue tiles of a slide, row by row.
+    """The tiles of a slide that may be proposed, row by row.
 
     Attributes:
         cells: (N, 2) int, column and row.
         features: (N, 7): means of hematoxylin, eosin and the rest (optical density), spreads of the first two inside of
-            the tile, how hematoxylin changes from pixel to pixel, share of tissue.
+            the tile, how hematoxylin changes from pixel to pixel, share of stained pixels.
         tissue: (rows, columns) share of tissue of every tile of the grid, 0 to 1.
     """
 
@@ -71,7 +73,7 @@ def look_at(slide: Slide, grid: TileGrid, tissue: TissueMask, *, seed: int = 0, 
         SlideError: the slide is damaged.
     """
     shares = tissue_shares(tissue, grid)
-    rows, columns = np.nonzero(shares >= LEAST_TISSUE)
+    rows, columns = np.nonzero(shares >= _PROPOSED_TISSUE)
     if len(rows) > most:
         drawn = np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
         rows, columns = rows[drawn], columns[drawn]
@@ -84,9 +86,11 @@ def look_at(slide: Slide, grid: TileGrid, tissue: TissueMask, *, seed: int = 0, 
             pixels = _read_rows(slide, grid, first, min(grid.rows, first + band), side)
             for place in wanted:
                 y, x = (rows[place] - first) * side, columns[place] * side
-                features[place, :6] = describe(pixels[y : y + side, x : x + side])
-    features[:, 6] = shares[rows, columns]
-    return Appearance(np.stack([columns, rows], axis=1), features, shares)
+                tile = pixels[y : y + side, x : x + side]
+                stained = 1.0 if tissue.glass is None else (tissue.glass.signal(tile) > tissue.glass.threshold).mean()
+                features[place] = *describe(tile), stained
+    kept = features[:, 6] >= _PROPOSED_STAIN
+    return Appearance(np.stack([columns, rows], axis=1)[kept], features[kept], shares)
 
 
 def describe(pixels: Pixels) -> Floats:

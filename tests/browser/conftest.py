@@ -60,6 +60,7 @@ class App:
 
     def start(self) -> None:
         flags = ["--slides", self.slides, "--results", self.results, "--checkpoints", self.checkpoints]
+        flags += ["--data", self.results.parent / "data"]
         arguments = [str(flag) for flag in (*flags, "--port", self.port, "--no-browser")]
         command = [sys.executable, "-c", "import sys, app; sys.exit(app.main(sys.argv[1:]))", *arguments]
         with self.log.open("ab") as log:

@@ -118,9 +118,10 @@ def test_glass_is_never_proposed():
     rng = np.random.default_rng(0)
     pixels = np.full((640, 1280, 3), 240, np.uint8)
     pixels[:, :640] = rng.integers(90, 180, (640, 640, 3))
+    pixels[64:128, 64:128] = 240
+    pixels[96:98, 64:128] = 120  # a thin line in a hole
     slide = open_pixels(pixels, 1.0)
     found = look_at(slide, TileGrid(1280, 640, 1.0, 1.0, 64), tissue_mask(slide))
-    assert set(map(tuple, found.cells.tolist())) >= {(c, r) for c in range(10) for r in range(10)}
-    assert found.cells[:, 0].max() <= 10  # the mask's margin
+    assert set(map(tuple, found.cells.tolist())) == {(c, r) for c in range(10) for r in range(10)} - {(1, 1)}
     fewer = look_at(slide, TileGrid(1280, 640, 1.0, 1.0, 64), tissue_mask(slide), most=7)
     assert len(fewer.cells) == 7

@@ -290,7 +290,7 @@ export class LabelTools {
     this.pill.hidden = !active || !set || !status;
     if (this.pill.hidden) return;
     const many = selected.length > 1 ? `${selected.length} tiles` : '';
-    const why = proposal ? proposal.reason[0].toUpperCase() + proposal.reason.slice(1) : many || (selected.length ? 'Tile' : 'Click a tile, or press Enter for a proposal');
+    const why = proposal ? proposal.reason[0].toUpperCase() + proposal.reason.slice(1).replace(/ \([^)]*\)$/, '') : many || (selected.length ? 'Tile' : 'Click a tile, or press Enter for a proposal');
     const keys = selected.length ? `1–${Math.min(9, set.classes.length)} tick · 0 none · Enter next` : '';
     const text = [why, keys].filter(Boolean).join(' · ');
     if (this.pill.textContent !== text) this.pill.textContent = text;
