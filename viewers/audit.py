@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -36,6 +36,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("PUT", re.compile(r"/api/slides/(?P<slide>[^/]+)/mpp"), "set resolution"),
     ("PUT", re.compile(r"/api/slides/(?P<slide>[^/]+)/annotations"), "saved annotations"),
     ("GET", re.compile(r"/api/slides/(?P<slide>[^/]+)/annotations.geojson"), "downloaded annotations"),
+    ("POST", re.compile(r"/api/labels/(?P<labels>[^/]+)/exports"), "exported label set"),
     ("POST", re.compile(r"/api/uploads"), "uploaded"),
     ("POST", re.compile(r"/api/sample"), "fetched sample"),
     ("PUT", re.compile(r"/api/checkpoints/(?P<model>[^/]+)/prototypes"), "named prototypes"),
@@ -154,16 +155,14 @@ class AuditTrail:
     Args:
         app: what is behind.
         log: where to note it.
-        slide_name: the name of a slide by id.
-        job_slide_name: the name of a job's slide by the job's id.
+        names: by what an id belongs to (``slide``, ``job``, ``labels``), what a slide is called by it: itself, that of
+            the job; or the label set itself.
     """
 
-    def __init__(
-        self, app: ASGIApp, log: AuditLog, slide_name: Callable[[str], str], job_slide_name: Callable[[str], str]
-    ) -> None:
+    def __init__(self, app: ASGIApp, log: AuditLog, names: Mapping[str, Callable[[str], str]]) -> None:
         self._app = app
         self._log = log
-        self._names = {"slide": slide_name, "job": job_slide_name}
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         rule = _rule(scope) if scope["type"] == "http" else None
@@ -199,6 +198,8 @@ class AuditTrail:
         except LpdError:  # deleted in this instant
             name = ""
         detail = str(scope["path"]).rpartition("/")[2] if action == "downloaded" else ""
+        if kind == "labels":
+            name, detail = "", name
         self._log.note(who, action, slide=name, job=number if kind == "job" else "", detail=detail)
 
 

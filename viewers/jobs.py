@@ -11,8 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from lpd.errors import LpdError, RunError
 from lpd.runs import RunState, StateName, forget_end, is_alive, read_state, request_stop, write_json_atomically
 from viewers.errors import NotFoundError
 from viewers.job_log import LOG_NAME, log_lines, reason, where
+from viewers.lines import InLine
 from viewers.processes import signal_group, start_process
 
 _LOGGER = logging.getLogger(__name__)
@@ -87,6 +87,11 @@ class Job:
     def line(self) -> str:
         """The device it computes on or waits for; empty until the command has said what ``auto`` is here."""
         return self.run.device or ("" if self.device == "auto" else self.device)
+
+    @property
+    def in_line(self) -> InLine:
+        """Where it stands."""
+        return InLine(self.id, self.line, self.created, self.run.state == "queued")
 
 
 class Jobs:
@@ -229,26 +234,6 @@ class Jobs:
             return sorted((p.name for p in self.folder.iterdir() if _ID.fullmatch(p.name)), reverse=True)
         except (FileNotFoundError, NotADirectoryError):  # deleted while the app runs; the next start makes it anew
             return []
-
-    def queue(self, jobs: Iterable[Job] | None = None) -> dict[str, int]:
-        """Places in the lines for the devices by job id, 1 for the next: those that wait, in the order they came.
-
-        A job that waits for nobody, because none is at work on its device and none came before it, has no place: it is
-        starting. So is one that has not said yet what device ``auto`` is for it.
-
-        Args:
-            jobs: all there are, if they have been read just now.
-        """
-        lines: dict[str, list[Job]] = defaultdict(list)
-        for job in self.all() if jobs is None else jobs:
-            if not job.run.ended and job.line:
-                lines[job.line].append(job)
-        places: dict[str, int] = {}
-        for going in lines.values():
-            waiting = sorted((job for job in going if job.run.state == "queued"), key=lambda job: job.created)
-            first = 0 if len(waiting) == len(going) else 1
-            places |= {job.id: place for place, job in enumerate(waiting, first) if place}
-        return places
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to save what it has and stop; it is stopped by force if it does not react. Returns at once.

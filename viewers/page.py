@@ -18,6 +18,7 @@ _SHEETS = (
     "areas",
     "tools",
     "review",
+    "labels",
     "account",
     "browse",
     "arriving",

@@ -65,7 +65,7 @@ def result_router(services: Services) -> APIRouter:
     @router.get("/api/jobs")
     def listing(slide: str | None = None, going: bool = False) -> dict[str, Any]:
         found = services.index.all()
-        queue = services.jobs.queue(found)
+        queue = services.queue(found)
         wanted = [job for job in found if slide in (None, job.slide_id) and not (going and job.run.ended)]
         return {"jobs": [_describe(services, job, queue) for job in wanted]}
 
@@ -149,7 +149,7 @@ def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = No
     asked for if not given.
     """
     if queue is None:
-        queue = services.jobs.queue(services.index.all()) if job.run.state == "queued" else {}
+        queue = services.queue() if job.run.state == "queued" else {}
     described = services.index.said_once(job, lambda: _describe_result(services, job))
     described["queue_position"] = queue.get(job.id)
     if described["has_mask"] and not _fits(services, job, described.pop("size_l0")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,12 +14,15 @@ from viewers.catalog import Catalogue
 from viewers.checkpoints import Checkpoints
 from viewers.errors import NotReadyError
 from viewers.jobs import Job, Jobs
+from viewers.labellings import Labellings
+from viewers.lines import places
 from viewers.options import Options
 from viewers.pool import Pool
 from viewers.resolutions import RememberedMpp
 from viewers.result_index import ResultIndex
 from viewers.reviews import Reviews
 from viewers.slide_info import KnownSlides
+from viewers.train.records import Training
 from viewers.train.room import TrainingFolders, TrainingRoom, make_room
 
 _OPEN_RESULTS = 16
@@ -28,7 +31,7 @@ _CACHE = ".cache"
 
 @dataclass(frozen=True)
 class Services:
-    """The catalogue of slides, the models, the jobs, and their results."""
+    """The catalogue of slides, the models, the jobs, and their results; ``data`` is the folder of tile sets."""
 
     catalogue: Catalogue
     checkpoints: Checkpoints
@@ -37,6 +40,7 @@ class Services:
     options: Options = field(default_factory=Options)
     reviews: Reviews = field(default_factory=Reviews)
     training: TrainingRoom | None = None
+    data: Path = Path("data")
     _stores: Pool[tuple[Path, int], ResultStore] = field(
         default_factory=lambda: Pool(lambda key: ResultStore.open(key[0]), lambda _store: None, _OPEN_RESULTS)
     )
@@ -45,6 +49,11 @@ class Services:
     def index(self) -> ResultIndex:
         """The jobs and results, without opening them anew each time."""
         return ResultIndex(self.jobs)
+
+    @cached_property
+    def labellings(self) -> Labellings:
+        """The label sets."""
+        return Labellings(self.jobs.folder / "labels")
 
     @property
     def cache(self) -> Path:
@@ -65,6 +74,17 @@ class Services:
             raise NotReadyError(f"result {job.id} has no mask yet: it appears when the first tiles are done") from None
         with self._stores.borrow((job.run_folder, made)) as store:
             yield store
+
+    def queue(self, jobs: Iterable[Job] | None = None, trainings: Iterable[Training] | None = None) -> dict[str, int]:
+        """Places in the lines for the devices, by a job's id or a training's name: :func:`viewers.lines.places`.
+
+        Args:
+            jobs, trainings: all there are, if they have been read just now.
+        """
+        if trainings is None:
+            trainings = self.training.trainings.all() if self.training else ()
+        going = [job.in_line for job in (self.index.all() if jobs is None else jobs) if not job.run.ended]
+        return places([*going, *(training.in_line for training in trainings if not training.run.ended)])
 
     def has_mask(self, job: Job) -> bool:
         """True once there is a mask to show, even an unfinished one."""
@@ -93,4 +113,5 @@ def make_services(
     catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"), known)
     models = Checkpoints(checkpoints)
     room = make_room(training, models, jobs.folder, jobs.folder / _CACHE) if training else None
-    return Services(catalogue, models, jobs, openseadragon, options or Options(), training=room)
+    data = training.data.resolve() if training else Path("data")
+    return Services(catalogue, models, jobs, openseadragon, options or Options(), training=room, data=data)

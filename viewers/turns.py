@@ -44,17 +44,22 @@ def stop_if_abandoned() -> None:
 def in_turn(places: CapacityLimiter) -> Callable[[Callable[P, T]], Callable[..., Coroutine[Any, Any, T | Response]]]:
     """Let a route's function run in a thread when one of some places is free; it waits in the event loop, in no thread.
 
-    The route gets the ``request``, which tells when the client has gone; the function does not.
+    The route gets the ``request``, which tells when the client has gone; the function does if it wants it.
 
     Args:
         places: how many run at once, of all functions that share them.
     """
 
     def decorate(work: Callable[P, T]) -> Callable[..., Coroutine[Any, Any, T | Response]]:
+        own = inspect.signature(work)
+        wants_request = "request" in own.parameters
+
         @wraps(work)
         async def waiting(*args: Any, request: Request, **kwargs: Any) -> T | Response:
             gone = threading.Event()
             _GONE.set(gone)
+            if wants_request:
+                kwargs["request"] = request
             answer: T | Response = Response(status_code=_NOBODY_THERE)
             problem: Exception | None = None
             async with create_task_group() as tasks:
@@ -69,8 +74,8 @@ def in_turn(places: CapacityLimiter) -> Callable[[Callable[P, T]], Callable[...,
             return answer
 
         asked = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
-        own = inspect.signature(work)
-        waiting.__signature__ = own.replace(parameters=[*own.parameters.values(), asked])  # type: ignore[attr-defined]
+        added = [] if wants_request else [asked]
+        waiting.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
         return waiting
 
     return decorate

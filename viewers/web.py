@@ -26,6 +26,7 @@ from viewers.front import Front
 from viewers.gate import LOG_IN, Gate
 from viewers.guard import RequestGuard
 from viewers.image_routes import image_router
+from viewers.label_routes import label_router
 from viewers.layer_routes import layer_router
 from viewers.model_routes import model_router
 from viewers.page import build_page, page_style
@@ -97,6 +98,7 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
         layer_router,
         annotation_router,
         review_router,
+        label_router,
         report_router,
         image_router,
         model_router,
@@ -138,7 +140,11 @@ def _add_trail(app: FastAPI, services: Services, audit: AuditLog) -> None:
     def job_slide_name(job_id: str) -> str:
         return services.jobs.get(job_id).slide_name
 
-    app.add_middleware(AuditTrail, log=audit, slide_name=slide_name, job_slide_name=job_slide_name)
+    def label_set_name(labels_id: str) -> str:
+        return services.labellings.get(labels_id).scheme.name
+
+    names = {"slide": slide_name, "job": job_slide_name, "labels": label_set_name}
+    app.add_middleware(AuditTrail, log=audit, names=names)
 
 
 def _answer_lpd_error(_request: Request, error: Exception) -> JSONResponse:

@@ -11,7 +11,19 @@ from collections.abc import Sequence
 from lpd import __version__
 from lpd.errors import LpdError
 
-COMMANDS = ("segment", "pieces", "export", "prototypes", "resident", "train", "evaluate", "bank", "check", "phantom")
+COMMANDS = (
+    "segment",
+    "pieces",
+    "export",
+    "prototypes",
+    "resident",
+    "train",
+    "evaluate",
+    "bank",
+    "labels",
+    "check",
+    "phantom",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

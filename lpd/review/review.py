@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from lpd.classes import NOT_COMPUTED
+from lpd.classes import NOT_COMPUTED, ClassScheme
 from lpd.errors import OutdatedError, ResultError
 from lpd.export.areas import Tally, tally_of
 from lpd.export.source import Mask
@@ -104,6 +104,11 @@ class Review:
     @property
     def store(self) -> ResultStore:
         return self._store
+
+    @property
+    def classes(self) -> ClassScheme:
+        """What the values of :meth:`read` mean."""
+        return self._store.meta.classes
 
     def refresh(self) -> int:
         """Take in what others have said meanwhile.

@@ -262,7 +262,7 @@ def test_a_training_clusters_its_own_bank(trained, few_tiles, tmp_path, capsys):
 
 
 def test_a_training_waits_for_the_device(few_tiles, tmp_path, capsys):
-    with FileLock(tmp_path / "device.lock"):
+    with FileLock(tmp_path / "device-cpu.lock"):
         words = ("train", "--data", few_tiles, "--out", tmp_path / "run", *QUICK.split(), "--queue", tmp_path)
         thread = threading.Thread(target=call, args=words)
         thread.start()

@@ -120,12 +120,12 @@ def test_second_job_waits_for_the_first(wait_for: Wait, services: Services) -> N
 
 def test_every_device_has_a_line_of_its_own(wait_for: Wait, services: Services) -> None:
     slow = running(wait_for, services, "slow")  # auto, which is the CPU for the stand-in
-    assert services.jobs.queue() == {}
+    assert services.queue() == {}
     waiting = [services.jobs.start(replace(request(services, "good"), device=name)) for name in ("auto", "cpu")]
     gpu = services.jobs.start(replace(request(services, "good"), device="cuda"))
     assert ended(wait_for, services, gpu).run.state == "done"
-    wait_for(lambda: len(services.jobs.queue()) == 2)  # once the command has said what auto is
-    assert services.jobs.queue() == {waiting[0].id: 1, waiting[1].id: 2}
+    wait_for(lambda: len(services.queue()) == 2)  # once the command has said what auto is
+    assert services.queue() == {waiting[0].id: 1, waiting[1].id: 2}
     assert [services.jobs.get(job.id).line for job in (slow, *waiting, gpu)] == ["cpu", "cpu", "cpu", "cuda"]
 
 

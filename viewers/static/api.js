@@ -112,6 +112,13 @@ export const api = {
   saveAnnotations: (slide, revision, features) => ask('PUT', `/api/slides/${at(slide)}/annotations`, { revision, features }),
   annotationFile: (slide) => address(`/api/slides/${at(slide)}/annotations.geojson`),
   me: () => ask('GET', '/api/me'),
+  labelSets: () => ask('GET', '/api/labels'),
+  newLabelSet: (set) => ask('POST', '/api/labels', set),
+  labels: (id, slide, since) => ask('GET', `/api/labels/${at(id)}?slide=${at(slide)}&since=${since}`),
+  /** `what` is edit, undo, inside, proposals or exports. */
+  labelAct: (id, what, body) => ask('POST', `/api/labels/${at(id)}/${what}`, body),
+  labelPlan: (id, holdOut) => ask('GET', `/api/labels/${at(id)}/plan?${holdOut === null ? '' : holdOut.length ? holdOut.map((slide) => `hold_out=${at(slide)}`).join('&') : 'none=true'}`),
+  labelExport: (id, number) => ask('GET', `/api/labels/${at(id)}/exports/${at(number)}`),
 };
 
 // What this browser remembers between visits; a browser that forbids storage simply forgets.

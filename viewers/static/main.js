@@ -10,6 +10,7 @@ import { Guide } from './guide.js';
 import { InSight } from './in_sight.js';
 import { JobList } from './job_list.js';
 import { JobWatch } from './job_watch.js';
+import { Labels } from './labels.js';
 import { LayerPanel } from './layer_panel.js';
 import { Layers } from './layers.js';
 import { firstShown, lookAgain } from './look_again.js';
@@ -87,7 +88,7 @@ class Workspace {
       classes: () => this.shapeClasses,
       onTrouble: (message) => this.toast(message),
       onSegment: (feature) => this.attempt(() => this.segment(feature)),
-      onTool: (name) => name !== 'hand' && this.review.leave(),
+      onTool: (name) => name !== 'hand' && [this.review, this.labels].forEach((mode) => mode.leave()),
       onChange: () => this.areasPanel?.changed(),
     });
     this.areasPanel = new AreasPanel(this.drawing.shapes, {
@@ -99,11 +100,18 @@ class Workspace {
     });
     this.review = new Review(this.view, this.layers, {
       onTrouble: (error) => this.attempt(() => Promise.reject(error)),
-      onPointer: (taken) => this.drawing.pause(taken),
+      onPointer: (taken) => this.takePointer(taken, this.labels),
+    });
+    this.labels = new Labels(this.view, this.layers, {
+      onTrouble: (error) => this.attempt(() => Promise.reject(error)),
+      onPointer: (taken) => this.takePointer(taken, this.review),
+      onTold: (words) => this.toast(words, 'info'),
+      shapes: () => this.drawing.shapes.features,
     });
     this.panel.addNote(this.review.panel.words);
     this.panel.adopt(this.areasPanel, this.panel.result);
     this.panel.adopt(this.review);
+    this.panel.adopt(this.labels);
     this.panel.adopt(new LayerPanel(this.layers));
     this.panel.adopt(this.drawing.panel);
     this.watch = new JobWatch({
@@ -116,6 +124,12 @@ class Workspace {
     this.unmount.observe(document.body, { childList: true, subtree: true });
     this.sight = new InSight(root, () => this.attempt(() => lookAgain(this)));
     this.probe = makeProbe(this);
+  }
+
+  /** One way of working has the pointer now, so that the other has not; or nobody has. */
+  takePointer(taken, other) {
+    if (taken) other?.leave();
+    this.drawing.pause(taken);
   }
 
   async begin() {
@@ -402,6 +416,7 @@ class Workspace {
     this.watch.stop();
     this.link.destroy();
     this.review.destroy();
+    this.labels.destroy();
     this.areasPanel.destroy();
     this.drawing.destroy();
     this.layers.destroy();

@@ -24,6 +24,7 @@ export function makeProbe(workspace) {
         layers: Object.fromEntries(LAYERS.map((name) => [name, { on: layers.on[name], drawn: layers.stack[name].drawn, loading: layers.stack[name].loading.size, fetches: layers.stack[name].fetches }])),
         heat: layers.heat,
         review: workspace.review.probe,
+        labels: workspace.labels.probe,
         turn: view.osd.viewport?.getRotation() ?? 0,
         shapes: shapes.features.length,
         saved: !shapes.unsaved,

@@ -212,3 +212,9 @@ export function contains(feature, [x, y]) {
     }
   return inside;
 }
+
+/** The polygons, as in a GeoJSON MultiPolygon, of the last drawn area around a point; null if there is none. */
+export function polygonsOf(features, place) {
+  const found = [...features].reverse().find((feature) => contains(feature, place));
+  return found ? (found.geometry.type === 'Polygon' ? [found.geometry.coordinates] : found.geometry.coordinates) : null;
+}

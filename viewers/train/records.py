@@ -16,6 +16,7 @@ from lpd.recipe.run_files import CONFIG, LAST, METRICS, RESUME
 from lpd.runs import RunState, StateName, read_state
 from viewers.errors import NotFoundError
 from viewers.job_log import log_lines, reason, where
+from viewers.lines import InLine
 
 #: A name is a folder's and part of addresses: nothing else than these letters is one.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-])?")
@@ -48,6 +49,11 @@ class Training:
     data_id: str = ""
     user: str = ""
     argv: tuple[str, ...] = ()
+
+    @property
+    def in_line(self) -> InLine:
+        """Where it stands in the line for its device."""
+        return InLine(self.name, self.run.device, self.asked, self.run.state == "queued")
 
     @property
     def can_go_on(self) -> bool:

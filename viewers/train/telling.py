@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lpd.recipe.run_files import BEST, CONFIG, LAST, PREVIEWS
-from viewers.services import Services
 from viewers.train.curves import best_scores
 from viewers.train.records import Training
 
@@ -42,18 +41,6 @@ def describe(training: Training, line: Mapping[str, int]) -> dict[str, Any]:
 def described_once(training: Training, line: Mapping[str, int]) -> dict[str, Any]:
     """The same with its scores, which are read again only when they have changed."""
     return describe(training, line) | {"scores": _scores(training.folder, _changed(training.folder))}
-
-
-def places(services: Services, trainings: Iterable[Training]) -> dict[str, int]:
-    """Places in the line for the device of trainings that wait behind other work, segmentations among it."""
-    going = [training for training in trainings if not training.run.ended]
-    jobs = [job for job in services.index.all() if not job.run.ended]
-    waiting = sorted([t for t in going if t.run.state == "queued"], key=lambda t: t.asked)
-    before = len([job for job in jobs if job.run.state == "queued"])
-    if not before and len(waiting) == len(going) and not jobs:  # nobody is at work: the first is starting
-        return {t.name: place for place, t in enumerate(waiting) if place}
-    ahead = {t.name: sum(j.run.state == "queued" and j.created < t.asked for j in jobs) for t in waiting}
-    return {t.name: place + ahead[t.name] for place, t in enumerate(waiting, start=1)}
 
 
 @lru_cache(maxsize=512)

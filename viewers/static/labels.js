@@ -1,0 +1,300 @@
+// Labelling: people tick which classes a tile shows, for a data set to train on. What is ticked is kept on the server;
+// edits go there one after another, and what others tick meanwhile is fetched.
+
+import { api, memory } from './api.js';
+import { LabelExport } from './label_export.js';
+import { LabelForm } from './label_form.js';
+import { LabelPanel } from './label_panel.js';
+import { LabelTools } from './label_tools.js';
+import { polygonsOf } from './shapes.js';
+
+const OTHERS_MS = 5000;
+const AHEAD = 8; // proposals that are asked for at once
+const FEW = 2; // left when more are asked for
+
+export class Labels {
+  constructor(view, layers, { onTrouble, onPointer, onTold, shapes }) {
+    Object.assign(this, { view, layers, onTrouble, onPointer, onTold, shapes });
+    this.active = false;
+    this.sets = [];
+    this.waiting = Promise.resolve();
+    this.busy = 0;
+    this.forget();
+    this.tools = new LabelTools(view, this);
+    this.form = new LabelForm(this);
+    this.export = new LabelExport(this);
+    this.panel = new LabelPanel(this);
+  }
+
+  get element() {
+    return this.panel.element;
+  }
+
+  /** What is known of the label set on this slide; nothing yet. */
+  forget() {
+    this.status = null;
+    this.tiles = new Map(); // "column,row" -> numbers of classes
+    this.selected = []; // [column, row]
+    this.ahead = []; // proposals
+    this.left = []; // tiles that were proposed and left without a label
+    this.proposal = null; // the one that is looked at
+    this.asked = null;
+    this.exhausted = false;
+  }
+
+  /** Follow the page: another slide, result, or resolution. */
+  render({ slide, job, models, panel }) {
+    const before = this.slide;
+    Object.assign(this, { slide, models, model: panel.model, job: job?.has_mask && job.slide_id === slide?.id ? job : null });
+    if (before && (before.id !== slide?.id || before.mpp !== slide?.mpp)) {
+      this.forget();
+      if (!slide?.mpp) this.leave();
+      else if (this.active) this.refresh();
+    }
+    this.panel.render();
+  }
+
+  get set() {
+    return this.sets.find((set) => set.id === this.id && !set.error) ?? null;
+  }
+
+  get grid() {
+    return this.status?.slide ?? null;
+  }
+
+  get classes() {
+    return this.set?.classes ?? [];
+  }
+
+  async enter() {
+    if (this.active || !this.slide?.mpp) return;
+    this.active = true;
+    this.onPointer(true);
+    this.hadMask = this.layers.on.mask;
+    if (this.hadMask) this.layers.toggle('mask', false); // what the model says shall not decide; m shows it
+    this.panel.render();
+    await this.attempt(async () => {
+      this.sets = (await api.labelSets()).sets;
+      this.id = [this.id, memory.get('labels', ''), this.sets[0]?.id].find((id) => this.sets.some((set) => set.id === id && !set.error)) ?? null;
+      if (!this.active) return;
+      if (this.id) await this.refresh();
+      else this.form.open();
+      this.follow();
+    });
+    this.changed();
+    this.panel.reveal();
+  }
+
+  leave() {
+    if (!this.active) return;
+    this.active = false;
+    clearTimeout(this.timer);
+    this.tools.end();
+    this.select([]);
+    this.onPointer(false);
+    if (this.hadMask) this.layers.toggle('mask', true);
+    this.panel.render();
+  }
+
+  follow() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(async () => {
+      if (!document.hidden && this.id && !this.busy) await this.refresh().catch(() => undefined);
+      if (this.active) this.follow();
+    }, OTHERS_MS);
+  }
+
+  async choose(id) {
+    this.forget();
+    this.id = id;
+    memory.set('labels', id);
+    this.export.close();
+    await this.attempt(() => this.refresh());
+  }
+
+  async create(wish) {
+    const made = await api.newLabelSet(wish);
+    this.sets = [made, ...this.sets];
+    await this.choose(made.id);
+  }
+
+  /** Ask what is new. */
+  async refresh() {
+    const { id, slide } = this;
+    this.take(id, slide, await api.labels(id, slide.id, this.status?.revision ?? 0));
+  }
+
+  take(id, slide, status) {
+    if (this.id !== id || this.slide !== slide || (this.status && status.revision < this.status.revision)) return;
+    for (const [column, row, classes] of status.slide.tiles) {
+      if (classes) this.tiles.set(`${column},${row}`, classes);
+      else this.tiles.delete(`${column},${row}`);
+    }
+    const known = this.sets.find((set) => set.id === id);
+    if (known) Object.assign(known, { tiles: status.tiles, slides: status.slides });
+    this.status = status;
+    this.changed();
+  }
+
+  changed() {
+    this.tools.draw?.();
+    this.panel.render();
+  }
+
+  classesOf([column, row]) {
+    return this.tiles.get(`${column},${row}`) ?? null;
+  }
+
+  select(cells, proposal = null) {
+    const before = this.proposal;
+    if (before && !this.classesOf(before.cell)) this.left.push(before.cell);
+    this.selected = cells;
+    this.proposal = proposal;
+    this.changed();
+  }
+
+  /** Tick a class of the selected tiles, or take it back if all of them have it. */
+  toggle(number) {
+    if (!this.selected.length || number >= this.classes.length) return;
+    const all = this.selected.every((cell) => this.classesOf(cell)?.includes(number));
+    this.edit(all ? 'remove' : 'add', [number]);
+  }
+
+  /** The selected tiles show none of the classes. */
+  none() {
+    if (this.selected.length) this.edit('set', []);
+  }
+
+  clear() {
+    if (this.selected.some((cell) => this.classesOf(cell))) this.edit('clear', []);
+  }
+
+  /** Say something of the selected tiles: shown at once, sent when what was said before has been answered. */
+  edit(kind, numbers) {
+    const { id, slide, selected: cells, proposal } = this;
+    for (const cell of cells) this.say(cell, kind, numbers);
+    const body = { slide: slide.id, kind, cells, classes: numbers.map((number) => this.classes[number].code), proposed: proposal?.reason ?? '' };
+    this.changed();
+    this.send(() => api.labelAct(id, 'edit', { ...body, revision: this.status.revision }), id, slide);
+  }
+
+  say([column, row], kind, numbers) {
+    const key = `${column},${row}`;
+    const had = this.tiles.get(key) ?? [];
+    const now = kind === 'add' ? [...new Set([...had, ...numbers])] : kind === 'remove' ? had.filter((number) => !numbers.includes(number)) : numbers;
+    if (kind === 'clear' || (kind === 'remove' && !now.length)) this.tiles.delete(key);
+    else this.tiles.set(key, now.sort((a, b) => a - b));
+  }
+
+  undo() {
+    const { id, slide } = this;
+    if (!this.status?.mine && !this.busy) return;
+    this.send(() => api.labelAct(id, 'undo', { slide: slide.id, revision: this.status.revision }), id, slide).then((answer) => {
+      if (answer?.elsewhere) this.onTold('Taken back on another slide.');
+      else if (answer && this.slide === slide) this.show(answer.undone);
+    });
+  }
+
+  send(ask, id, slide) {
+    this.waiting = this.waiting.then(() =>
+      this.attempt(async () => {
+        if (this.id !== id || this.slide !== slide || !this.status) return null;
+        const answer = await ask();
+        this.take(id, slide, answer);
+        return answer;
+      }),
+    );
+    return this.waiting;
+  }
+
+  /** Select the tissue tiles whose middles lie in some polygons. */
+  async inside(polygons) {
+    const { id, slide } = this;
+    await this.attempt(async () => {
+      const { cells, glass } = await api.labelAct(id, 'inside', { slide: slide.id, polygons });
+      if (this.slide !== slide || !this.active) return;
+      if (!cells.length) this.onTold(glass ? 'No tissue there.' : 'No tile has its middle there.');
+      this.select(cells);
+    });
+  }
+
+  /** Select the tiles of the drawn region at a place; whether there is one. */
+  insideDrawn(place) {
+    const found = polygonsOf(this.shapes(), place);
+    if (found) this.inside(found);
+    return Boolean(found);
+  }
+
+  /** Go on to the next proposal. */
+  async next() {
+    if (!this.status) return;
+    this.select([]);
+    await this.attempt(async () => {
+      while (this.ahead.length && this.classesOf(this.ahead[0].cell)) this.ahead.shift();
+      if (!this.ahead.length) await this.look();
+      const found = this.ahead.shift();
+      if (found) {
+        this.select([found.cell], found);
+        this.tools.goTo(found.cell);
+      } else {
+        this.exhausted = true;
+        this.onTold('No tile is left to propose on this slide: open another one.');
+      }
+    });
+    if (this.ahead.length <= FEW && !this.exhausted) this.look().catch(() => undefined);
+  }
+
+  /** Ask for more proposals, once at a time. */
+  look() {
+    const { id, slide } = this;
+    const known = [...this.left, ...this.ahead.map((one) => one.cell), ...(this.proposal ? [this.proposal.cell] : [])].slice(-5000);
+    const job = this.job?.ended ? this.job.id : null;
+    this.asked ??= api
+      .labelAct(id, 'proposals', { slide: slide.id, job, count: AHEAD, skipped: known })
+      .then(({ proposals }) => {
+        if (this.id === id && this.slide === slide) this.ahead.push(...proposals);
+      })
+      .finally(() => {
+        this.asked = null;
+      });
+    return this.asked;
+  }
+
+  /** Select a tile, and bring it into view. */
+  show(cell) {
+    this.select([cell]);
+    this.tools.goTo(cell);
+  }
+
+  async attempt(act) {
+    this.busy += 1;
+    try {
+      return await act();
+    } catch (error) {
+      this.onTrouble(error);
+      if (this.status) await this.again();
+      return null;
+    } finally {
+      this.busy -= 1;
+    }
+  }
+
+  /** Something could not be said: show what is saved. */
+  async again() {
+    this.status = null;
+    this.tiles = new Map();
+    await this.refresh().catch(() => undefined);
+  }
+
+  /** What tests and curious people may look at. */
+  get probe() {
+    const { active, id, status, selected, proposal, tiles, busy } = this;
+    return { active, id: id ?? null, revision: status?.revision ?? null, selected, proposal, tiles: Object.fromEntries(tiles), busy: busy > 0, counts: status?.counts ?? null, grid: this.grid && { step: this.grid.step, columns: this.grid.columns, rows: this.grid.rows }, export: this.export.state };
+  }
+
+  destroy() {
+    clearTimeout(this.timer);
+    this.export.destroy();
+    this.tools.destroy();
+  }
+}
