@@ -15,6 +15,7 @@ from viewers.checkpoints import Checkpoints
 from viewers.errors import NotReadyError
 from viewers.jobs import Job, Jobs
 from viewers.options import Options
+from viewers.overviews import Overviews
 from viewers.pool import Pool
 from viewers.resolutions import RememberedMpp
 from viewers.result_index import ResultIndex
@@ -83,5 +84,6 @@ def make_services(
     """
     jobs = Jobs(results)
     known = KnownSlides(jobs.folder / _CACHE / "slides.json")
-    catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"), known)
+    overviews = Overviews(jobs.folder / _CACHE / "overviews")
+    catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"), known, overviews)
     return Services(catalogue, Checkpoints(checkpoints), jobs, openseadragon, options or Options())
