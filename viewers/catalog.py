@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from lpd.errors import LpdError
 from lpd.slide.opening import open_slide
 from lpd.slide.slide import Slide
 from viewers.errors import NotFoundError
+from viewers.overviews import Overviews
 from viewers.pool import Pool
 from viewers.resolutions import RememberedMpp
 from viewers.slide_folder import SlideFile, find_slides
@@ -37,17 +38,25 @@ class Catalogue:
         folder: where slides lie. It may be empty, and may change while the app runs.
         remembered: resolutions that people gave to slides that lack one.
         known: what slides said of themselves when they were opened before.
+        overviews: of slides that have none; without it their tiles take as long as they take.
 
     Raises:
         LpdError: ``folder`` is not a folder.
     """
 
-    def __init__(self, folder: Path, remembered: RememberedMpp, known: KnownSlides | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        remembered: RememberedMpp,
+        known: KnownSlides | None = None,
+        overviews: Overviews | None = None,
+    ) -> None:
         if not folder.is_dir():
             raise LpdError(f"there is no slides folder {folder}: create it or name another one with --slides")
         self.folder = folder.resolve()
         self._remembered = remembered
         self._known = known or KnownSlides()
+        self._overviews = overviews
         self._files: dict[str, SlideFile] = {}
         self._looked = -math.inf
         self._guard = threading.Lock()
@@ -123,11 +132,12 @@ class Catalogue:
 
         Raises:
             NotFoundError: no slide in the folder has this id.
+            PreparingError: an overview of it is being made first.
             LpdError: it cannot be opened.
         """
         file = self.file(slide_id)
         _refuse(file)
-        return self._pool.borrow(file.version)
+        return self._with_overview(self._pool.borrow(file.version))
 
     def borrow_briefly(self, slide_id: str) -> AbstractContextManager[Slide]:
         """As :meth:`borrow`, for one look: a slide that is not open is closed again, and no other one in its place.
@@ -138,7 +148,14 @@ class Catalogue:
         """
         file = self.file(slide_id)
         _refuse(file)
-        return self._pool.borrow_briefly(file.version)
+        return self._with_overview(self._pool.borrow_briefly(file.version))
+
+    @contextmanager
+    def _with_overview(self, borrowed: AbstractContextManager[Slide]) -> Iterator[Slide]:
+        with borrowed as slide:
+            if self._overviews is not None:
+                self._overviews.require(slide)
+            yield slide
 
     def close(self) -> None:
         """Close the slides that nobody is using; what is asked for later is opened again."""
@@ -164,7 +181,6 @@ class Catalogue:
         try:
             _refuse(file)
             with self._pool.borrow_briefly(file.version) as slide:
-                slide.require_overview()
                 return describe_slide(file, slide)
         except LpdError as error:
             return type(error)(str(error).replace(str(file.path), file.relative))

@@ -17,6 +17,7 @@ from viewers.jobs import Job, Jobs
 from viewers.labellings import Labellings
 from viewers.lines import places
 from viewers.options import Options
+from viewers.overviews import Overviews
 from viewers.pool import Pool
 from viewers.resolutions import RememberedMpp
 from viewers.result_index import ResultIndex
@@ -110,7 +111,8 @@ def make_services(
     """
     jobs = Jobs(results)
     known = KnownSlides(jobs.folder / _CACHE / "slides.json")
-    catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"), known)
+    overviews = Overviews(jobs.folder / _CACHE / "overviews")
+    catalogue = Catalogue(slides, RememberedMpp(jobs.folder / "resolutions.json"), known, overviews)
     models = Checkpoints(checkpoints)
     room = make_room(training, models, jobs.folder, jobs.folder / _CACHE) if training else None
     data = training.data.resolve() if training else Path("data")

@@ -20,7 +20,7 @@ from viewers.arriving import ExistsError
 from viewers.audit import AuditLog, AuditTrail
 from viewers.body_limit import MEBIBYTE, BodyLimit
 from viewers.compare_routes import compare_router
-from viewers.errors import NotAllowedError, NotFoundError, NotReadyError
+from viewers.errors import NotAllowedError, NotFoundError, NotReadyError, PreparingError
 from viewers.figure_routes import figure_router
 from viewers.front import Front
 from viewers.gate import LOG_IN, Gate
@@ -149,7 +149,10 @@ def _add_trail(app: FastAPI, services: Services, audit: AuditLog) -> None:
 
 def _answer_lpd_error(_request: Request, error: Exception) -> JSONResponse:
     status = next((code for kinds, code in _STATUS if isinstance(error, kinds)), 400)
-    return JSONResponse({"error": str(error)}, status_code=status, headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, PreparingError):
+        return JSONResponse({"error": str(error), "done": error.done}, 503, {**headers, "Retry-After": "1"})
+    return JSONResponse({"error": str(error)}, status_code=status, headers=headers)
 
 
 def _answer_malformed(_request: Request, error: Exception) -> JSONResponse:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
-from lpd.errors import ConfigError, MissingMppError, SlideError
+from lpd.errors import ConfigError, MissingMppError
 from lpd.slide.color import srgb_transform
 from lpd.slide.levels import best_level
+from lpd.slide.overview import OverviewSource, write_overview
 from lpd.slide.region import Region
 from lpd.slide.resampling import own_corner, read_exact, read_level
 from lpd.slide.resolution import Resolution
@@ -19,10 +21,8 @@ from lpd.slide.source import Source
 
 Pixels = npt.NDArray[np.uint8]
 
-#: A slide whose coarsest level is longer than this (px) has no overview to serve tiles from.
-_OVERVIEW_SIDE_PX = 8192
-#: Reading more than this many pixels for one overview takes seconds to minutes.
-_OVERVIEW_PX = 100_000_000
+#: Each tile that shows this many pixels takes about half a second, and memory for none but the tile.
+_OVERVIEW_PX = 50_000_000
 
 
 class Slide:
@@ -53,7 +53,7 @@ class Slide:
         self.mpp = mpp
         self.fingerprint = fingerprint
         self.properties = dict(source.properties)
-        self._source = source
+        self._source: Source = source
         self._to_srgb = srgb_transform(source.icc_profile) if icc and source.icc_profile else None
 
     @property
@@ -67,24 +67,23 @@ class Slide:
         return tuple(level.scale_x for level in self._source.levels)
 
     @property
-    def needs_pyramid(self) -> bool:
-        """True if the coarsest stored level is so large that every overview tile would have to read all of it."""
+    def needs_overview(self) -> bool:
+        """True if the coarsest level is so large that each tile of an overview, which reads all of it, takes long."""
         last = self._source.levels[-1]
-        return max(last.width_px, last.height_px) > _OVERVIEW_SIDE_PX
+        return last.width_px * last.height_px > _OVERVIEW_PX
 
-    def require_overview(self) -> None:
-        """Check that an overview can be had in about a second; for those who serve them on demand.
+    def write_overview(self, path: Path, report: Callable[[float], None]) -> None:
+        """Write coarse copies for :meth:`add_overview`, see :func:`~lpd.slide.overview.write_overview`."""
+        write_overview(self._source, path, report)
+
+    def add_overview(self, path: Path) -> None:
+        """Read what is coarse from a file by :meth:`write_overview` from now on.
 
         Raises:
-            SlideError: the coarsest stored level has more than 100 million pixels.
+            SlideError: the file is no overview of this slide.
+            OSError: there is none, or it cannot be read.
         """
-        last = self._source.levels[-1]
-        if last.width_px * last.height_px > _OVERVIEW_PX:
-            raise SlideError(
-                f"{self.path.name} has no smaller level than {last.width_px} × {last.height_px} px "
-                "to show as an overview: make a pyramid first, e.g. "
-                f"vips tiffsave {self.path.name} {self.name}-pyramid.tif --tile --pyramid --bigtiff --compression jpeg"
-            )
+        self._source = OverviewSource(self._source, path)
 
     def require_mpp(self) -> float:
         """µm per level-0 pixel.

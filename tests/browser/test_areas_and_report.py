@@ -25,6 +25,11 @@ def pixels(download: Download) -> np.ndarray:
     return np.asarray(Image.open(download.path()).convert("RGB")).astype(int)
 
 
+def number(cell: str) -> float:
+    """A percentage, or an area in mm²; small ones are told in µm²."""
+    return float(cell.removesuffix(" µm²").replace(",", "")) / 1e6 if cell.endswith(" µm²") else float(cell)
+
+
 def test_areas_report_and_snapshot(page: Page, app: Any, look: Any, state: State, tmp_path: Path) -> None:
     visit(page, app.url)
     page.get_by_role("button", name="Segment slide").click()
@@ -41,7 +46,7 @@ def test_areas_report_and_snapshot(page: Page, app: Any, look: Any, state: State
     page.locator(".lpd-osd").focus()
     page.wait_for_function("document.querySelector('.lpd-area-table thead').textContent.includes('core <b>7</b>')")
     cells = areas.locator("tbody tr").evaluate_all("rows => rows.map((r) => [...r.cells].map((c) => c.textContent))")
-    tumour, stroma, lymphocytes, necrosis, tissue = ([float(cell) for cell in row[1:]] for row in cells)
+    tumour, stroma, lymphocytes, necrosis, tissue = ([number(cell) for cell in row[1:]] for row in cells)
     rectangle_mm2 = 200 * 150 / state()["scale"] ** 2 * (0.5 / 1000) ** 2
     assert 0 < tissue[2] <= rectangle_mm2 * 1.05
     assert sum(row[2] for row in (tumour, stroma, lymphocytes, necrosis)) == pytest.approx(tissue[2], abs=0.0021)

@@ -229,18 +229,6 @@ def test_too_large_a_flat_image_names_the_cure(monkeypatch: pytest.MonkeyPatch, 
         open_slide(tmp_path / "huge.png")
 
 
-def test_needs_pyramid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = write_pyramid(tmp_path / "flat.tif", [ramp(200, 100)])
-    with open_slide(path) as slide:
-        assert not slide.needs_pyramid
-        slide.require_overview()
-        monkeypatch.setattr("lpd.slide.slide._OVERVIEW_SIDE_PX", 199)
-        monkeypatch.setattr("lpd.slide.slide._OVERVIEW_PX", 19_999)
-        assert slide.needs_pyramid
-        with pytest.raises(SlideError, match="make a pyramid"):
-            slide.require_overview()
-
-
 def test_icc_profile_is_applied(tmp_path: Path) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     swapped = srgb.replace(b"rXYZ", b"tmp_").replace(b"gXYZ", b"rXYZ").replace(b"tmp_", b"gXYZ")  # its red is our green

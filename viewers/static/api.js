@@ -1,9 +1,10 @@
 // Talks to the server's JSON routes. Every failure becomes one sentence for people.
 
 export class ApiError extends Error {
-  constructor(message, status) {
+  /** `done` says how much of what is asked for has been made ready, 0–1, where it is to be asked for again soon. */
+  constructor(message, status, done) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, done });
   }
 }
 
@@ -34,7 +35,7 @@ async function answerOf(method, path, body, signal) {
   }
   if (response.ok) return response;
   const data = await response.json().catch(() => ({}));
-  throw new ApiError(sentence(data.error ?? 'The app could not do that.'), response.status);
+  throw new ApiError(sentence(data.error ?? 'The app could not do that.'), response.status, data.done);
 }
 
 const sentence = (text) => {

@@ -86,8 +86,9 @@ export class AreasPanel {
   }
 
   show() {
-    const { whole, region } = this;
-    const places = [whole && ['Slide', whole], region?.areas && [this.name, region]].filter(Boolean);
+    const { whole, region, job } = this;
+    const all = job.region_l0 || job.polygons ? 'Segmented' : 'Slide';
+    const places = [whole && [all, whole], region?.areas && [this.name, region]].filter(Boolean);
     const shows = JSON.stringify([places, this.colours(), this.wanted]);
     if (this.shows === shows) return;
     this.shows = shows;
@@ -133,7 +134,7 @@ export class AreasPanel {
   /** The slide's own figures are in the legend too: its table is for screen readers until there is something to compare. */
   fill(places) {
     this.table.hidden = !places.length;
-    this.table.classList.toggle('lpd-unseen', places.length === 1 && places[0][0] === 'Slide');
+    this.table.classList.toggle('lpd-unseen', places.length === 1 && places[0][1] === this.whole);
     if (!places.length) return;
     const th = (scope, text, span) => h('th', { scope, colSpan: span ?? 1 }, text);
     const heads = places.map(([name]) => th('colgroup', name, 2));

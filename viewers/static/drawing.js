@@ -39,6 +39,12 @@ export class Drawing {
     return this.shapes.open(slide);
   }
 
+  /** There is no slide now. */
+  close() {
+    this.tools.choose('hand');
+    this.panel.element.hidden = true;
+  }
+
   show(visible) {
     this.canvas.visible = visible;
     this.canvas.schedule();

@@ -30,6 +30,7 @@ import { welcome } from './welcome.js';
 const UNREAD_MS = { first: 400, last: 3000 }; // between looks while slides are being read, less and less often
 const EMPTY_MS = 4000;
 const OTHERS_MS = 5000;
+const PREPARING_MS = 700; // between looks at how far a slide is that is made ready
 const NOBODY_MS = 30000;
 /** What is said where a request is not computed from the start, see viewers/asked_before.py. */
 const FOUND = {
@@ -222,7 +223,7 @@ class Workspace {
     await this.attempt(async () => {
       this.probe.slideOpen = false;
       this.wanted = id;
-      const slide = { ...this.slides.find((known) => known.id === id), ...(await api.slide(id)) };
+      const slide = { ...this.slides.find((known) => known.id === id), ...(await this.prepared(id)) };
       if (this.wanted !== id) return; // another slide was chosen meanwhile
       this.slide = slide;
       this.empty = false;
@@ -241,6 +242,31 @@ class Workspace {
       restore(this, asked);
       this.probe.slideOpen = true;
     });
+  }
+
+  /** What a slide says of itself once it can be shown; people see what it waits for. */
+  async prepared(id) {
+    while (this.wanted === id && this.root.isConnected) {
+      try {
+        return await api.slide(id);
+      } catch (error) {
+        if (error.done === undefined) throw error;
+        if (this.wanted === id) this.waitFor(id, error);
+        await new Promise((resolve) => setTimeout(resolve, PREPARING_MS));
+      }
+    }
+    return null;
+  }
+
+  waitFor(id, { message, done }) {
+    if (this.slide) {
+      this.slide = null;
+      this.jobs = [];
+      this.showJob(null);
+      this.drawing.close();
+    }
+    this.list.select(id);
+    this.view.close([h('strong', {}, 'Getting the slide ready'), h('span', { role: 'status' }, message), h('progress', { max: 1, value: done })]);
   }
 
   async copyLink() {

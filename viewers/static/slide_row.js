@@ -6,6 +6,7 @@ import { shownResult } from './slide_order.js';
 const WORDS = { running: 'at work', queued: 'waiting', failed: 'failed', crashed: 'ended unexpectedly', cancelled: 'stopped early', done: '' };
 const ORIGINS = { given: 'entered', 'slide properties': 'slide', 'TIFF resolution': 'TIFF', 'image resolution': 'image' };
 const MARKS = { running: '◔', queued: '◔', failed: '!', crashed: '!', cancelled: '◐', done: '✓' };
+const [FIRST_RETRY_MS, LAST_RETRY_MS] = [3000, 60000];
 
 export function slideRow(slide) {
   const bad = slide.status === 'error';
@@ -39,7 +40,12 @@ export function showPicture(row) {
 function picture(slide) {
   if (slide.status !== 'ok') return h('span', { class: 'lpd-no-picture' }, slide.status === 'error' ? icon('warning') : '…');
   const image = h('img', { alt: '', decoding: 'async', 'data-src': slide.thumbnail });
-  image.addEventListener('error', () => image.replaceWith(h('span', { class: 'lpd-no-picture' }, icon('warning'))), { once: true });
+  let wait = FIRST_RETRY_MS; // a slide without smaller levels is got ready first, which takes a while
+  image.addEventListener('error', () => {
+    if (wait > LAST_RETRY_MS) return image.replaceWith(h('span', { class: 'lpd-no-picture' }, icon('warning')));
+    setTimeout(() => image.isConnected && (image.src = `${slide.thumbnail}&again=${wait}`), wait);
+    wait *= 3;
+  });
   return image;
 }
 
