@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.previews.card import Reports, card
+from benchmarks.previews.card import Reports, card, slides_section
 from benchmarks.previews.previews import PREVIEWS, Preview, settings_of
 from benchmarks.previews.slides import slide_scores
 from lpd.data.tiles import TileSet
@@ -91,8 +91,7 @@ def _ship(name: str, trained: Path, reports: Reports, place: Place, out: Path) -
     path = out / f"{preview.data}-{info.prototype_source}-{info.model.encoder}.safetensors"
     save_checkpoint(path, network, dataclasses.replace(info, notice=preview.notice, scores=scores), dtype="float16")
     shipped = read_info(path)
-    parts = [slide_scores(path, preview.slides), preview.slides_said] if preview.slides else []
-    more = {"slides": "\n\n".join(filter(None, parts))} if parts else {}
+    more = {"slides": slides_section(name, slide_scores(path, preview.slides) if preview.slides else "")}
     beside = _beside(preview, place, out) if preview.beside else {}
     write_text(path.with_suffix(".md"), card(name, shipped, reports, more, beside))
 

@@ -9,6 +9,7 @@ from string import Template
 from typing import Any, TypeAlias
 
 from benchmarks.previews.previews import PREVIEWS, Preview, command_of
+from benchmarks.previews.slides import HEIGHT, WIDTH
 from lpd.evaluation.refining import ADAPT
 from lpd.model.header import CheckpointInfo
 
@@ -47,6 +48,22 @@ def card(
         beside=_beside(PREVIEWS[name], by_seed, beside, info.classes.codes) if beside else "",
         **more,
     )
+
+
+def slides_section(name: str, table: str = "") -> str:
+    """What the card says of whole slides: the table of their scores, what it is of, and what is to be said of it."""
+    preview = PREVIEWS[name]
+    if not preview.slides:
+        return (
+            "Not measured for this one: the card of the one with learnable prototypes says how that one does on them."
+        )
+    *seeds, last = map(str, preview.slides)
+    head = (
+        f"Phantom slides (`lpd phantom slide --size {WIDTH} {HEIGHT}`, seeds {', '.join(seeds)} and {last}, no case "
+        "shared with the tiles), segmented as `lpd segment` does, as trained (`--no-adapt`) and with prototypes "
+        "adapted to the slide (the default); glass and predicted background counted:"
+    )
+    return "\n\n".join(filter(None, (head, table, preview.slides_said)))
 
 
 def _encoder(info: CheckpointInfo) -> str:

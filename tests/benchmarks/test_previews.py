@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.previews.card import card
+from benchmarks.previews.card import card, slides_section
 from benchmarks.previews.previews import PREVIEWS, SEEDS, command_of, settings_of
 from lpd.model.header import CheckpointInfo, read_info
 
@@ -24,7 +24,7 @@ def test_a_shipped_card_is_the_generators_own(name):
     kept = info.path.with_suffix(".md").read_text(encoding="utf-8")
     measured = [block for block in kept.split("\n\n") if block.startswith("| prototypes | tissue mIoU by slide")]
     assert bool(measured) == bool(PREVIEWS[name].slides)
-    more = {"slides": "\n\n".join(filter(None, (*measured, PREVIEWS[name].slides_said)))}
+    more = {"slides": slides_section(name, *measured)}
     others = {"bf16, shipped": info.scores["valid"]} if PREVIEWS[name].beside else {}
     written = card(name, info, dict.fromkeys(PREVIEWS[name].seeds, info.scores["valid"]), more, others)
     before, _, after = written.partition("| seed |")

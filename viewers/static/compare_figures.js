@@ -75,7 +75,7 @@ export class CompareFigures {
   table({ code, sides }, left, right) {
     const definitions = (left ?? right).definitions;
     const head = h('tr', {}, h('td'), ...[`${code}`, 'all'].map((text) => h('th', { colSpan: 2 }, text)));
-    const sides = h('tr', {}, h('td'), ...['left', 'right', 'left', 'right'].map((text) => h('th', { scope: 'col' }, text)));
+    const beside = h('tr', {}, h('td'), ...['left', 'right', 'left', 'right'].map((text) => h('th', { scope: 'col' }, text)));
     const rows = Object.entries(FIGURES).flatMap(([key, [name, better]]) => {
       const pending = [left, right].map((found, i) => !found && sides[i].about && sides[i].job.ended);
       const one = [left, right].map((found, i) => (pending[i] ? '…' : found?.classes[code]?.[key] ?? null));
@@ -84,7 +84,7 @@ export class CompareFigures {
       const button = h('button', { type: 'button', class: 'lpd-link', title: definitions[key], 'aria-expanded': 'false', onclick: () => button.setAttribute('aria-expanded', String(!(text.hidden = !text.hidden))) }, name);
       return [h('tr', {}, h('th', { scope: 'row' }, button), ...cells(one, better), ...cells(all, better)), text];
     });
-    return h('table', {}, h('thead', {}, head, sides), h('tbody', {}, rows));
+    return h('table', {}, h('thead', {}, head, beside), h('tbody', {}, rows));
   }
 
   /** How the prototypes share the class's region, a bar each; those that say nothing or the same are named. */

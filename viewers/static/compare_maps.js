@@ -33,8 +33,9 @@ export class CompareMaps {
     return (this.controls.look.range === 'own' && index !== null && about?.ranges[index]) || ALL;
   }
 
-  /** What the maps are, where that is not a cosine to a prototype. */
+  /** What has to be said of the maps: that there is no difference, or that they are not cosines to prototypes. */
   words(differ) {
+    if (differ && this.sides.every(({ about }) => about) && this.sides.some(({ index }) => index === null)) return 'There is nothing to subtract: only one of the two models has this class.';
     const linear = this.sides.filter(({ about }) => about?.unit === 'logit');
     if (!linear.length) return '';
     const { limit } = linear[0].about;
