@@ -68,7 +68,12 @@ class Evaluations:
 
     def _tell(self, training: Training, place: Path, names: Mapping[str, str]) -> dict[str, Any]:
         data, split, which = place.name.split("-", 2)
-        said: dict[str, Any] = {"key": place.name, "data": names.get(data, "a data set that is gone"), "split": split, "which": which}
+        said: dict[str, Any] = {
+            "key": place.name,
+            "data": names.get(data, "a data set that is gone"),
+            "split": split,
+            "which": which,
+        }
         said |= {"when": place.stat().st_mtime, "picture": (place / _SHEET).is_file()}
         if self._errands.runs(f"{training.name}/{place.name}"):
             return said | {"state": "running", "when": time.time(), "picture": False}
