@@ -20,13 +20,16 @@ from PIL import Image
 
 from lpd.cli import build_parser
 from lpd.errors import LpdError
+from lpd.model.header import read_info
 from lpd.recipe.settings_file import read_config
-from lpd.runs import Run
+from lpd.runs import Run, RunState
 from viewers.access import Access
 from viewers.services import Services
 from viewers.train.checks import Checks, fingerprint
 from viewers.train.datasets import DataSets
 from viewers.train.making import PhantomMaker
+from viewers.train.publishing import Publication, write_card
+from viewers.train.records import Training
 from viewers.train.room import TrainingFolders, make_room
 from viewers.train.trainings import Trainings
 from viewers.web import make_api
@@ -386,3 +389,27 @@ def test_a_synthetic_set_appears_when_it_is_whole(folders, tmp_path, wait_for):
     failing.start()
     wait_for(lambda: not failing.state()["making"])
     assert failing.state() == {"making": False, "error": "no space left", "made": False}
+
+
+def test_a_card_says_what_the_checkpoint_says_and_no_paths(checkpoints, tmp_path):
+    settings = read_config("tiny", None, ["encoder.weights=/secret/encoder.pth"]).to_dict()
+    settings["encoder"]["weights"] = "encoder.pth"  # checkpoints keep bare names
+    told = {
+        "settings": settings,
+        "encoder_weights": {"file": "encoder.pth", "sha256": "ab" * 32, "notice": "MiT of NVIDIA: research only"},
+        "data": {"name": "toy", "tiles": 12, "fingerprint": "f00d", "licence": "free"},
+        "steps": 77,
+        "seconds": 5.5,
+    }
+    scores = {"miou": 0.5, "mdice": 0.625, "iou": {"TUM": 0.25, "STR": 0.75, "LYM": None, "NEC": None}}
+    report = {"gates": {"predicted": {"ignored": scores}}, "data": {"tiles": 9, "split": "valid"}}
+    info = replace(read_info(checkpoints / "good.safetensors"), training=told, scores={"valid": report})
+    training = Training("first", tmp_path / "first", 0.0, 0.0, RunState(), argv=("lpd", "train", "--data", "/secret"))
+    card = write_card(training, Publication("mine", "last"), info)
+    assert "| predicted | 50.0 | 62.5 | 25.0 | 75.0 |  |  |" in card
+    assert "12 training tiles, fingerprint (names and sizes) `f00d`. Licence of the data: free." in card
+    assert "`encoder.pth` (sha256 `abababababababab…`). MiT of NVIDIA: research only." in card
+    assert "77 steps in 5.5 s" in card
+    assert "optimizer: {epochs: 3, batch_size: 6, learning_rate: 0.001" in card
+    assert "Licence of this model: not stated." in card
+    assert "secret" not in card
