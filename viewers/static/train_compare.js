@@ -12,6 +12,8 @@ const CURVES = [
   ['Likeness of a class’s prototypes (1 alike, 0 disjoint)', (told) => points(told.valid, (entry) => entry.similarity), { ceiling: 1 }],
 ];
 
+const GATES = { predicted: 'predicted gate', oracle: 'oracle gate', none: 'gate left open' };
+
 export class TrainCompare {
   constructor(acts) {
     Object.assign(this, { acts, names: [] });
@@ -45,15 +47,15 @@ export class TrainCompare {
     const paths = [...new Set(values.flatMap(Object.keys))].filter((path) => new Set(values.map((own) => own[path] ?? '')).size > 1);
     const row = (title, cells, kind = '') => h('tr', { class: kind }, h('th', { scope: 'row' }, title), cells.map((cell) => h('td', {}, cell)));
     const gates = [...new Set(compared.flatMap(({ scores }) => Object.keys(scores?.best ?? {})))];
-    const best = (gate) => Math.max(...compared.map(({ scores }) => scores?.best?.[gate] ?? 0));
+    const best = (gate, which) => Math.max(...compared.map(({ scores }) => scores?.[which]?.[gate] ?? 0));
     const scored = (gate, which) => compared.map(({ scores }) => {
       const value = scores?.[which]?.[gate];
-      return h('span', { class: which === 'best' && value && value === best(gate) ? 'lpd-best' : '' }, percent(value));
+      return h('span', { class: value && value === best(gate, which) ? 'lpd-best' : '' }, percent(value));
     });
     const rows = [
       row('state', compared.map(inWords)),
       row('data', compared.map(({ data }) => data)),
-      ...gates.flatMap((gate) => [row(`mIoU, ${gate} gate, at the end`, scored(gate, 'last')), row(`mIoU, ${gate} gate, best`, scored(gate, 'best'))]),
+      ...gates.flatMap((gate) => [row(`mIoU, ${GATES[gate] ?? gate}, at the end`, scored(gate, 'last')), row(`mIoU, ${GATES[gate] ?? gate}, best of all looks`, scored(gate, 'best'))]),
       row('likeness of prototypes', compared.map(({ scores }) => scores?.similarity?.toFixed(3) ?? '–')),
       row('time', compared.map(({ scores, started, updated }) => duration(scores?.seconds ?? updated - started))),
       ...paths.map((path) => row(path, values.map((own) => own[path] ?? '–'), 'lpd-differs')),

@@ -40,13 +40,13 @@ export class TrainList {
   row(training, current) {
     const { name, state, scores } = training;
     const { done, total } = training.progress;
-    const best = scores?.best?.predicted;
+    const score = scores?.last?.predicted; // the best of many looks would flatter
     const tick = h('input', { type: 'checkbox', checked: this.ticked.has(name), 'aria-label': `Compare ${name}`, title: 'Choose to compare', onchange: () => this.tick(name, tick.checked) });
     const open = h(
       'button',
       { type: 'button', class: 'lpd-train-row', 'data-training': name, 'data-state': state, 'aria-current': name === current ? 'true' : null, onclick: () => this.onOpen(name) },
       h('span', { class: 'lpd-name' }, name),
-      h('span', { class: 'lpd-about' }, [inWords(training), best ? `mIoU ${percent(best)}` : '', training.ended ? moment(training.created) : '', training.user].filter(Boolean).join(' · ')),
+      h('span', { class: 'lpd-about' }, [inWords(training), score ? `mIoU ${percent(score)}` : '', training.ended ? moment(training.created) : '', training.user].filter(Boolean).join(' · ')),
       !training.ended && total ? h('progress', { max: total, value: done, 'aria-label': `Progress of ${name}` }) : null,
     );
     return h('div', { class: 'lpd-train-item', role: 'listitem' }, tick, open);

@@ -18,7 +18,7 @@ export class TrainPlan {
     this.runs = h('p', { class: 'lpd-hint' });
     this.problems = h('p', { class: 'lpd-trouble', role: 'alert' });
     this.startButton = h('button', { type: 'button', class: 'lpd-primary', disabled: true, onclick: onStart }, 'Start');
-    this.command = h('pre', { class: 'lpd-command', tabIndex: 0, 'aria-label': 'The same as commands' });
+    this.command = h('pre', { class: 'lpd-command', tabIndex: 0, role: 'group', 'aria-label': 'The same as commands' });
     this.copy = h('button', { type: 'button', class: 'lpd-link', onclick: () => this.copyCommand() }, 'copy');
     const file = h('input', { type: 'file', accept: '.yaml,.yml', hidden: true, onchange: () => file.files[0] && (onLoad(file.files[0]), (file.value = '')) });
     const tick = (input, text, title) => h('label', { class: 'lpd-tick', title }, input, h('span', {}, text));

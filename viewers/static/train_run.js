@@ -24,7 +24,7 @@ export class TrainRun {
     this.scores = h('section', { class: 'lpd-sheet', hidden: true });
     this.pictures = new Previews();
     this.evaluations = new TrainEvaluations(acts);
-    this.log = h('pre', { class: 'lpd-log', tabIndex: 0, 'aria-label': 'Last lines of the log' });
+    this.log = h('pre', { class: 'lpd-log', tabIndex: 0, role: 'group', 'aria-label': 'Last lines of the log' });
     this.logBox = h('details', { class: 'lpd-sheet', ontoggle: () => this.readLog() }, h('summary', {}, 'Log'), this.log);
     const head = h('header', { class: 'lpd-sheet lpd-train-head' }, h('div', { class: 'lpd-train-title' }, h('div', {}, this.title, this.about), this.buttons), h('div', { class: 'lpd-train-state' }, this.state, this.pace), this.bar, this.message);
     this.element = h('div', { class: 'lpd-train-run' }, head, h('div', { class: 'lpd-charts' }, this.curves.elements), this.scores, this.pictures.element, this.evaluations.element, this.logBox);

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lpd.errors import LpdError
+from lpd.errors import ConfigError, LpdError
 from lpd.model.header import CheckpointInfo, read_info
-from lpd.recipe.run_files import BEST, CONFIG, LAST
+from lpd.recipe.config import TrainConfig
+from lpd.recipe.run_files import BEST, LAST
+from lpd.recipe.settings_file import to_yaml
 from lpd.runs import replacing
 from viewers.train.records import Training
 
@@ -63,7 +65,7 @@ def publish(training: Training, wish: Publication, models: Path) -> CheckpointIn
 def write_card(training: Training, wish: Publication, info: CheckpointInfo) -> str:
     """The card as Markdown."""
     parts = [f"# {wish.name}", _DISCLAIMER, _what(info), _use(wish), "## Data", _data(info), _start(info)]
-    parts += ["## How it was made", _how(training, wish, info), _settings(training.folder), "## Scores", _scores(info)]
+    parts += ["## How it was made", _how(training, wish, info), _settings(info), "## Scores", _scores(info)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -95,7 +97,8 @@ def _start(info: CheckpointInfo) -> str:
     if file == "none":
         return f"The encoder {info.model.encoder} started untrained."
     digest = f" (sha256 `{str(weights['sha256'])[:16]}…`)" if weights.get("sha256") else ""
-    notice = f" {str(weights['notice']).capitalize()}." if weights.get("notice") else ""
+    said = str(weights.get("notice", ""))
+    notice = f" {said[0].upper()}{said[1:]}." if said else ""
     return f"The encoder {info.model.encoder} started from `{file}`{digest}.{notice}"
 
 
@@ -109,13 +112,13 @@ def _how(training: Training, wish: Publication, info: CheckpointInfo) -> str:
     return f"Training {training.name}: {took}; {count}; {versions}. The file holds {kind}."
 
 
-def _settings(folder: Path) -> str:
+def _settings(info: CheckpointInfo) -> str:
+    """As the checkpoint says them: files by their bare names."""
     try:
-        text = (folder / CONFIG).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = to_yaml(TrainConfig.from_dict(info.training["settings"]))
+    except (ConfigError, KeyError, TypeError):  # of another lpd
         return ""
-    kept = [line for line in text.splitlines() if not line.lstrip().startswith(("weights:", "bank:"))]
-    return "\n".join(["```yaml", *kept, "```"])
+    return f"```yaml\n{text.rstrip()}\n```"
 
 
 def _scores(info: CheckpointInfo) -> str:

@@ -56,6 +56,13 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
     def told(training: Training) -> dict[str, Any]:
         return describe(training, services.queue())
 
+    def seen(request: Request, text: str) -> str:
+        """Where things lie on the server is the business of those alone who may end everything."""
+        if visitor(request).may_cancel_all:
+            return text
+        roots = (trainings.folder, room.data_sets.folder, room.starts.folder, room.checkpoints.folder, room.queue)
+        return _without(text, roots)
+
     @router.get("/api/training")
     def setup() -> dict[str, Any]:
         starts = [{"id": s.id, "label": s.label, "kind": s.kind, "settings": _texts(s)} for s in room.starts.all()]
@@ -80,10 +87,8 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
                 trainings.new_folder(name)
             except LpdError as error:
                 said["problems"].setdefault("name", str(error))
-        if not visitor(request).may_cancel_all:  # where things lie is not everybody's business
-            roots = (trainings.folder, room.data_sets.folder, room.starts.folder, room.checkpoints.folder, room.queue)
-            said["commands"] = [_without(command, roots) for command in said["commands"]]
-            said["yaml"] = _without(said["yaml"], roots)
+        said["commands"] = [seen(request, command) for command in said["commands"]]
+        said["yaml"] = seen(request, said["yaml"])
         return said
 
     @router.post("/api/trainings", status_code=201)
@@ -130,8 +135,8 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
         return {**read_curves(training.folder, run, since), "training": told(training)}
 
     @router.get("/api/trainings/{name}/log")
-    def log(name: str) -> dict[str, str]:
-        return {"text": trainings.log_tail(name)}
+    def log(request: Request, name: str) -> dict[str, str]:
+        return {"text": seen(request, trainings.log_tail(name))}
 
     @router.get("/api/trainings/{name}/previews/{step}.png")
     def preview(name: str, step: Annotated[int, Field(ge=0, le=10**9)]) -> FileResponse:
@@ -145,9 +150,10 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
         return saved_settings(_config(trainings.get(name)), room.starts)
 
     @router.get("/api/trainings/{name}/config.yaml")
-    def config(name: str) -> Response:
+    def config(request: Request, name: str) -> Response:
         headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="{name}.yaml"'}
-        return Response(_config(trainings.get(name)), media_type="application/yaml", headers=headers)
+        text = seen(request, _config(trainings.get(name)))
+        return Response(text, media_type="application/yaml", headers=headers)
 
     return router
 

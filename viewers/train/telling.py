@@ -24,7 +24,7 @@ def describe(training: Training, line: Mapping[str, int]) -> dict[str, Any]:
         "created": training.created,
         "state": run.state,
         "ended": run.ended,
-        "message": run.message,
+        "message": run.message.replace(f"{folder.parent}/", ""),
         "progress": asdict(run.progress),
         "started": run.started,
         "updated": run.updated,
