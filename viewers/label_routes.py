@@ -218,7 +218,7 @@ def _scheme(services: Services, new: NewSet, author: str) -> LabelScheme:
 def _brief(one: Labelling | tuple[str, str]) -> dict[str, Any]:
     if isinstance(one, tuple):
         return {"id": one[0], "error": one[1]}
-    scheme = one.scheme
+    scheme, tiles = one.scheme, [counts["tiles"] for counts in one.counts().values()]
     return {
         "id": one.id,
         "name": scheme.name,
@@ -227,8 +227,8 @@ def _brief(one: Labelling | tuple[str, str]) -> dict[str, Any]:
         "tile_px": scheme.tile_px,
         "created": scheme.created,
         "author": scheme.author,
-        "slides": sum(1 for counts in one.counts().values() if counts["tiles"]),
-        "tiles": sum(counts["tiles"] for counts in one.counts().values()),
+        "slides": sum(1 for count in tiles if count),
+        "tiles": sum(tiles),
     }
 
 

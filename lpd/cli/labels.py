@@ -26,7 +26,7 @@ content, so that they may have been renamed.
 
 Split. Slides are never divided. Ticks say what a tile shows and not where, so that no score comes of them: a slide may
 be held out (valid/) if people have reviewed some of a result of it in the app (--reviewed RESULT). Of several
-the one is held out that costs training the least; --hold-out NAME says which, --hold-out without a name says none.
+the one is held out that costs training the least, and half at most; --hold-out NAME says which, without a name none.
 Tiles of which half or more is reviewed are written with their masks; 255 in these is not judged. Classes that no
 training tile shows are left out of the set."""
 
