@@ -173,8 +173,9 @@ def label_router(services: Services) -> APIRouter:
     def plan(
         labels_id: str, hold_out: Annotated[list[str] | None, Query(max_length=1000)] = None, none: bool = False
     ) -> dict[str, Any]:
-        wish = [] if none else hold_out
-        return _describe_plan(exports.plan(sets.get(labels_id), wish))
+        labelling = sets.get(labels_id)
+        plan = exports.plan(labelling, [] if none else hold_out)
+        return _describe_plan(plan) | {"going": exports.going(labelling)}
 
     @router.post("/api/labels/{labels_id}/exports", status_code=202)
     @heavy

@@ -86,7 +86,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from lpd.labelling.exporting import Export
+    from lpd.labelling.exporting import Export, StoppedError
     from lpd.labelling.labelling import Labelling
     from lpd.labelling.splitting import make_plan
 
@@ -98,7 +98,11 @@ def _export(args: argparse.Namespace) -> int:
         plan = make_plan(labelling, reviewed, held_out)
         finder = _Finder(args.slides)
         export = Export(labelling, plan, reviewed, finder.open, args.licence, args.author)
-        summary = _write(export, args, state)
+        try:
+            summary = _write(export, args, state)
+        except StoppedError as stopped:
+            print(stopped)
+            return 130
         if state is not None:
             state.complete()
     _say(summary, plan)

@@ -228,6 +228,11 @@ def test_the_command_finds_renamed_slides_and_says_what_it_wrote(labelling, slid
     assert main(run) == 0
     assert "8 training tiles (TUM 4  STR 4), 0 to score" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "state.json").read_text())["state"] == "done"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lpd.runs.Run.stop_requested", lambda _self: True)
+        assert main([*run, "--force"]) == 130
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["state"] == "cancelled"
+    assert "the export was stopped: nothing was written" in capsys.readouterr().out
     assert main(run) == 1
     assert "set exists already" in capsys.readouterr().err
     assert main([*run[:3], str(tmp_path / "slides" / "one.png"), *run[4:], "--force"]) == 1
