@@ -108,6 +108,13 @@ class LabelExports:
             "said": [line.replace(str(self._services.data), self._services.data.name) for line in lines],
         }
 
+    def going(self, labelling: Labelling) -> dict[str, Any] | None:
+        """The newest export, if it is still at work: a page that was reloaded finds it again."""
+        folders = (labelling.folder / _FOLDER).glob(f"*/{_RECORD}")
+        newest = max((path.parent.name for path in folders), default=None)
+        found = self.describe(labelling, newest) if newest else None
+        return found if found and not found["ended"] else None
+
     def _state(self, folder: Path, export_id: str, created: float) -> RunState:
         state = read_state(folder)
         child = self._children.get(export_id)

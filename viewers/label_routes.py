@@ -173,8 +173,9 @@ def label_router(services: Services) -> APIRouter:
     def plan(
         labels_id: str, hold_out: Annotated[list[str] | None, Query(max_length=1000)] = None, none: bool = False
     ) -> dict[str, Any]:
-        wish = [] if none else hold_out
-        return _describe_plan(exports.plan(sets.get(labels_id), wish))
+        labelling = sets.get(labels_id)
+        plan = exports.plan(labelling, [] if none else hold_out)
+        return _describe_plan(plan) | {"going": exports.going(labelling)}
 
     @router.post("/api/labels/{labels_id}/exports", status_code=202)
     @heavy
@@ -218,7 +219,7 @@ def _scheme(services: Services, new: NewSet, author: str) -> LabelScheme:
 def _brief(one: Labelling | tuple[str, str]) -> dict[str, Any]:
     if isinstance(one, tuple):
         return {"id": one[0], "error": one[1]}
-    scheme = one.scheme
+    scheme, tiles = one.scheme, [counts["tiles"] for counts in one.counts().values()]
     return {
         "id": one.id,
         "name": scheme.name,
@@ -227,8 +228,8 @@ def _brief(one: Labelling | tuple[str, str]) -> dict[str, Any]:
         "tile_px": scheme.tile_px,
         "created": scheme.created,
         "author": scheme.author,
-        "slides": sum(1 for counts in one.counts().values() if counts["tiles"]),
-        "tiles": sum(counts["tiles"] for counts in one.counts().values()),
+        "slides": sum(1 for count in tiles if count),
+        "tiles": sum(tiles),
     }
 
 

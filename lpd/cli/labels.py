@@ -26,7 +26,7 @@ content, so that they may have been renamed.
 
 Split. Slides are never divided. Ticks say what a tile shows and not where, so that no score comes of them: a slide may
 be held out (valid/) if people have reviewed some of a result of it in the app (--reviewed RESULT). Of several
-the one is held out that costs training the least; --hold-out NAME says which, --hold-out without a name says none.
+the one is held out that costs training the least, and half at most; --hold-out NAME says which, without a name none.
 Tiles of which half or more is reviewed are written with their masks; 255 in these is not judged. Classes that no
 training tile shows are left out of the set."""
 
@@ -86,7 +86,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from lpd.labelling.exporting import Export
+    from lpd.labelling.exporting import Export, StoppedError
     from lpd.labelling.labelling import Labelling
     from lpd.labelling.splitting import make_plan
 
@@ -98,7 +98,11 @@ def _export(args: argparse.Namespace) -> int:
         plan = make_plan(labelling, reviewed, held_out)
         finder = _Finder(args.slides)
         export = Export(labelling, plan, reviewed, finder.open, args.licence, args.author)
-        summary = _write(export, args, state)
+        try:
+            summary = _write(export, args, state)
+        except StoppedError as stopped:
+            print(stopped)
+            return 130
         if state is not None:
             state.complete()
     _say(summary, plan)

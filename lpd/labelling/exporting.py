@@ -277,7 +277,8 @@ def _staging(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     for left in out.parent.glob(f"{_UNFINISHED}*"):
         with suppress(OSError):
-            if left.is_dir() and time.time() - left.stat().st_mtime > _OLD_S:
+            written = max(path.stat().st_mtime for path in (left, *left.glob("**/")))  # of folders: one that is alive
+            if time.time() - written > _OLD_S:
                 shutil.rmtree(left, ignore_errors=True)
     folder = out.parent / f"{_UNFINISHED}{uuid.uuid4().hex[:12]}"
     folder.mkdir()

@@ -18,6 +18,8 @@ Kind = Literal["set", "add", "remove", "clear", "undo"]
 FORMAT_VERSION = 1
 MOST_CELLS = 4096
 _LONGEST_NAME = 100
+#: A few cells. Slides of smaller tiles would have millions.
+_LEAST_UM = 30.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class LabelScheme:
             raise ConfigError(f"tiles of {self.mpp} µm/px are none: mpp must lie in 0.05 to 20, 0.5 to 1 is usual")
         if not 32 <= self.tile_px <= 1024 or self.tile_px % 32:
             raise ConfigError(f"a tile of {self.tile_px} px cannot be learnt from: take a multiple of 32 up to 1024")
+        if self.tile_px * self.mpp < _LEAST_UM:
+            raise ConfigError(
+                f"a tile of {self.tile_px * self.mpp:.3g} µm shows no tissue: make it {_LEAST_UM:g} µm wide at least"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form, read back by :meth:`from_dict`."""

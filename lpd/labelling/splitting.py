@@ -48,6 +48,7 @@ class SlidePart:
         grid: its tiles.
         ticks: its labelled tiles, row by row.
         scored: tiles with a reviewed mask, row by row; held out, these are what is written.
+        shown: names of the classes that these masks show.
         held_out: whether it is for scores (``valid``) and not trained on.
     """
 
@@ -56,6 +57,7 @@ class SlidePart:
     grid: TileGrid
     ticks: tuple[tuple[Cell, Tick], ...]
     scored: tuple[Cell, ...]
+    shown: tuple[str, ...] = ()
     held_out: bool = False
 
 
@@ -98,8 +100,8 @@ def make_plan(
     """Decide what a label set becomes, without reading a slide.
 
     Slides are split whole. Only reviewed masks can be scored against: a slide may be held out if it has tiles of which
-    people have judged half or more. Without a wish the one is held out whose loss costs training the fewest tiles and
-    no class, if there are two slides or more.
+    people have judged half or more. Without a wish the one is held out whose loss costs training the fewest tiles, not
+    more than half of them, and no class; none if there is no such slide.
 
     Args:
         labelling: the label set.
@@ -149,9 +151,10 @@ def _parts(labelling: Labelling, reviewed: Mapping[str, Sequence[Reviewed]]) -> 
     for key, slide in labelling.slides.items():
         grid = slide.grid(labelling.scheme)
         ticks = sorted(labelling.tiles(key).items(), key=lambda item: item[0][::-1])
-        scored = scored_cells(grid, reviewed.get(key, ()), labelling.scheme.classes)
+        scored, values = scored_cells(grid, reviewed.get(key, ()), labelling.scheme.classes)
+        shown = tuple(c.name for value, c in enumerate(labelling.scheme.classes.classes) if value in values)
         if ticks or scored:
-            parts.append(SlidePart(slide, names[key], grid, tuple(ticks), tuple(scored)))
+            parts.append(SlidePart(slide, names[key], grid, tuple(ticks), tuple(scored), shown))
     return parts
 
 
@@ -165,24 +168,32 @@ def translated(said: Bytes, own: ClassScheme, wanted: ClassScheme) -> Bytes:
     return table[said]
 
 
-def scored_cells(grid: TileGrid, reviewed: Sequence[Reviewed], classes: ClassScheme) -> list[Cell]:
-    """Tiles of which people have judged so much that they can be scored, row by row."""
+def scored_cells(
+    grid: TileGrid, reviewed: Sequence[Reviewed], classes: ClassScheme
+) -> tuple[list[Cell], frozenset[int]]:
+    """Tiles of which people have judged enough to score them, row by row, and the values of ``classes`` in them."""
     found = np.zeros((grid.rows, grid.columns), np.bool_)
+    values: set[int] = set()
     for review in reviewed:
         said = review.read(grid.extent, (grid.columns * _LOOKS, grid.rows * _LOOKS))
-        judged = translated(said, review.classes, classes) != NOT_COMPUTED
-        found |= judged.reshape(grid.rows, _LOOKS, grid.columns, _LOOKS).mean(axis=(1, 3)) >= LEAST_REVIEWED
-    return [(int(column), int(row)) for row, column in np.argwhere(found)]
+        tiles = translated(said, review.classes, classes).reshape(grid.rows, _LOOKS, grid.columns, _LOOKS)
+        enough = (tiles != NOT_COMPUTED).mean(axis=(1, 3)) >= LEAST_REVIEWED
+        values |= set(np.unique(tiles.swapaxes(1, 2)[enough]).tolist())
+        found |= enough
+    return [(int(column), int(row)) for row, column in np.argwhere(found)], frozenset(values - {NOT_COMPUTED})
 
 
 def _choose(parts: Sequence[SlidePart], codes: Sequence[str]) -> set[str]:
     shown = {code for code, count in _counts(parts, codes).items() if code and count}
+    total = sum(len(part.ticks) for part in parts)
     for part in sorted((p for p in parts if p.scored), key=lambda p: (len(p.ticks), -len(p.scored))):
         key = part.slide.fingerprint
         away = {key} | _same_patient(parts, {key})
         left = [p for p in parts if p.slide.fingerprint not in away]
         counts = _counts(left, codes)
-        if any(p.ticks for p in left) and shown <= {code for code, count in counts.items() if count}:
+        if 2 * sum(len(p.ticks) for p in left) >= max(1, total) and shown <= {
+            code for code, count in counts.items() if count
+        }:
             return {key}
     return set()
 
@@ -240,7 +251,8 @@ def _notes(parts: Sequence[SlidePart], lacking: Sequence[str]) -> Iterable[str]:
     if held:
         tiles = sum(len(part.scored) for part in held)
         names = ", ".join(part.slide.name for part in held)
-        yield f"Held out: {names}; {tiles} tiles of its reviewed mask score the training, less what nobody judged."
+        shown = ", ".join(sorted({name for part in held for name in part.shown})) or "background alone"
+        yield f"Held out: {names}; {tiles} tiles with reviewed masks score the training. These show {shown}."
         lost = sum(len(part.ticks) for part in held)
         if lost:
             yield f"{lost} ticked tiles of held-out slides are not trained on."

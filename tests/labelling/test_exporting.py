@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from contextlib import suppress
 
 import numpy as np
@@ -109,17 +110,28 @@ def test_slides_with_reviewed_masks_may_be_held_out_and_score(labelling, slides,
     assert len(valid) == 18
     assert set(np.unique(np.concatenate([valid.mask(i).ravel() for i in range(18)]))) <= {1, NOT_COMPUTED}
     assert valid.mask(0)[8:24, 8:24].tolist() == [[1] * 16] * 16
+    assert "18 tiles with reviewed masks score the training. These show Stroma." in _notes(out)
     nobody = export(labelling, tmp_path / "all", tmp_path, [review], held_out=())
     assert (nobody.train, nobody.valid) == (8, 0)
     with pytest.raises(DatasetError, match="one cannot be held out to score on: scores need masks"):
         make_plan(labelling, {}, [slides["one"].fingerprint])
 
 
+def _notes(out):
+    return " ".join(json.loads((out / "provenance.json").read_text())["notes"])
+
+
 def test_a_slide_that_alone_shows_a_class_is_not_held_out(labelling, slides, tmp_path):
     label_both(labelling, slides)
-    tick(labelling, (5, 5), ("LYM",), slide=slides["two"])
     review = reviewed(tmp_path / "result", slides["two"])
-    plan = make_plan(labelling, {slides["two"].fingerprint: [review]})
+    by_slide = {slides["two"].fingerprint: [review]}
+    assert [part.held_out for part in make_plan(labelling, by_slide).parts] == [False, True]
+    tick(labelling, (5, 5), TUM, slide=slides["two"])  # five of nine tiles are more than half
+    assert [part.held_out for part in make_plan(labelling, by_slide).parts] == [False, False]
+    tick(labelling, (5, 5), TUM, slide=slides["one"])
+    assert [part.held_out for part in make_plan(labelling, by_slide).parts] == [False, True]
+    tick(labelling, (5, 5), ("LYM",), slide=slides["two"])
+    plan = make_plan(labelling, by_slide)
     assert not any(part.held_out for part in plan.parts)
     assert plan.notes == ("No slide is held out: the training has no scores (only the losses show).",)
 
@@ -180,6 +192,17 @@ def test_nothing_is_there_until_it_is_whole(labelling, slides, tmp_path):
     assert list(out.parent.iterdir()) == []
 
 
+def test_what_a_killed_export_left_goes_an_hour_later_and_a_living_one_stays(labelling, slides, tmp_path):
+    label_both(labelling, slides)
+    dead, living = (tmp_path / "data" / f".unfinished-{name}" for name in ("dead", "living"))
+    for folder in (dead, living):
+        (folder / "train").mkdir(parents=True)
+        os.utime(folder, (1e9, 1e9))
+    os.utime(dead / "train", (1e9, 1e9))
+    export(labelling, tmp_path / "data" / "set", tmp_path)
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".unfinished-living", "set"]
+
+
 def test_a_set_that_is_there_is_replaced_only_if_that_is_said(labelling, slides, tmp_path):
     label_both(labelling, slides)
     out = tmp_path / "set"
@@ -205,6 +228,11 @@ def test_the_command_finds_renamed_slides_and_says_what_it_wrote(labelling, slid
     assert main(run) == 0
     assert "8 training tiles (TUM 4  STR 4), 0 to score" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "state.json").read_text())["state"] == "done"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lpd.runs.Run.stop_requested", lambda _self: True)
+        assert main([*run, "--force"]) == 130
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["state"] == "cancelled"
+    assert "the export was stopped: nothing was written" in capsys.readouterr().out
     assert main(run) == 1
     assert "set exists already" in capsys.readouterr().err
     assert main([*run[:3], str(tmp_path / "slides" / "one.png"), *run[4:], "--force"]) == 1

@@ -126,7 +126,9 @@ def test_a_full_disk_leaves_the_log_as_it_was(labelling, monkeypatch):
     assert said(labelling) == {(0, 0): TUM}
 
 
-@pytest.mark.parametrize("wrong", [{"name": " "}, {"mpp": 0.001}, {"mpp": float("nan")}, {"tile_px": 100}])
+@pytest.mark.parametrize(
+    "wrong", [{"name": " "}, {"mpp": 0.001}, {"mpp": float("nan")}, {"tile_px": 100}, {"mpp": 0.5}]
+)
 def test_sets_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError):
         LabelScheme(**{"name": "a", "classes": CLASSES, "mpp": 1.0, "tile_px": 32, **wrong})

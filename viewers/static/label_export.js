@@ -84,6 +84,10 @@ export class LabelExport {
   }
 
   showPlan(plan) {
+    if (plan.going && !this.isGoing) {
+      this.state = plan.going;
+      this.follow(this.labels.id, plan.going.id);
+    }
     const chosen = this.hold.value || RULE;
     const fit = plan.slides.filter((slide) => slide.scored);
     const byRule = chosen === RULE ? plan.slides.filter((slide) => slide.held_out).map((slide) => slide.name) : [];
@@ -100,8 +104,8 @@ export class LabelExport {
     for (const note of plan.notes) lines.push(h('p', { class: 'lpd-hint' }, note));
     if (plan.problem) lines.push(h('p', { class: 'lpd-caution' }, `${plan.problem[0].toUpperCase()}${plan.problem.slice(1)}.`));
     this.told.replaceChildren(...lines.filter(Boolean));
-    this.button.disabled = Boolean(plan.problem) || this.isGoing;
     this.problem = Boolean(plan.problem);
+    this.showProgress();
   }
 
   get isGoing() {
@@ -149,9 +153,10 @@ export class LabelExport {
     if (!state.ended) this.said.textContent = total ? `${count(done)} of ${count(total)} tiles` : 'Starting …';
     else if (state.state === 'done') this.said.textContent = `“${state.name}” is in the data folder, ready to train on. ${state.said.filter((line) => line.includes('left out') && !line.startsWith('No training')).join(' ')}`.trim();
     else if (state.state === 'cancelled') this.said.textContent = 'Stopped: nothing was written.';
-    else this.said.textContent = `It failed: ${state.message || 'it ended unexpectedly; try again'}.`;
+    else this.said.textContent = `It failed: ${(state.message || 'it ended unexpectedly; try again').replace(/\.$/, '')}.`;
     this.said.classList.toggle('lpd-caution', state.ended && state.state !== 'done');
-    this.said.scrollIntoView({ block: 'nearest' });
+    if (this.toldOf !== state.state) this.said.scrollIntoView({ block: 'nearest' });
+    this.toldOf = state.state;
   }
 
   destroy() {

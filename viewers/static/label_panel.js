@@ -15,8 +15,8 @@ export class LabelPanel {
     };
     this.back = back;
     this.button = h('button', { type: 'button', class: 'lpd-secondary lpd-review-button', onclick: () => (labels.active ? labels.leave() : labels.enter()) });
-    this.hint = h('p', { class: 'lpd-hint' }, 'Tick what tiles show, and make a data set to train on.');
-    this.choice = h('select', { 'aria-label': 'Label set', onchange: () => labels.choose(this.choice.value) });
+    this.hint = h('p', { class: 'lpd-hint' });
+    this.choice = h('select', { 'aria-label': 'Label set', onchange: () => labels.choose(this.choice.value).then(() => labels.view.host.focus({ preventScroll: true })) });
     this.newButton = h('button', { type: 'button', class: 'lpd-secondary', title: 'Begin another label set', onclick: () => labels.form.open() }, 'New');
     this.setRow = h('div', { class: 'lpd-label-set' }, this.choice, this.newButton);
     this.about = h('p', { class: 'lpd-hint' });
@@ -45,6 +45,7 @@ export class LabelPanel {
     this.button.title = active ? 'Leave labelling (t, Esc)' : 'Tick which classes tiles show (t)';
     this.button.disabled = !slide?.mpp;
     this.hint.hidden = active;
+    this.hint.textContent = slide && !slide.mpp ? 'Enter the size of one pixel first.' : 'Tick what tiles show, and make a data set to train on.';
     this.setRow.hidden = !active || !this.labels.sets.length || form.isOpen;
     form.element.hidden = !active || !form.isOpen;
     const working = active && set && status && !form.isOpen;

@@ -5,9 +5,12 @@ import { h } from './dom.js';
 
 const AROUND = 2; // tiles of the grid that show around the pointer
 const LEAST_PX = 5; // a slip of the hand draws no rectangle
-const TINY_PX = 7; // smaller tiles are filled
+const TINY_PX = 7; // no grid is shown of smaller tiles
+const SMALL_PX = 26; // smaller tiles are filled, larger ones framed
 const SHOWN = [0.22, 0.72]; // share of the stage's height that a tile fills when it is gone to; between these it stays
 const WISHED = 0.42;
+const CLOSEST = 2; // screen pixels a level-0 pixel: beyond there is nothing to see
+const SMALL_ALPHA = 0.55;
 const DASH_PX = 9;
 const NONE = [120, 130, 140];
 const CHIP_PX = 17;
@@ -18,9 +21,9 @@ export class LabelTools {
   constructor(view, labels) {
     Object.assign(this, { view, labels });
     this.tool = 'tile';
-    this.canvas = document.createElement('canvas');
-    this.canvas.className = 'lpd-shapes lpd-label-canvas';
-    view.osd.canvas.append(this.canvas);
+    // Thousands of tiles below, redrawn when they or the view change; above what follows the pointer.
+    [this.canvas, this.above] = ['lpd-label-canvas', 'lpd-label-above'].map((name) => h('canvas', { class: `lpd-shapes ${name}` }));
+    view.osd.canvas.append(this.canvas, this.above);
     this.pill = h('div', { class: 'lpd-label-pill', role: 'status', hidden: true });
     view.stage.append(this.pill);
     this.draw = this.draw.bind(this);
@@ -91,7 +94,7 @@ export class LabelTools {
         if (!this.from) return;
         event.preventDefaultAction = true;
         this.to = event.position;
-        this.draw();
+        this.drawAbove();
       },
       'canvas-release': (event) => this.release(event),
       'canvas-click': (event) => {
@@ -151,7 +154,7 @@ export class LabelTools {
     const { clientHeight: height } = this.view.host;
     const share = (side * this.view.scale) / height;
     const where = { x: x + side / 2, y: y + side / 2 };
-    if (share < SHOWN[0] || share > SHOWN[1]) where.scale = (WISHED * height) / side;
+    if (share < SHOWN[0] || share > SHOWN[1]) where.scale = Math.min(CLOSEST, (WISHED * height) / side);
     this.view.show(where);
   }
 
@@ -159,28 +162,40 @@ export class LabelTools {
     if (!this.labels.active) return;
     const box = this.view.host.getBoundingClientRect();
     this.pointer = event.type === 'pointerleave' ? null : new window.OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top);
-    this.draw();
+    this.drawAbove();
   }
 
   draw() {
-    const { clientWidth: width, clientHeight: height } = this.view.osd.canvas;
-    const ratio = window.devicePixelRatio || 1;
-    const [w, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (this.canvas.width !== w || this.canvas.height !== high) Object.assign(this.canvas, { width: w, height: high });
-    const context = this.canvas.getContext('2d');
-    context.resetTransform();
-    context.clearRect(0, 0, w, high);
+    const shown = this.begin(this.canvas);
+    if (shown) this.drawTiles(shown.context, shown.px);
+    this.drawAbove();
+  }
+
+  drawAbove() {
     this.tell();
-    if (!this.view.item || !this.view.slide || !this.labels.active || !this.labels.grid) return;
-    const place = this.view.placement(ratio);
-    context.setTransform(...place.matrix);
-    const px = ratio / place.scale; // level-0 pixels of a screen pixel
+    const shown = this.begin(this.above);
+    if (!shown) return;
+    const { context, px, ratio } = shown;
     this.drawGrid(context, px);
-    this.drawTiles(context, px);
     for (const cell of this.labels.selected) this.drawSelected(context, px, cell);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (this.from && this.to) this.drawRectangle(context);
     if (this.labels.selected.length === 1) this.drawChips(context, this.labels.selected[0]);
+  }
+
+  /** An empty canvas in level-0 coordinates, with how many of these a screen pixel is wide; null if nothing is shown. */
+  begin(canvas) {
+    const { clientWidth: width, clientHeight: height } = this.view.osd.canvas;
+    const ratio = window.devicePixelRatio || 1;
+    const [w, high] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (canvas.width !== w || canvas.height !== high) Object.assign(canvas, { width: w, height: high });
+    const context = canvas.getContext('2d');
+    context.resetTransform();
+    context.clearRect(0, 0, w, high);
+    if (!this.view.item || !this.view.slide || !this.labels.active || !this.labels.grid) return null;
+    const place = this.view.placement(ratio);
+    context.setTransform(...place.matrix);
+    return { context, px: ratio / place.scale, ratio };
   }
 
   /** The tiles around the pointer, faintly. */
@@ -205,16 +220,24 @@ export class LabelTools {
   drawTiles(context, px) {
     const [left, top, width, height] = this.view.region();
     const { side } = this.labels.grid;
-    const tiny = side / px < TINY_PX;
     const line = Math.max(2, Math.min(4.5, side / px / 14)) * px;
+    const palette = this.labels.classes.map(({ color }) => `rgb(${color.join(' ')})`);
+    const gap = side / px < TINY_PX ? 0 : px;
     for (const [key, classes] of this.labels.tiles) {
       const [x, y] = this.box(key.split(',').map(Number));
       if (x > left + width || y > top + height || x + side < left || y + side < top) continue;
-      const colors = (classes.length ? classes.map((number) => this.labels.classes[number]?.color) : [NONE]).map((color) => `rgb(${(color ?? NONE).join(' ')})`);
-      if (tiny) {
-        context.fillStyle = colors[0];
-        context.fillRect(x, y, side, side);
-      } else this.frame(context, x, y, side, line, px, colors, !classes.length);
+      const colors = classes.length ? classes.map((number) => palette[number]) : [`rgb(${NONE.join(' ')})`];
+      if (side / px >= SMALL_PX) {
+        this.frame(context, x, y, side, line, px, colors, !classes.length);
+        continue;
+      }
+      context.globalAlpha = SMALL_ALPHA;
+      const band = (side - 2 * gap) / colors.length;
+      colors.forEach((color, i) => {
+        context.fillStyle = color;
+        context.fillRect(x + gap + i * band, y + gap, band, side - 2 * gap);
+      });
+      context.globalAlpha = 1;
     }
   }
 
@@ -299,6 +322,7 @@ export class LabelTools {
   destroy() {
     this.draw = null;
     this.canvas.remove();
+    this.above.remove();
     this.pill.remove();
     for (const name of ['pointermove', 'pointerleave']) this.view.host.removeEventListener(name, this.hover);
   }

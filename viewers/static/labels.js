@@ -49,7 +49,7 @@ export class Labels {
     if (before && (before.id !== slide?.id || before.mpp !== slide?.mpp)) {
       this.forget();
       if (!slide?.mpp) this.leave();
-      else if (this.active) this.refresh();
+      else if (this.active && this.id) this.attempt(() => this.refresh()).then(() => this.warm());
     }
     this.panel.render();
   }
@@ -79,6 +79,7 @@ export class Labels {
       if (!this.active) return;
       if (this.id) await this.refresh();
       else this.form.open();
+      this.warm();
       this.follow();
     });
     this.changed();
@@ -110,6 +111,13 @@ export class Labels {
     memory.set('labels', id);
     this.export.close();
     await this.attempt(() => this.refresh());
+    this.warm();
+  }
+
+  /** Have the server look at the slide, so that the first proposal need not wait for it. */
+  warm() {
+    const { id, slide, job } = this;
+    if (this.status) api.labelAct(id, 'proposals', { slide: slide.id, job: job?.ended ? job.id : null, count: 1 }).catch(() => undefined);
   }
 
   async create(wish) {
@@ -172,6 +180,7 @@ export class Labels {
   /** Say something of the selected tiles: shown at once, sent when what was said before has been answered. */
   edit(kind, numbers) {
     const { id, slide, selected: cells, proposal } = this;
+    if (!proposal) this.ahead = []; // what was proposed did not know of this
     for (const cell of cells) this.say(cell, kind, numbers);
     const body = { slide: slide.id, kind, cells, classes: numbers.map((number) => this.classes[number].code), proposed: proposal?.reason ?? '' };
     this.changed();
