@@ -250,7 +250,10 @@ class Workspace {
       try {
         return await api.slide(id);
       } catch (error) {
-        if (error.done === undefined) throw error;
+        if (error.done === undefined) {
+          if (!this.slide && this.wanted === id) this.view.close([h('strong', {}, 'This slide cannot be shown'), h('span', {}, error.message)]);
+          throw error;
+        }
         if (this.wanted === id) this.waitFor(id, error);
         await new Promise((resolve) => setTimeout(resolve, PREPARING_MS));
       }

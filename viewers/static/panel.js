@@ -249,17 +249,18 @@ export class Panel {
     this.about.replaceChildren(said ? '' : h('span', { class: 'lpd-caution' }, job.notice));
     if (job.ended && job.state === 'done' && job.message) this.about.append(h('span', { class: 'lpd-caution' }, job.message));
     this.legend.render(state);
-    this.renderDownloads(job);
+    this.renderDownloads(job, state.figures.whose);
   }
 
-  renderDownloads(job) {
-    const key = `${job.id} ${job.downloads.join()}`;
+  /** Files of the result as the model made it, which is said once people have changed it. */
+  renderDownloads(job, whose) {
+    const key = `${job.id} ${job.downloads.join()} ${whose}`;
     if (this.downloadsOf === key) return;
     this.downloadsOf = key;
     const links = DOWNLOADS.filter(([kind]) => job.downloads.includes(kind)).map(([kind, name, title]) =>
       h('a', { href: api.download(job.id, kind), title, download: '', class: 'lpd-download', 'data-kind': kind }, name),
     );
-    this.downloads.replaceChildren(...(links.length ? [icon('download'), ...links] : []));
+    this.downloads.replaceChildren(...(links.length ? [icon('download'), whose && h('span', { title: 'Files with the corrections are below, under Review' }, 'Model’s own'), ...links].filter(Boolean) : []));
   }
 }
 
