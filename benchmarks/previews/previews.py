@@ -96,9 +96,9 @@ PREVIEWS: Mapping[str, Preview] = {
     "phantom-kmeans": replace(
         _clustered("phantom", (0,), retrained=False),
         slides=(),
-        beside_said="The tiles were drawn anew by the same command. Their fingerprint is another one, presumably because "
-        "it counts bytes of files and PNG was packed otherwise: on these `valid` tiles the learnable one scores what its "
-        "file states, to the last digit. ",
+        beside_said="The tiles were drawn anew by the same command. Their fingerprint is another one, presumably "
+        "because it counts bytes of files and PNG was packed otherwise: on these `valid` tiles the learnable one "
+        "scores what its file states, to the last digit. ",
     ),
 }
 
