@@ -153,8 +153,8 @@ def _beside(preview: Preview, by_seed: Reports, others: Mapping[str, Mapping[str
         f"Trained alike (`{preview.data}-learnable-mobilenetv2_100`: same tiles, encoder, schedule, losses and seed "
         f"{first}), with two differences that are not the prototypes': this one was trained in {preview.precision} and "
         f"with another release of torch, the shipped learnable one in {PREVIEWS[preview.beside].precision}. {again} "
-        "Same seed, `valid`, background ignored; the last column is how alike a class's prototypes are inside its true "
-        "regions (Jeffreys, 1 alike, 0 disjoint), fine to deep:"
+        f"{preview.beside_said}Same seed, `valid`, background ignored; the last column is how alike a class's "
+        "prototypes are inside its true regions (Jeffreys, 1 alike, 0 disjoint), fine to deep:"
     )
     note = (
         "Nothing was settled by looking at clustered prototypes: the recipe is the learnable ones', which it may "
