@@ -35,8 +35,9 @@ class Appearance:
 
     Attributes:
         cells: (N, 2) int, column and row.
-        features: (N, 7): means of hematoxylin, eosin and the rest (optical density), spreads of the first two inside of
-            the tile, how hematoxylin changes from pixel to pixel, share of stained pixels.
+        features: (N, 6), of the stained pixels alone, since glass is no look of tissue: means of hematoxylin, eosin and
+            the rest (optical density), spreads of the first two inside of the tile, and how hematoxylin changes from
+            pixel to pixel.
         tissue: (rows, columns) share of tissue of every tile of the grid, 0 to 1.
     """
 
@@ -78,7 +79,7 @@ def look_at(slide: Slide, grid: TileGrid, tissue: TissueMask, *, seed: int = 0, 
         drawn = np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
         rows, columns = rows[drawn], columns[drawn]
     side = max(4, min(_LOOK_PX, _LONGEST_PX // max(grid.columns, grid.rows)))
-    features = np.empty((len(rows), 7), np.float32)
+    features, stained = np.empty((len(rows), 6), np.float32), np.empty(len(rows), np.float32)
     band = max(1, _BAND_PX // side)
     for first in range(0, grid.rows, band):
         wanted = np.nonzero((rows >= first) & (rows < first + band))[0]
@@ -87,18 +88,22 @@ def look_at(slide: Slide, grid: TileGrid, tissue: TissueMask, *, seed: int = 0, 
             for place in wanted:
                 y, x = (rows[place] - first) * side, columns[place] * side
                 tile = pixels[y : y + side, x : x + side]
-                stained = 1.0 if tissue.glass is None else (tissue.glass.signal(tile) > tissue.glass.threshold).mean()
-                features[place] = *describe(tile), stained
-    kept = features[:, 6] >= _PROPOSED_STAIN
+                where = None if tissue.glass is None else tissue.glass.signal(tile) > tissue.glass.threshold
+                stained[place] = 1 if where is None else where.mean()
+                features[place] = describe(tile, where)
+    kept = stained >= _PROPOSED_STAIN
     return Appearance(np.stack([columns, rows], axis=1)[kept], features[kept], shares)
 
 
-def describe(pixels: Pixels) -> Floats:
-    """Six numbers of a tile's picture, uint8 (h, w, 3): see :class:`Appearance`."""
+def describe(pixels: Pixels, where: npt.NDArray[np.bool_] | None = None) -> Floats:
+    """Six numbers of a tile's picture, uint8 (h, w, 3), or of its pixels ``where`` (h, w): see :class:`Appearance`."""
+    where = np.ones(pixels.shape[:2], np.bool_) if where is None or not where.any() else where
     density = -np.log10((pixels.astype(np.float32) + 1) / 256)
     stains = density @ _UNMIXED
-    hematoxylin, eosin, rest = (stains[..., number] for number in range(3))
-    texture = np.abs(np.diff(hematoxylin, axis=0)).mean() + np.abs(np.diff(hematoxylin, axis=1)).mean()
+    hematoxylin, eosin, rest = (stains[where, number] for number in range(3))
+    down, right = where[1:] & where[:-1], where[:, 1:] & where[:, :-1]
+    steps = np.concatenate([np.abs(np.diff(stains[..., 0], axis=axis))[both] for axis, both in ((0, down), (1, right))])
+    texture = 2 * steps.mean() if len(steps) else 0.0
     found = hematoxylin.mean(), eosin.mean(), rest.mean(), hematoxylin.std(), eosin.std(), texture
     return np.array(found, np.float32)
 

@@ -112,6 +112,9 @@ def test_a_stain_is_told_from_another_and_flat_from_rough():
     rough = colour(0.65, 0.70, 0.29)
     rough[::2] = 255
     assert describe(rough)[5] > 0.4
+    half = colour(0.65, 0.70, 0.29)
+    half[:, 4:] = 250  # glass: it is no look of the tissue
+    np.testing.assert_allclose(describe(half, half[..., 0] < 200), blue, atol=1e-6)
 
 
 def test_glass_is_never_proposed():
