@@ -55,8 +55,15 @@ class Preview:
 
 def _clustered(name: str, seeds: tuple[int, ...], *, retrained: bool = True) -> Preview:
     """The same with clustered prototypes. In fp32: there was no bf16 where these were trained."""
-    own = {"source": "kmeans", "precision": "fp32", "seeds": seeds, "beside": name, "retrained": retrained}
-    return replace(_LEARNABLE[name], slides_said="", **own)
+    return replace(
+        _LEARNABLE[name],
+        source="kmeans",
+        precision="fp32",
+        seeds=seeds,
+        slides_said="",
+        beside=name,
+        retrained=retrained,
+    )
 
 
 _LEARNABLE: Mapping[str, Preview] = {
