@@ -40,14 +40,33 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class DeviceLine:
+    """The line for one device: of the runs that name the same folder and device one computes, the others wait.
+
+    Attributes:
+        folder: where the line's lock lies; an app's segmentations, trainings and so on all name the same one.
+        device: ``cpu``, ``cuda`` or ``mps``, never ``auto``: the type of what
+            :func:`lpd.inference.devices.choose_device` gives.
+    """
+
+    folder: Path
+    device: str
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / f"device-{self.device}.lock"
+
+
+@dataclass(frozen=True)
 class RunState:
-    """What a run says of itself; times are Unix seconds."""
+    """What a run says of itself; times are Unix seconds, ``device`` is that of the line it waits or waited in."""
 
     kind: str = ""
     state: StateName = "new"
     message: str = ""
     progress: Progress = field(default_factory=Progress)
     pid: int = 0
+    device: str = ""
     started: float = 0.0
     updated: float = 0.0
 
@@ -189,20 +208,20 @@ def _replace_patiently(source: Path, target: Path) -> None:
 class Run:
     """The worker's side of a run folder; use as a context manager around the work.
 
-    Entering takes the run's lock (and waits for ``device_lock`` if given, as ``queued``) and makes SIGTERM and Ctrl-C
-    stop requests until it is left; the device may be given back before, see :meth:`free_device`. Leaving writes the
-    final state: ``done`` after :meth:`complete` or if nobody asked to stop, ``cancelled`` if somebody did, ``failed``
-    with the error's sentence.
+    Entering takes the run's lock (and waits in ``line`` for its device if given, as ``queued``) and makes SIGTERM and
+    Ctrl-C stop requests until it is left; the device may be given back before, see :meth:`free_device`. Leaving writes
+    the final state: ``done`` after :meth:`complete` or if nobody asked to stop, ``cancelled`` if somebody did,
+    ``failed`` with the error's sentence.
 
     Raises:
         RunError: another process is working in this folder, or it cannot be written.
     """
 
-    def __init__(self, folder: Path, kind: str, *, device_lock: Path | None = None) -> None:
+    def __init__(self, folder: Path, kind: str, *, line: DeviceLine | None = None) -> None:
         self.folder = folder
-        self._state = RunState(kind=kind, pid=os.getpid())
+        self._state = RunState(kind=kind, pid=os.getpid(), device=line.device if line else "")
         self._lock = FileLock(folder / _LOCK_FILE)
-        self._device_lock = FileLock(device_lock) if device_lock else None
+        self._device_lock = FileLock(line.lock) if line else None
         self._stop = threading.Event()
         self._complete = False
         self._handlers: dict[signal.Signals, Any] = {}
@@ -258,7 +277,7 @@ class Run:
         self._complete = True
 
     def free_device(self) -> None:
-        """The work left needs the device no more: whoever is next in line for ``device_lock`` may have it now."""
+        """The work left needs the device no more: whoever is next in line may have it now."""
         if self._device_lock is not None:
             self._device_lock.release()
 
@@ -309,7 +328,7 @@ class Run:
                     raise KeyboardInterrupt from None
             except OSError as error:
                 lock = self._device_lock.lock_file
-                raise RunError(f"cannot wait for {lock} ({error.strerror or error}): name another file") from error
+                raise RunError(f"cannot wait for {lock} ({error.strerror or error}): name another folder") from error
 
     def _catch_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():

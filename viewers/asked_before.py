@@ -11,7 +11,7 @@ import lpd
 from lpd.errors import LpdError
 from lpd.inference.store import ResultStore
 from lpd.model.header import file_digest
-from viewers.jobs import CANCEL_NAME, LOCK_NAME, REGIONS_NAME, Job, JobRequest, Jobs, segment_arguments
+from viewers.jobs import CANCEL_NAME, REGIONS_NAME, Job, JobRequest, Jobs, segment_arguments
 
 #: A new job; one that is at work or done already; one that had ended before it was done, and goes on.
 Found = Literal["new", "there", "going on"]
@@ -42,7 +42,7 @@ def obtain(jobs: Jobs, request: JobRequest, fingerprint: str, *, anew: bool = Fa
 
 def _asks_the_same(job: Job, request: JobRequest) -> bool:
     """Whether a job is of the very same command."""
-    wanted = segment_arguments(request, job.folder, job.folder.parent / LOCK_NAME)
+    wanted = segment_arguments(request, job.folder, job.folder.parent)
     if job.argv[-len(wanted) :] != wanted:
         return False
     if not request.polygons:

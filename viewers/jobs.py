@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lpd.errors import LpdError, RunError
 from lpd.runs import RunState, StateName, forget_end, is_alive, read_state, request_stop, write_json_atomically
@@ -28,7 +29,7 @@ _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 #: How a run reports an error that is not one of ours: by the name of its class.
 _UNEXPECTED = re.compile(r"\w+(Error|Exception|Warning|Exit|Iteration): ")
 _JOB, _EXIT, CANCEL_NAME = "job.json", "exit.json", "cancel"
-REGIONS_NAME, LOCK_NAME = "regions.geojson", "device.lock"
+REGIONS_NAME = "regions.geojson"
 
 #: A job without a run folder, started by an app that is gone, counts as dead after this long.
 _START_PATIENCE_S = 120.0
@@ -79,6 +80,24 @@ class Job:
         """Where the command writes: the run's state and the result."""
         return _run_folder(self.folder, self.slide_name)
 
+    @property
+    def line(self) -> str:
+        """The device it computes on or waits for; empty until the command has said what ``auto`` is here."""
+        return self.run.device or ("" if self.device == "auto" else self.device)
+
+
+class InLine(Protocol):
+    """What waits for a device, or works on it, like a job; ``line`` is the device, empty until it is known."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def line(self) -> str: ...
+    @property
+    def created(self) -> float: ...
+    @property
+    def run(self) -> RunState: ...
+
 
 class Jobs:
     """Starts, finds, and stops jobs below ``folder``; holds nothing that a restart would lose.
@@ -120,7 +139,7 @@ class Jobs:
         """
         job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         folder = self.folder / job_id
-        argv = (*self.command, *segment_arguments(request, folder, self.folder / LOCK_NAME))
+        argv = (*self.command, *segment_arguments(request, folder, self.folder))
         record = {
             "slide_id": request.slide_id,
             "slide_name": request.slide_path.name,
@@ -219,19 +238,25 @@ class Jobs:
         except (FileNotFoundError, NotADirectoryError):  # deleted while the app runs; the next start makes it anew
             return []
 
-    def queue(self, jobs: Iterable[Job] | None = None) -> dict[str, int]:
-        """Places in the queue for the device by job id, 1 for the next: those that wait, in the order they came.
+    def queue(self, jobs: Iterable[InLine] | None = None) -> dict[str, int]:
+        """Places in the lines for the devices by job id, 1 for the next: those that wait, in the order they came.
 
-        A job that waits for nobody, because none is at work and none came before it, has no place: it is starting.
+        A job that waits for nobody, because none is at work on its device and none came before it, has no place: it is
+        starting. So is one that has not said yet what device ``auto`` is for it.
 
         Args:
-            jobs: all there are, if they have been read just now.
+            jobs: all there are, if they have been read just now, with what else waits in the same lines.
         """
-        going = [job for job in (self.all() if jobs is None else jobs) if not job.run.ended]
-        waiting = sorted((job for job in going if job.run.state == "queued"), key=lambda job: job.created)
-        if len(waiting) == len(going):
-            return {job.id: place for place, job in enumerate(waiting) if place}
-        return {job.id: place for place, job in enumerate(waiting, start=1)}
+        lines: dict[str, list[InLine]] = defaultdict(list)
+        for job in self.all() if jobs is None else jobs:
+            if not job.run.ended and job.line:
+                lines[job.line].append(job)
+        places: dict[str, int] = {}
+        for going in lines.values():
+            waiting = sorted((job for job in going if job.run.state == "queued"), key=lambda job: job.created)
+            first = 0 if len(waiting) == len(going) else 1
+            places |= {job.id: place for place, job in enumerate(waiting, first) if place}
+        return places
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to save what it has and stop; it is stopped by force if it does not react. Returns at once.
@@ -337,10 +362,10 @@ class Jobs:
                 signal_group(pid, force=force)
 
 
-def segment_arguments(request: JobRequest, out: Path, device_lock: Path) -> tuple[str, ...]:
-    """Arguments of ``lpd`` for a request, as a person would type them."""
+def segment_arguments(request: JobRequest, out: Path, queue: Path) -> tuple[str, ...]:
+    """Arguments of ``lpd`` for a request, as a person would type them; ``queue`` is where the lines of devices are."""
     arguments = ["segment", str(request.slide_path), "--checkpoint", str(request.checkpoint_path), "--out", str(out)]
-    arguments += ["--device", request.device, "--queue-lock", str(device_lock), "--resident", "start"]
+    arguments += ["--device", request.device, "--queue", str(queue), "--resident", "start"]
     if request.region_l0 is not None:
         arguments += ["--region", *(str(v) for v in request.region_l0)]
     if request.polygons:
@@ -364,6 +389,7 @@ def describe(job: Job) -> dict[str, Any]:
         "created": job.created,
         "user": job.user,
         "maps_wanted": "--prototype-maps" in job.argv,
+        "device": job.line,
         "state": job.run.state,
         "ended": job.run.ended,
         "message": job.run.message,

@@ -65,7 +65,7 @@ def result_router(services: Services) -> APIRouter:
     @router.get("/api/jobs")
     def listing(slide: str | None = None, going: bool = False) -> dict[str, Any]:
         found = services.index.all()
-        queue = services.jobs.queue(found)
+        queue = services.line(found)
         wanted = [job for job in found if slide in (None, job.slide_id) and not (going and job.run.ended)]
         return {"jobs": [_describe(services, job, queue) for job in wanted]}
 
@@ -145,10 +145,11 @@ def _request(services: Services, new: NewJob, user: str) -> JobRequest:
 def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = None) -> dict[str, Any]:
     """A job with its result as plain JSON; ``scale`` is level-0 pixels per mask pixel.
 
-    ``queue_position`` is 1 for the next, None for a job that does not wait; ``queue`` is asked for if not given.
+    ``queue_position`` is 1 for the next in the line for its ``device``, None for a job that does not wait; ``queue`` is
+    asked for if not given.
     """
     if queue is None:
-        queue = services.jobs.queue(services.index.all()) if job.run.state == "queued" else {}
+        queue = services.line() if job.run.state == "queued" else {}
     described = services.index.said_once(job, lambda: _describe_result(services, job))
     described["queue_position"] = queue.get(job.id)
     if described["has_mask"] and not _fits(services, job, described.pop("size_l0")):

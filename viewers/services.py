@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +21,7 @@ from viewers.result_index import ResultIndex
 from viewers.reviews import Reviews
 from viewers.slide_info import KnownSlides
 from viewers.train.room import TrainingFolders, TrainingRoom, make_room
+from viewers.train.telling import Place
 
 _OPEN_RESULTS = 16
 _CACHE = ".cache"
@@ -45,6 +46,16 @@ class Services:
     def index(self) -> ResultIndex:
         """The jobs and results, without opening them anew each time."""
         return ResultIndex(self.jobs)
+
+    def line(self, jobs: Iterable[Job] | None = None) -> dict[str, int]:
+        """Places in the lines for the devices, of segmentations by job id and of trainings, see :meth:`Jobs.queue`.
+
+        Args:
+            jobs: all there are, if they have been read just now.
+        """
+        trainings = self.training.trainings.all() if self.training else []
+        known = self.index.all() if jobs is None else jobs
+        return self.jobs.queue([*known, *(Place.of(training) for training in trainings)])
 
     @property
     def cache(self) -> Path:

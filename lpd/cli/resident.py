@@ -21,8 +21,8 @@ def add_parser(commands: Any) -> None:
         "resident",
         help="keep models loaded for the segmentations that follow",
         description="Run a worker that keeps models loaded: while it runs, `lpd segment` hands its slides over and "
-        "begins at once. One slide is computed at a time, others wait. It listens to this machine and this user "
-        "only, and ends by itself when nothing is to be done.",
+        "begins at once. One slide is computed at a time on each device, others wait. It listens to this machine and "
+        "this user only, and ends by itself when nothing is to be done.",
     )
     parser.add_argument(
         "--idle", type=positive, default=10, metavar="MIN", help="end after so many minutes without work (default: 10)"

@@ -12,7 +12,7 @@ from typing import Any
 from lpd.cli.segmenting import Outcome
 from lpd.inference.cohort import CohortSlide
 
-_PATHS = ("checkpoint", "out", "queue_lock", "regions")
+_PATHS = ("checkpoint", "out", "queue", "regions")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The resident worker's server: takes commands that bring slides, computes one at a time, keeps models loaded."""
+"""The resident worker's server: takes commands that bring slides, keeps models loaded, computes one slide a device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lpd.cli.segmenting import Outcome, Segmenter
 from lpd.errors import LpdError
 from lpd.inference.backend import Backend, load_backend
 from lpd.inference.cohort import CohortSlide
-from lpd.inference.settings import DeviceName
+from lpd.inference.settings import DEVICES, DeviceName
 
 #: Models kept loaded, those used last: two can be compared in turn.
 _MODELS = 2
@@ -35,7 +35,7 @@ class Server(socketserver.ThreadingTCPServer):
     Attributes:
         token, stamp: see :class:`~lpd.cli.resident_place.Card`.
         models: loaded ones.
-        turn: held by whoever computes.
+        turns: by device, held by whoever computes there.
     """
 
     daemon_threads = False
@@ -44,7 +44,8 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Caller)
         self.token, self.stamp = secrets.token_hex(16), code_stamp()
-        self.models, self.turn = Models(), threading.Lock()
+        self.models = Models()
+        self.turns = {str(device): threading.Lock() for device in DEVICES if device != "auto"}
         self._connected: set[Any] = set()
         self._callers: set[_Caller] = set()
         self._used = time.monotonic()
@@ -120,7 +121,7 @@ class _Caller(socketserver.BaseRequestHandler):
 
     def _work(self, line: Line, job: Job) -> None:
         try:
-            segmenter = Segmenter(job.args, quiet=True, load=self.server.models.loaded, turn=self.server.turn)
+            segmenter = Segmenter(job.args, quiet=True, load=self.server.models.loaded, turns=self.server.turns)
         except LpdError as error:
             line.send({"error": str(error)})
             return

@@ -142,7 +142,12 @@ def add_parser(commands: Any) -> None:
         help="let the worker of `lpd resident`, which has models loaded, do it: if one runs (auto, the default), "
         "starting one if need be, or never; with --workers never",
     )
-    parser.add_argument("--queue-lock", metavar="FILE", type=Path, help="wait for this lock before computing")
+    parser.add_argument(
+        "--queue",
+        metavar="DIR",
+        type=Path,
+        help="wait for the device in the line of all commands that name this folder (an app: its results folder)",
+    )
     parser.add_argument("--force", action="store_true", help="start anew where a result is finished or begun")
     parser.set_defaults(run=run)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lpd.cli.progress import ReportingRun
 from lpd.errors import LpdError, ResultError, SlideError
 from lpd.inference.settings import DeviceName, SegmentSettings
-from lpd.runs import Run
+from lpd.runs import DeviceLine, Run
 from lpd.slide.annotations import read_polygons
 from lpd.slide.region import Region
 
@@ -70,7 +70,7 @@ class Segmenter:
         threads: int | None = None,
         quiet: bool = False,
         load: Load | None = None,
-        turn: threading.Lock | None = None,
+        turns: Mapping[str, threading.Lock] | None = None,
     ) -> None:
         """Check the request, and load the model unless a queue is to be waited in.
 
@@ -79,20 +79,24 @@ class Segmenter:
             threads: of the network, on a CPU, if the command does not say; None for all cores.
             quiet: show no progress.
             load: loads the model instead of :func:`lpd.inference.backend.load_backend`, which it is like.
-            turn: held while the network runs; other threads that segment have the same.
+            turns: by device, held while the network runs there; other threads that segment have the same.
 
         Raises:
             LpdError: the request cannot be met for any slide; nothing has been written.
         """
         from lpd.inference.backend import any_size, load_backend
+        from lpd.inference.devices import choose_device
         from lpd.model.header import read_info
 
         self._args, self._run = args, Run if quiet else ReportingRun
         self._settings = settings_of(args, threads)
         self.info = read_info(args.checkpoint)
+        device = choose_device(self._settings.device).type
+        self._line = DeviceLine(args.queue, device) if args.queue else None
+        self._turn = turns[device] if turns else None
         # Whoever waits in a queue must not hold a network in memory; else a bad one is found before all is begun.
-        self._load, self._turn = load or load_backend, turn
-        self._backend = None if args.queue_lock else self._load(args.checkpoint, self._settings.device)
+        self._load = load or load_backend
+        self._backend = None if args.queue else self._load(args.checkpoint, self._settings.device)
         self._any_size = self._backend.any_size if self._backend else any_size(self.info)
         self._check_backend(self._backend)
 
@@ -124,7 +128,7 @@ class Segmenter:
             asked = _Asked(slide, self._settings, frame)
             if not force and (kept := _done(folder, slide, meta, asked)):
                 return kept
-            with self._run(folder, "segment", device_lock=self._args.queue_lock) as run:
+            with self._run(folder, "segment", line=self._line) as run:
                 if not force and (kept := _done(folder, slide, meta, asked)):  # meanwhile, by another process
                     run.complete()
                     return kept

@@ -19,7 +19,7 @@ from lpd.errors import ConfigError, LpdError
 from lpd.inference.settings import DEVICES
 from lpd.recipe.presets import PRESETS
 from lpd.recipe.run_files import BANK
-from lpd.runs import Run
+from lpd.runs import DeviceLine, Run
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from lpd.data.tiles import TileSet
     from lpd.recipe.config import TrainConfig
     from lpd.training.distribution import Distribution, Team
-
-#: Of the line for the device, in the folder that ``--queue`` names; segmentations wait for it too.
-_DEVICE_LOCK = "device.lock"
 
 _EPILOG = """\
 Settings come from --preset, on top of it --config, on top of that --set:
@@ -219,8 +216,8 @@ def _task(args: argparse.Namespace, team: Team) -> _Task | None:
     print(to_yaml(config))
     if valid is None:
         print(f"training without scores: {args.data} has no valid split", file=sys.stderr)
-    lock = args.queue / _DEVICE_LOCK if args.queue else None
-    return _Task(config, tiles, valid, ReportingRun(args.out, "train", device_lock=lock), device)
+    line = DeviceLine(args.queue, device.type) if args.queue else None
+    return _Task(config, tiles, valid, ReportingRun(args.out, "train", line=line), device)
 
 
 def _own_bank(args: argparse.Namespace) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from lpd.inference.settings import DeviceName
 def choose_device(name: DeviceName) -> torch.device:
     """The device of that name; ``auto`` is CUDA, else Apple's MPS, else the CPU.
 
+    Its ``type`` names the line that runs on it wait in, see :class:`lpd.runs.DeviceLine`.
+
     Raises:
         ConfigError: this machine has no such device.
     """
@@ -28,8 +30,11 @@ def choose_device(name: DeviceName) -> torch.device:
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
     """Let torch use ``count`` CPU threads within the block; None leaves its own choice."""
+    if count is None:  # nor put back what another thread, which computes elsewhere, has set meanwhile
+        yield
+        return
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -91,8 +91,8 @@ def test_a_killed_worker_loses_no_slide_and_doubles_none(cohort, checkpoint, tmp
 def test_a_slide_that_kills_every_worker_is_given_up(cohort, checkpoint, tmp_path, scheduler):
     out = tmp_path / "out"
     args = arguments(out, checkpoint, cohort)
-    args.queue_lock = tmp_path / "lock"  # so that none of them gets any further
-    with FileLock(args.queue_lock):
+    args.queue = tmp_path  # so that none of them gets any further
+    with FileLock(tmp_path / "device-cpu.lock"):
         killer = kill_at_work(out, 3)
         (outcome,) = segment_on_dask({CohortSlide(cohort / "a.png"): out / "a"}, args, scheduler, 1)
         killer.join()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lpd.cli import main
 from lpd.cli.resident_place import Card, Line, code_stamp, read_card, resident_folder, write_card
@@ -114,7 +115,7 @@ def test_a_fault_of_the_worker_s_fails_that_slide_alone(worker, checkpoint, tmp_
 
 def test_two_commands_take_turns(worker, checkpoint, tmp_path):
     slides = [paint(tmp_path / f"{name}.png", number) for number, name in enumerate("ab")]
-    worker.turn.acquire()  # somebody computes
+    worker.turns["cpu"].acquire()  # somebody computes
     threads = [threading.Thread(target=segment, args=(tmp_path / "out", checkpoint, slide)) for slide in slides]
     for thread in threads:
         thread.start()
@@ -123,10 +124,18 @@ def test_two_commands_take_turns(worker, checkpoint, tmp_path):
     request_stop(tmp_path / "out" / "a")
     wait_until(lambda: read_state(tmp_path / "out" / "a").state == "cancelled")
     assert read_state(tmp_path / "out" / "b").state == "running"
-    worker.turn.release()
+    worker.turns["cpu"].release()
     for thread in threads:
         thread.join()
     assert read_state(tmp_path / "out" / "b").state == "done"
+
+
+def test_a_slide_on_one_device_does_not_wait_for_one_on_another(worker, checkpoint, tmp_path, monkeypatch):
+    # It is in the line of another device than the one it computes on.
+    monkeypatch.setattr("lpd.inference.devices.choose_device", lambda _: torch.device("cuda"))
+    with worker.turns["cpu"]:
+        assert segment(tmp_path / "out", checkpoint, paint(tmp_path / "a.png")) == 0
+    assert read_state(tmp_path / "out" / "a").state == "done"
 
 
 @pytest.mark.parametrize("token", ["", "0" * 32, None])

@@ -407,7 +407,7 @@ def test_the_next_slide_is_computed_while_files_of_this_one_are_written(tmp_path
         real(store, path)
 
     monkeypatch.setattr("lpd.export.ome_tiff.write_ome_tiff", waiting)
-    more = ("--mpp", "0.5", "--resident", "no", "--queue-lock", str(tmp_path / "device.lock"))
+    more = ("--mpp", "0.5", "--resident", "no", "--queue", str(tmp_path))
     codes: list[int] = []
     one = threading.Thread(target=lambda: codes.append(segment(tmp_path / "out", checkpoint, first, more=more)))
     one.start()

@@ -15,6 +15,7 @@ import pytest
 
 from lpd.errors import RunError, SlideError
 from lpd.runs import (
+    DeviceLine,
     Run,
     clear_temporaries,
     exists,
@@ -26,13 +27,12 @@ from lpd.runs import (
 )
 
 
-def _start_worker(folder, body, device_lock=None):
+def _start_worker(folder, body, line=None):
     code = f"""
         import time
-        from pathlib import Path
-        from lpd.runs import Run
-        lock = Path({str(device_lock)!r}) if {device_lock is not None} else None
-        with Run(Path({str(folder)!r}), "segment", device_lock=lock) as run:
+        from pathlib import *
+        from lpd.runs import DeviceLine, Run
+        with Run(Path({str(folder)!r}), "segment", line={line!r}) as run:
     """
     text = textwrap.dedent(code) + textwrap.indent(textwrap.dedent(body), "    ")
     return subprocess.Popen([sys.executable, "-c", text])
@@ -120,11 +120,11 @@ def test_one_writer_per_folder(tmp_path):
 
 
 def test_runs_queue_for_a_device(tmp_path):
-    lock, first, second = tmp_path / "device.lock", tmp_path / "a", tmp_path / "b"
+    line, first, second = DeviceLine(tmp_path, "cpu"), tmp_path / "a", tmp_path / "b"
     body = "while not run.stop_requested(): time.sleep(.02)"
-    one = _start_worker(first, body, lock)
+    one = _start_worker(first, body, line)
     _wait_for(first, "running")
-    two = _start_worker(second, body, lock)
+    two = _start_worker(second, body, line)
     _wait_for(second, "queued")
     request_stop(first)
     _wait_for(second, "running")
@@ -133,12 +133,19 @@ def test_runs_queue_for_a_device(tmp_path):
     assert two.wait(10) == 0
 
 
+def test_runs_on_different_devices_do_not_wait_for_one_another(tmp_path):
+    one, two = DeviceLine(tmp_path, "cpu"), DeviceLine(tmp_path, "cuda")
+    with Run(tmp_path / "a", "segment", line=one), Run(tmp_path / "b", "train", line=two):
+        said = [read_state(tmp_path / name) for name in "ab"]
+    assert [(state.state, state.device) for state in said] == [("running", "cpu"), ("running", "cuda")]
+
+
 def test_a_queued_run_can_be_cancelled(tmp_path):
-    lock, first, second = tmp_path / "device.lock", tmp_path / "a", tmp_path / "b"
-    one = _start_worker(first, "time.sleep(60)", lock)
+    line, first, second = DeviceLine(tmp_path, "cpu"), tmp_path / "a", tmp_path / "b"
+    one = _start_worker(first, "time.sleep(60)", line)
     try:
         _wait_for(first, "running")
-        two = _start_worker(second, "raise AssertionError('must not start')", lock)
+        two = _start_worker(second, "raise AssertionError('must not start')", line)
         _wait_for(second, "queued")
         request_stop(second)
         assert _wait_for(second, "cancelled").message == "interrupted"
@@ -230,21 +237,22 @@ def test_a_folder_that_cannot_be_used_is_a_sentence(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(RunError, match="choose another folder"), Run(folder, "train"):
             pass
-    (tmp_path / "lock").mkdir()
-    with pytest.raises(RunError, match="lock"), Run(tmp_path / "run", "segment", device_lock=tmp_path / "lock"):
+    (tmp_path / "device-cpu.lock").mkdir()
+    line = DeviceLine(tmp_path, "cpu")
+    with pytest.raises(RunError, match=r"device-cpu\.lock"), Run(tmp_path / "run", "segment", line=line):
         pass
 
 
 def test_who_needs_the_device_no_more_lets_the_next_one_have_it(tmp_path):
-    lock = tmp_path / "device.lock"
+    line = DeviceLine(tmp_path, "cpu")
     body = f"""
         run.free_device()
         while not Path({str(tmp_path / "go")!r}).exists():
             time.sleep(0.02)
     """
-    first = _start_worker(tmp_path / "first", body, lock)
+    first = _start_worker(tmp_path / "first", body, line)
     _wait_for(tmp_path / "first", "running")
-    with Run(tmp_path / "next", "segment", device_lock=lock):
+    with Run(tmp_path / "next", "segment", line=line):
         assert read_state(tmp_path / "first").state == "running"
     (tmp_path / "go").touch()
     assert first.wait() == 0

@@ -19,7 +19,7 @@ from lpd.errors import RunError
 from lpd.model.header import read_info
 from lpd.recipe.config import EncoderConfig, OptimizerConfig, TrainConfig
 from lpd.recipe.settings_file import read_config
-from lpd.runs import read_state, request_stop
+from lpd.runs import DeviceLine, read_state, request_stop
 from lpd.training.fitting_memory import enough_memory
 
 
@@ -262,7 +262,7 @@ def test_a_training_clusters_its_own_bank(trained, few_tiles, tmp_path, capsys):
 
 
 def test_a_training_waits_for_the_device(few_tiles, tmp_path, capsys):
-    with FileLock(tmp_path / "device.lock"):
+    with FileLock(DeviceLine(tmp_path, "cpu").lock):
         words = ("train", "--data", few_tiles, "--out", tmp_path / "run", *QUICK.split(), "--queue", tmp_path)
         thread = threading.Thread(target=call, args=words)
         thread.start()

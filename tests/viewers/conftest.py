@@ -43,7 +43,7 @@ FAKE_LPD = """
     from lpd.inference.meta import ResultMeta
     from lpd.inference.store import ResultStore
     from lpd.model.header import file_digest
-    from lpd.runs import Run
+    from lpd.runs import DeviceLine, Run
     from lpd.slide.opening import open_slide
     from lpd.slide.region import Region
 
@@ -55,7 +55,8 @@ FAKE_LPD = """
         sys.exit(1)
     slide = open_slide(slide_path, mpp=args.mpp)
     folder = args.out / slide.name
-    with Run(folder, "segment", device_lock=args.queue_lock) as run:
+    device = "cpu" if args.device == "auto" else args.device
+    with Run(folder, "segment", line=DeviceLine(args.queue, device)) as run:
         if wish == "strange-failure":
             1 / 0
         if wish == "late-failure":

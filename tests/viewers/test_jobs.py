@@ -42,16 +42,16 @@ def ended(wait_for: Wait, services: Services, job: Job) -> Job:
 
 def test_the_command_line_is_one_that_lpd_understands(tmp_path: Path) -> None:
     asked = JobRequest("id", tmp_path / "a b.svs", tmp_path / "m.safetensors", "cpu", 0.25, (1, 2, 3, 4))
-    parsed = build_parser().parse_args(segment_arguments(asked, tmp_path / "out", tmp_path / "device.lock"))
+    parsed = build_parser().parse_args(segment_arguments(asked, tmp_path / "out", tmp_path / "results"))
     assert parsed.slides == [tmp_path / "a b.svs"]
     assert (parsed.checkpoint, parsed.out) == (tmp_path / "m.safetensors", tmp_path / "out")
     assert (parsed.device, parsed.mpp, parsed.region) == ("cpu", 0.25, [1, 2, 3, 4])
-    assert parsed.queue_lock == tmp_path / "device.lock"
+    assert parsed.queue == tmp_path / "results"
 
 
 def test_precise_resolutions_are_passed_on_in_full(tmp_path: Path) -> None:
     asked = JobRequest("id", tmp_path / "a.svs", tmp_path / "m.safetensors", mpp=0.123456789)
-    parsed = build_parser().parse_args(segment_arguments(asked, tmp_path, tmp_path / "lock"))
+    parsed = build_parser().parse_args(segment_arguments(asked, tmp_path, tmp_path))
     assert parsed.mpp == 0.123456789
 
 
@@ -116,6 +116,17 @@ def test_second_job_waits_for_the_first(wait_for: Wait, services: Services) -> N
     services.jobs.cancel(first.id)
     assert ended(wait_for, services, second).run.state == "done"
     assert read_state(first.run_folder).state == "cancelled"
+
+
+def test_every_device_has_a_line_of_its_own(wait_for: Wait, services: Services) -> None:
+    slow = running(wait_for, services, "slow")  # auto, which is the CPU for the stand-in
+    assert services.jobs.queue() == {}
+    waiting = [services.jobs.start(replace(request(services, "good"), device=name)) for name in ("auto", "cpu")]
+    gpu = services.jobs.start(replace(request(services, "good"), device="cuda"))
+    assert ended(wait_for, services, gpu).run.state == "done"
+    wait_for(lambda: len(services.jobs.queue()) == 2)  # once the command has said what auto is
+    assert services.jobs.queue() == {waiting[0].id: 1, waiting[1].id: 2}
+    assert [services.jobs.get(job.id).line for job in (slow, *waiting, gpu)] == ["cpu", "cpu", "cpu", "cuda"]
 
 
 def test_a_waiting_job_can_be_cancelled(wait_for: Wait, services: Services) -> None:

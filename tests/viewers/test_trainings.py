@@ -22,7 +22,7 @@ from lpd.cli import build_parser
 from lpd.errors import LpdError
 from lpd.model.header import read_info
 from lpd.recipe.settings_file import read_config
-from lpd.runs import Run, RunState
+from lpd.runs import DeviceLine, Run, RunState
 from viewers.access import Access
 from viewers.services import Services
 from viewers.train.checks import Checks, fingerprint
@@ -39,7 +39,7 @@ FAKE_TRAIN = """
     import json, os, signal, sys, time
     from pathlib import Path
     sys.path.insert(0, {root!r})
-    from lpd.runs import Run
+    from lpd.runs import DeviceLine, Run
     from lpd.errors import RunError
 
     words = sys.argv[1:]
@@ -64,7 +64,7 @@ FAKE_TRAIN = """
         sys.exit(1)
     resume = out / "resume.pt"
     first = int(resume.read_text()) if "--resume" in words else 0
-    with Run(out, "train", device_lock=queue / "device.lock") as run, (out / "metrics.jsonl").open("a") as log:
+    with Run(out, "train", line=DeviceLine(queue, "cpu")) as run, (out / "metrics.jsonl").open("a") as log:
         (out / "config.yaml").write_text("encoder: {{name: mit_b0, weights: none}}\\nloop: {{seed: 5}}\\n")
         if seed == 2:
             raise RunError("the disk is full: free some space")
@@ -252,11 +252,11 @@ def test_killed_at_once_and_it_stays_killed(asked, wish, wait_for):
 
 
 def test_trainings_wait_in_the_line_of_segmentations(asked, wish, wait_for, training_services):
-    with FileLock(training_services.jobs.folder / "device.lock"):
+    with FileLock(DeviceLine(training_services.jobs.folder, "cpu").lock):
         for name in ("first", "second"):
             asked.post("/api/trainings", json={**wish, "name": name})
         wait_for(lambda: [state(asked, name) for name in ("first", "second")] == ["queued", "queued"])
-        assert asked.get("/api/trainings/second").json()["queue_position"] == 1
+        wait_for(lambda: asked.get("/api/trainings/second").json()["queue_position"] == 1)
         asked.post("/api/trainings/second/stop")
         wait_for(lambda: state(asked, "second") == "cancelled")
     wait_for(lambda: state(asked, "first") == "done")

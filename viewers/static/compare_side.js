@@ -3,6 +3,7 @@
 import { api } from './api.js';
 import { duration, h, moment } from './dom.js';
 import { greyTile, GreyLayer } from './grey_layer.js';
+import { place } from './job_list.js';
 import { JobWatch } from './job_watch.js';
 import { activation } from './prototype_colors.js';
 import { SlideView } from './slide_view.js';
@@ -79,7 +80,7 @@ export class Side {
   }
 
   progressOf(job) {
-    if (job.queue_position) return `Waiting, place ${job.queue_position} in the line …`;
+    if (job.queue_position) return `Waiting, ${place(job)} …`;
     const { done, total, eta_s: eta } = job.progress;
     return total ? `Computing maps: ${Math.floor((100 * done) / total)} %${eta ? `, about ${duration(eta)} left` : ''} …` : job.message || 'Starting …';
   }

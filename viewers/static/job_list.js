@@ -1,13 +1,14 @@
-// What runs and waits on the one device: whose it is, how far or which place in the line, and a way to stop one's own.
+// What runs and waits on the devices: whose it is, how far or which place in the line, and a way to stop one's own.
 
 import { duration, h } from './dom.js';
 
 const ORDINALS = { 1: '1st', 2: '2nd', 3: '3rd' };
+const DEVICES = { cpu: 'CPU', cuda: 'GPU', mps: 'GPU' };
 
-/** Where a job stands in the line, in words; empty if it does not wait behind another. */
+/** Where a job stands in the line for its device, in words; empty if it does not wait behind another. */
 export function place(job) {
   const position = job.queue_position;
-  return position ? `${ORDINALS[position] ?? `${position}th`} in line` : '';
+  return position ? `${ORDINALS[position] ?? `${position}th`} in line for the ${DEVICES[job.device]}` : '';
 }
 
 export class JobList {

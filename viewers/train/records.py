@@ -50,6 +50,12 @@ class Training:
     argv: tuple[str, ...] = ()
 
     @property
+    def line(self) -> str:
+        """The device that it computes on or waits for; empty until the command has said what ``auto`` is here."""
+        named = self.argv[self.argv.index("--device") + 1] if "--device" in self.argv else "auto"
+        return self.run.device or ("" if named == "auto" else named)
+
+    @property
     def can_go_on(self) -> bool:
         """Whether its command can be given again, to go on where it last saved itself or to begin anew."""
         return bool(self.argv) and self.run.ended and self.run.state != "done"

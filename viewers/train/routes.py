@@ -21,7 +21,7 @@ from viewers.train.publishing import Publication, publish
 from viewers.train.records import NAME, Training
 from viewers.train.room import TrainingRoom
 from viewers.train.saved import saved_settings
-from viewers.train.telling import describe, described_once, places
+from viewers.train.telling import describe, described_once
 from viewers.train.weights import Start
 from viewers.train.wishes import NewTraining, plan
 
@@ -54,7 +54,7 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
     trainings = room.trainings
 
     def told(training: Training) -> dict[str, Any]:
-        return describe(training, places(services, trainings.all()))
+        return describe(training, services.line())
 
     def seen(request: Request, text: str) -> str:
         """Where things lie on the server is the business of those alone who may end everything."""
@@ -75,7 +75,7 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
     @router.get("/api/trainings")
     def listing() -> dict[str, Any]:
         found = trainings.all()
-        line = places(services, found)
+        line = services.line()
         return {"trainings": [described_once(training, line) for training in found]}
 
     @router.post("/api/trainings/check")

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lpd.recipe.run_files import BEST, CONFIG, LAST, PREVIEWS
-from viewers.services import Services
+from lpd.runs import RunState
 from viewers.train.curves import best_scores
 from viewers.train.records import Training
+
+
+@dataclass(frozen=True)
+class Place:
+    """A training as one that waits for a device, see :class:`viewers.jobs.InLine`."""
+
+    id: str
+    line: str
+    created: float
+    run: RunState
+
+    @classmethod
+    def of(cls, training: Training) -> Place:
+        return cls(f"training {training.name}", training.line, training.asked, training.run)
 
 
 def describe(training: Training, line: Mapping[str, int]) -> dict[str, Any]:
@@ -29,7 +43,8 @@ def describe(training: Training, line: Mapping[str, int]) -> dict[str, Any]:
         "progress": asdict(run.progress),
         "started": run.started,
         "updated": run.updated,
-        "queue_position": line.get(training.name),
+        "queue_position": line.get(Place.of(training).id),
+        "device": training.line,
         "can_go_on": training.can_go_on,
         "exact": training.goes_on_exactly,
         "terminal": not training.argv,
@@ -42,18 +57,6 @@ def describe(training: Training, line: Mapping[str, int]) -> dict[str, Any]:
 def described_once(training: Training, line: Mapping[str, int]) -> dict[str, Any]:
     """The same with its scores, which are read again only when they have changed."""
     return describe(training, line) | {"scores": _scores(training.folder, _changed(training.folder))}
-
-
-def places(services: Services, trainings: Iterable[Training]) -> dict[str, int]:
-    """Places in the line for the device of trainings that wait behind other work, segmentations among it."""
-    going = [training for training in trainings if not training.run.ended]
-    jobs = [job for job in services.index.all() if not job.run.ended]
-    waiting = sorted([t for t in going if t.run.state == "queued"], key=lambda t: t.asked)
-    before = len([job for job in jobs if job.run.state == "queued"])
-    if not before and len(waiting) == len(going) and not jobs:  # nobody is at work: the first is starting
-        return {t.name: place for place, t in enumerate(waiting) if place}
-    ahead = {t.name: sum(j.run.state == "queued" and j.created < t.asked for j in jobs) for t in waiting}
-    return {t.name: place + ahead[t.name] for place, t in enumerate(waiting, start=1)}
 
 
 @lru_cache(maxsize=512)
