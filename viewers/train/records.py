@@ -52,8 +52,10 @@ class Training:
 
     @property
     def in_line(self) -> InLine:
-        """Where it stands in the line for its device."""
-        return InLine(self.name, self.run.device, self.asked, self.run.state == "queued")
+        """Where it stands in the line for its device, which is known once the command has said what ``auto`` is here."""
+        named = self.argv[self.argv.index("--device") + 1] if "--device" in self.argv else "auto"
+        device = self.run.device or ("" if named == "auto" else named)
+        return InLine(self.name, device, self.asked, self.run.state == "queued")
 
     @property
     def can_go_on(self) -> bool:
