@@ -52,7 +52,7 @@ class Training:
 
     @property
     def in_line(self) -> InLine:
-        """Where it stands in the line for its device, which is known once the command has said what ``auto`` is here."""
+        """Where it stands; in no line before the command has said what device ``auto`` is here."""
         named = self.argv[self.argv.index("--device") + 1] if "--device" in self.argv else "auto"
         device = self.run.device or ("" if named == "auto" else named)
         return InLine(self.name, device, self.asked, self.run.state == "queued")
