@@ -28,7 +28,7 @@ export class TrainData {
     this.make.disabled = phantom.making;
     this.make.textContent = phantom.making ? 'Drawing tiles …' : 'Make a small synthetic set';
     const broken = data.filter((set) => set.error).map((set) => set.error);
-    this.none.textContent = data.length ? broken.join(' ') : 'No data set yet. Put a folder of labelled tiles into data/ (train/name[1010].png and a dataset.yaml), or make a synthetic one to try with.';
+    this.none.textContent = data.length ? broken.join(' ') : 'No data set yet. Tick tiles on your slides (Slides, Label), put a folder of labelled tiles into data/ (train/name[1010].png and a dataset.yaml), or make a synthetic one to try with.';
     this.none.hidden = !this.none.textContent;
     if (phantom.error) this.acts.say(phantom.error);
     if (phantom.making) this.wait();
