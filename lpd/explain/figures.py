@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch.nn import functional
 from lpd.config import InputSpec
 from lpd.data.tiles import TileSet
 from lpd.errors import ConfigError, DatasetError
+from lpd.explain.array_measures import correlations
+from lpd.explain.definitions import DEAD_SHARE, DUPLICATE_CORRELATION
 from lpd.explain.measures import (
     centred_cosines,
     effective_count,
@@ -32,9 +34,13 @@ from lpd.model.network import LPDNet, LPDOutput, check_tile_px
 #: Region pixels a class whose silhouette is taken.
 SAMPLE = 500
 
+#: Told the numbers of some tiles and what the network makes of them.
+Seen = Callable[[Sequence[int], LPDOutput], None]
+
 _BATCH = 16
 _MIN_PIXELS = 2  # a map over one pixel has no shape
 _MIN_SHARE = 0.5
+_STEPS = 4096  # correlations are of whole steps of a cosine, whose sums are exact: what is constant has none
 _TILE_FIGURES = ("jeffreys_similarity", "map_cosine", "map_iou", "union_coverage")
 
 
@@ -46,6 +52,7 @@ def prototype_figures(
     *,
     scale: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    seen: Seen | None = None,
 ) -> dict[str, Any]:
     """Measure the prototypes of each class inside the class's true regions.
 
@@ -58,6 +65,7 @@ def prototype_figures(
         spec: what the network expects to be fed.
         scale: of the maps; the deepest if None.
         progress: told how many tiles of how many are done.
+        seen: given the numbers of the tiles of each batch and what the network makes of them.
 
     Returns:
         ``scale``, ``prototypes_per_class``, ``tiles``, and per figure one number, None where nothing can be said (all
@@ -77,21 +85,20 @@ def prototype_figures(
         ``jeffreys_similarity`` goes over a tile's classes, then the tiles, as in the evaluation report. The others are
         means over classes. ``classes`` holds, by code, the same figures of each class with the number of ``tiles`` that
         have a region, of its ``map_pixels``, and the ``usage`` of each prototype, shares that sum to 1 (None without
-        pixels).
+        pixels), those that are ``dead``, and ``near_duplicates`` [i, j, correlation] over all of its pixels; prototypes
+        are numbered from 0 within their class, see ``lpd.explain.definitions``.
 
     Raises:
         ConfigError: the network has no such scale, or cannot take tiles of this size.
         DatasetError: the tiles have no masks, or another number of classes than the network.
     """
     chosen = max(network.config.scales) if scale is None else scale
-    _check(network, tiles, chosen)
+    check_tiles(network, tiles, chosen)
     tally = _Tally(tiles.info.scheme.codes, network.config.prototypes_per_class, chosen)
-    for start in range(0, len(tiles), _BATCH):
-        indices = range(start, min(start + _BATCH, len(tiles)))
-        output = network(to_network_input(tiles.images(indices), spec).to(network.device))
+    for indices, output in outputs(network, tiles, spec, progress):
         tally.add(output, np.stack([tiles.mask(i) for i in indices]))
-        if progress is not None:
-            progress(indices.stop, len(tiles))
+        if seen is not None:
+            seen(indices, output)
     return {
         "scale": chosen,
         "prototypes_per_class": network.config.prototypes_per_class,
@@ -100,7 +107,23 @@ def prototype_figures(
     }
 
 
-def _check(network: LPDNet, tiles: TileSet, scale: int) -> None:
+def outputs(
+    network: LPDNet, tiles: TileSet, spec: InputSpec, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[Sequence[int], LPDOutput]]:
+    """What a network makes of the tiles, batch by batch: their numbers, and its output."""
+    for start in range(0, len(tiles), _BATCH):
+        indices = range(start, min(start + _BATCH, len(tiles)))
+        yield indices, network(to_network_input(tiles.images(indices), spec).to(network.device))
+        if progress is not None:
+            progress(indices.stop, len(tiles))
+
+
+def check_tiles(network: LPDNet, tiles: TileSet, scale: int) -> None:
+    """
+    Raises:
+        ConfigError: the network has no such scale, or cannot take tiles of this size.
+        DatasetError: the tiles have another number of classes than the network.
+    """
     config, count = network.config, tiles.info.scheme.count
     if count != config.class_count:
         raise DatasetError(
@@ -124,6 +147,8 @@ class _Tally:
         self._tiles = torch.zeros(len(codes), dtype=torch.int64)
         self._won = torch.zeros(len(codes), prototypes_per_class, dtype=torch.int64)
         self._samples = [_Sample() for _ in codes]
+        self._sums = torch.zeros(len(codes), prototypes_per_class, dtype=torch.float64)
+        self._products = torch.zeros(len(codes), prototypes_per_class, prototypes_per_class, dtype=torch.float64)
 
     def add(self, output: LPDOutput, masks: npt.NDArray[np.uint8]) -> None:
         """Count B tiles; ``masks`` are (B, H, W) in the values of the class scheme."""
@@ -139,6 +164,7 @@ class _Tally:
         self._means["map_iou"].add(pair_mean(intersections_over_unions(sets)))
         self._means["union_coverage"].add(union_coverage(sets, regions))
         self._add_winners(winners(maps), regions, output.features[self._scale])
+        self._add_products(maps, regions)
 
     def _add_winners(self, won: Tensor, regions: Tensor, features: Tensor) -> None:
         """``won`` and ``regions`` are (B, C, h, w), the features (B, D, h, w)."""
@@ -147,6 +173,13 @@ class _Tally:
         self._won += counts.reshape(self._won.shape).cpu()
         for index, sample in enumerate(self._samples):
             sample.add(features, won[:, index], regions[:, index])
+
+    def _add_products(self, maps: Tensor, regions: Tensor) -> None:
+        """``maps`` are (B, C, K, h, w), the regions (B, C, h, w)."""
+        for index in range(len(self._codes)):
+            values = (maps[:, index].transpose(0, 1)[:, regions[:, index]].cpu().double() * _STEPS).round()
+            self._sums[index] += values.sum(1)
+            self._products[index] += values @ values.T
 
     def summary(self, prototypes: Tensor) -> dict[str, Any]:
         """The figures as JSON values; ``prototypes`` are (M, D), adapted."""
@@ -169,12 +202,22 @@ class _Tally:
     def _row(self, index: int, by_class: Mapping[str, Tensor]) -> dict[str, Any]:
         won = self._won[index]
         pixels = int(won.sum())
+        usage = (won.double() / pixels).tolist() if pixels else None
         return {
             "tiles": int(self._tiles[index]),
             "map_pixels": pixels,
-            "usage": (won.double() / pixels).tolist() if pixels else None,
+            "usage": usage,
+            "dead": [k for k, share in enumerate(usage or ()) if share < DEAD_SHARE],
+            "near_duplicates": self._near_duplicates(index, pixels),
             **{name: _number(values[index]) for name, values in by_class.items()},
         }
+
+    def _near_duplicates(self, index: int, pixels: int) -> list[tuple[int, int, float]]:
+        sums, products = self._sums[index].numpy(), self._products[index].numpy()
+        squares = np.diagonal(products)
+        table = correlations(pixels, (sums, sums), (squares, squares), products)
+        pairs = zip(*np.triu_indices(self._per_class, 1), strict=True)
+        return [(int(i), int(j), float(table[i, j])) for i, j in pairs if table[i, j] >= DUPLICATE_CORRELATION]
 
 
 class _Mean:

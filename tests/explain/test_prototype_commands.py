@@ -13,6 +13,7 @@ from PIL import Image
 
 from lpd.cli import main
 from lpd.config import InputSpec, ModelConfig
+from lpd.explain.data_gallery import top_places
 from lpd.explain.figures import prototype_figures
 from lpd.explain.matching import match
 from lpd.explain.slide_figures import pooled_figures, slide_figures
@@ -102,6 +103,19 @@ def test_metrics_of_a_tile_set(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert float(rows[3][name]) == pytest.approx(expected[name], rel=1e-4), name
     assert "toy (valid), tiny: 3 prototypes a class, maps of scale 3" in capsys.readouterr().out
     assert (tmp_path / "f.png").is_file()
+    out, document = tmp_path / "gallery", tmp_path / "gallery.json"
+    words = ("--checkpoint", path, "--data", tmp_path, "--device", "cpu", "--out", out, "--json", document)
+    assert run("gallery", *words, "--per-prototype", 1) == 0
+    found = top_places(network, tiles, info.input, 1, 1)
+    rows = rows_of(out / "places.csv")
+    assert [row["prototype"] for row in rows] == [f"{code} {k}" for code in ("AAA", "BBB", "CCC") for k in (1, 2, 3)]
+    assert [(row["tile"], row["split"], int(row["x_px"])) for row in rows] == [
+        (place.tile, "valid", place.x_px) for (place,) in found.places
+    ]
+    assert {p.name for p in out.iterdir()} == {"places.csv", "AAA.png", "BBB.png", "CCC.png"}
+    told = json.loads(document.read_text())
+    assert [own[0]["number"] for own in told["places"]] == [own[0].number for own in found.places]
+    assert told["figures"]["classes"]["AAA"]["usage"] == pytest.approx(expected["classes"]["AAA"]["usage"])
 
 
 def test_compare_writes_pairs_and_what_is_left_over(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -164,6 +178,8 @@ def test_gallery_writes_a_table_and_sheets(made: Made, tmp_path: Path, capsys: p
     [
         (("metrics",), "pass either result folders, or --checkpoint FILE and --data TILES"),
         (("metrics", "R", "--data", "T", "--checkpoint", "C"), "pass either result folders"),
+        (("gallery", "R", "--json", "F"), "--json is for tile sets: leave it out"),
+        (("gallery", "--data", "T", "--checkpoint", "C"), "nothing would be written: pass --out FOLDER"),
         (("metrics", "R", "--data", "T"), "--checkpoint and --data belong together"),
         (("metrics", "R", "--split", "test"), "--split is for tile sets"),
         (("metrics", "R", "--plot", "a.gif"), "--plot a.gif must end in .png, .svg, .pdf"),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from lpd.cli.arguments import positive
 from lpd.cli.progress import progress_bar
 from lpd.cli.prototypes.tables import names, write_csv, write_plot
+from lpd.errors import ConfigError
+from lpd.inference.settings import DEVICES
 
 if TYPE_CHECKING:
     from lpd.explain.gallery import TopRegion
@@ -27,7 +29,11 @@ RESULT is a folder that lpd segment --prototype-maps wrote; several must be of o
 (prototype, rank, slide, rectangle in level-0 pixels, score) and a sheet CLASS.png of each class: a row for each
 prototype, its best regions from left to right. The score is the mean of the prototype's map over the tissue of the
 region, a cosine from -1 to 1. Slides are looked for where they were segmented, then below --slides.
-  lpd prototypes gallery results/a results/b --out gallery --per-prototype 8 --per-slide 4"""
+  lpd prototypes gallery results/a results/b --out gallery --per-prototype 8 --per-slide 4
+Over a tile set the network runs on each tile: FOLDER receives places.csv (prototype, rank, split, tile, case, rectangle
+in the tile, score) and the sheets, each tile with its place framed. A place is half as wide as a tile, all of its
+pixels count; a case is the patient or slide that a tile's name says, else the tile.
+  lpd prototypes gallery --checkpoint FILE.safetensors --data TILES --split train --out gallery --per-case 1"""
 
 
 def add_parser(commands: Any) -> None:
@@ -39,12 +45,23 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", metavar="RESULT", type=Path, nargs="+", help="result folder with prototype maps")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="for the table and the sheets")
+    parser.add_argument("results", metavar="RESULT", type=Path, nargs="*", help="result folder with prototype maps")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="look at this model on --data instead")
+    parser.add_argument("--data", type=Path, metavar="TILES", help="tile set, with or without masks")
+    parser.add_argument("--split", choices=("train", "valid", "test"), help="of the tile set (default: valid)")
+    parser.add_argument("--device", choices=DEVICES, help="where the network runs on tiles (default: auto)")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="for the table and the sheets")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="of a tile set: everything, numbered from 0")
     parser.add_argument("--slides", metavar="FOLDER", type=Path, help="the slides, if they have been moved since")
     parser.add_argument("--per-prototype", metavar="N", type=positive, default=8, help="regions (default: %(default)s)")
     parser.add_argument(
         "--per-slide", metavar="N", type=positive, help="of these on one slide (default: 4; all if there is one slide)"
+    )
+    parser.add_argument(
+        "--per-case",
+        metavar="N",
+        type=positive,
+        help="of these in one case's tiles (default: 2; all if there is one case)",
     )
     parser.set_defaults(run=run)
 
@@ -53,8 +70,13 @@ def run(args: argparse.Namespace) -> int:
     """Write the table and the sheets.
 
     Raises:
-        LpdError: a result cannot be read, or they are of several models.
+        LpdError: the request makes no sense; a result cannot be read, or they are of several models.
     """
+    _check(args)
+    if args.data:
+        from lpd.cli.prototypes.data_gallery import run_on_tiles
+
+        return run_on_tiles(args)
     from lpd.cli.prototypes.results import open_result
     from lpd.evaluation.files import check_writable
     from lpd.explain.gallery import top_regions
@@ -79,6 +101,19 @@ def run(args: argparse.Namespace) -> int:
         if slides:
             _write_sheets(args.out, stores[0], found, figures, slides)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if bool(args.checkpoint) != bool(args.data):
+        raise ConfigError("--checkpoint and --data belong together: pass both, or results")
+    if bool(args.results) == bool(args.data):
+        raise ConfigError("pass either result folders, or --checkpoint FILE and --data TILES")
+    others = ("slides", "per_slide") if args.data else ("split", "device", "json", "per_case")
+    for flag in (name for name in others if getattr(args, name) is not None):
+        kind = "results" if args.data else "tile sets"
+        raise ConfigError(f"--{flag.replace('_', '-')} is for {kind}: leave it out")
+    if args.out is None and args.json is None:
+        raise ConfigError("nothing would be written: pass --out FOLDER")
 
 
 def _labels(folders: Sequence[Path], stores: Sequence[ResultStore]) -> list[str]:

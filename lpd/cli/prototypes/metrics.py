@@ -136,7 +136,6 @@ def _title(own: Any) -> str:
 def _of_tiles(args: argparse.Namespace) -> Found:
     from lpd.cli.prototypes.pictures import prototype_names
     from lpd.data.tiles import TileSet
-    from lpd.explain.definitions import DEAD_SHARE
     from lpd.explain.figures import prototype_figures
     from lpd.inference.devices import choose_device
     from lpd.model.checkpoint import load_checkpoint
@@ -147,8 +146,6 @@ def _of_tiles(args: argparse.Namespace) -> Found:
     tiles = TileSet.open(args.data, args.split or "valid")
     with progress_bar(args.data.name, "tile") as progress:
         found = prototype_figures(network.eval(), tiles, info.input, scale=args.scale, progress=progress)
-    for own in found["classes"].values():
-        own["dead"] = [k for k, share in enumerate(own["usage"] or ()) if share < DEAD_SHARE]
     name = f"{tiles.info.name} ({args.split or 'valid'})"
 
     def figure() -> Figure:
