@@ -20,6 +20,7 @@ from viewers.arriving import ExistsError
 from viewers.audit import AuditLog, AuditTrail
 from viewers.body_limit import MEBIBYTE, BodyLimit
 from viewers.compare_routes import compare_router
+from viewers.data_prototypes import data_prototype_router
 from viewers.errors import NotAllowedError, NotFoundError, NotReadyError, PreparingError
 from viewers.figure_routes import figure_router
 from viewers.front import Front
@@ -107,6 +108,7 @@ def make_api(services: Services, host: str, access: Access | None = None) -> Fas
         app.include_router(router(services))
     if services.training is not None:
         app.include_router(data_router(services.training))
+        app.include_router(data_prototype_router(services, services.training.data_sets))
         app.include_router(measuring_router(services.training))
         app.include_router(training_router(services, services.training))
     results = PrototypeResults(services)

@@ -79,6 +79,11 @@ export const api = {
   prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
   /** `over` which slides: 'slide', 'folder' or 'all'. */
   prototypeFigures: (id, over) => ask('GET', `/results/${at(id)}/prototypes/figures?over=${over}`),
+  /** Figures and gallery of a model over a split of a data set: a pass of the network the first time. */
+  prototypesOverData: ({ id, split }, model, signal) => answerOf('GET', `/api/datasets/${at(id)}/prototypes?split=${at(split)}&model=${at(model)}`, undefined, signal).then((response) => response.json()),
+  dataTilePath: ({ id, split }, number, models, kind) => `/api/datasets/${at(id)}/figure.${kind}?split=${at(split)}&number=${number}${models.map((name) => `&model=${at(name)}`).join('')}`,
+  dataTile: ({ id, split }, number) => address(`/datasets/${at(id)}/tiles/${at(split)}/${number}.jpeg`),
+  dataSets: () => ask('GET', '/api/datasets').then(({ data }) => data.filter((one) => !one.error)),
   gallery: (id, over) => ask('GET', `/results/${at(id)}/prototypes/gallery?over=${over}`),
   /** A figure by its path, and the address to save it from. */
   figure: (path, signal) => answerOf('GET', path, undefined, signal).then((response) => response.blob()),

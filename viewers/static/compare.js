@@ -6,6 +6,7 @@ import { CompareEdits } from './compare_edits.js';
 import { CompareFigures } from './compare_figures.js';
 import { CompareGallery } from './compare_gallery.js';
 import { CompareMaps } from './compare_maps.js';
+import { DataAnswers } from './compare_over.js';
 import { ComparePlace } from './compare_place.js';
 import { Side } from './compare_side.js';
 import { h } from './dom.js';
@@ -50,9 +51,11 @@ class Comparison {
     });
     this.maps = new CompareMaps(this.sides, this.controls);
     const attempt = (act) => this.attempt(act);
-    this.figures = new CompareFigures({ attempt, onFigure: (title, path) => attempt(() => this.place.draws(title, path)) });
+    this.answers = new DataAnswers();
+    const over = { answers: this.answers, onOver: () => this.giveUp() };
+    this.figures = new CompareFigures({ attempt, ...over, onFigure: (title, path) => attempt(() => this.place.draws(title, path)) });
     this.edits = new CompareEdits({ attempt, onEdit: () => this.edited(), onNamed: (model, names) => this.named(model, names), onSaved: (model) => this.saved(model) });
-    this.gallery = new CompareGallery({ attempt, onGo: (region, slide) => attempt(() => this.go(region, slide)) });
+    this.gallery = new CompareGallery({ attempt, ...over, onGo: (region, slide) => attempt(() => this.go(region, slide)), onTile: (data, number) => attempt(() => this.place.inspectTile(data, number)) });
     this.place = new ComparePlace(this.sides, this.pair, attempt);
     this.controls.bar.append(...this.place.buttons);
     const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
@@ -89,7 +92,9 @@ class Comparison {
   }
 
   async loadLists() {
-    const [{ slides }, { checkpoints }] = await Promise.all([api.slides(), api.checkpoints()]);
+    const noData = () => []; // an app may be without them
+    const [{ slides }, { checkpoints }, data] = await Promise.all([api.slides(), api.checkpoints(), api.dataSets().catch(noData)]);
+    for (const part of [this.figures.over, this.gallery.over, this.place]) part.offer(data);
     this.slides = slides.filter((slide) => slide.status !== 'error');
     this.models = checkpoints.filter((model) => !model.error);
     this.controls.offer(this.slides, this.slide);
@@ -108,6 +113,7 @@ class Comparison {
     const { slide } = this;
     if (!slide) return this.openFirst();
     for (const side of this.sides) side.offer(this.models, side.model);
+    this.answers.forget();
     this.gallery.forget();
     this.figures.forget();
     if (this.wanted !== slide.id || !(await this.loadJobs())) return; // another one is on its way
@@ -249,8 +255,15 @@ class Comparison {
   }
 
   render() {
+    this.giveUp();
     for (const part of [this.picker, this.edits, this.figures, this.gallery]) part.render(this);
     this.maps.draw();
+  }
+
+  /** What is computed over data sets that nobody looks at any more. */
+  giveUp() {
+    const splits = [this.figures, this.gallery].map((part) => part.over.data).filter(Boolean);
+    this.answers.keep(splits.flatMap((data) => this.sides.map((side) => [data, side.shown])));
   }
 
   /** Something was muted or merged: the mask is what shows it. */

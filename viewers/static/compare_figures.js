@@ -12,15 +12,20 @@ const FIGURES = {
   union_coverage: ['Union coverage', 'more'],
   effective_prototypes: ['Effective number', 'more'],
   prototype_cosine: ['Prototype cosine', 'less'],
+  silhouette: ['Silhouette', 'more'],
   map_silhouette: ['Map silhouette', 'more'],
 };
 
 export class CompareFigures {
-  constructor({ attempt, onFigure }) {
+  constructor({ attempt, onFigure, answers, onOver }) {
+    this.answers = answers;
     this.attempt = attempt;
     this.onFigure = onFigure;
-    this.found = new Map(); // result and over which slides -> figures
-    this.over = overChoice('Slides that are measured', () => this.render(this.state));
+    this.found = new Map(); // result, or model, and over what -> figures
+    this.over = overChoice('Slides or data set that are measured', () => {
+      onOver();
+      this.render(this.state);
+    });
     this.body = h('div', { class: 'lpd-figures' });
     this.element = h('details', { class: 'lpd-layers lpd-merit', open: false }, h('summary', {}, h('h3', {}, 'Figures of merit')), this.over.element, this.body);
     this.element.addEventListener('toggle', () => this.state && this.render(this.state));
@@ -31,17 +36,18 @@ export class CompareFigures {
     const ready = state.sides.filter((side) => side.about && side.job.ended);
     this.element.hidden = !ready.length;
     if (!this.element.open || !ready.length) return;
-    for (const { job } of ready) if (!this.found.has(this.keyOf(job))) this.load(job);
-    const [left, right] = state.sides.map(({ job }) => job && this.found.get(this.keyOf(job)));
+    for (const side of ready) if (!this.found.has(this.keyOf(side))) this.load(side);
+    const [left, right] = state.sides.map((side) => side.job && this.found.get(this.keyOf(side)));
     if (!left && !right) {
-      this.body.replaceChildren(h('p', { class: 'lpd-hint' }, 'Measuring …'));
+      const { data } = this.over;
+      this.body.replaceChildren(h('p', { class: 'lpd-hint' }, data ? `Running over ${data.count} tiles of ${data.name} …` : 'Measuring …'));
       return;
     }
     this.body.replaceChildren(this.measured(left, right), this.table(state, left, right), ...this.usage(state, left, right), h('p', { class: 'lpd-plots' }, this.plots(state), this.download(state, left, right)));
   }
 
-  keyOf(job) {
-    return `${job.id} ${job.updated} ${this.over.value}`;
+  keyOf({ job, shown }) {
+    return this.over.data ? `${shown} ${this.over.value}` : `${job.id} ${job.updated} ${this.over.value}`;
   }
 
   /** Measure anew: there may be more results. */
@@ -51,20 +57,23 @@ export class CompareFigures {
 
   /** Which slides the numbers are of, where that is not this one. */
   measured(left, right) {
+    const { data } = this.over;
+    if (data) return h('p', { class: 'lpd-hint' }, `Over ${data.name}, ${data.split}: ${(left ?? right).tiles} tiles, inside the true regions, maps of the deepest scale.`);
     const of = [left, right].map((found) => found && `${found.slides} ${found.slides === 1 ? 'slide' : 'slides'}`);
     const [one, other] = of;
     const text = one && other && one !== other ? `Left over ${one}, right over ${other}.` : `Over ${one ?? other}, all their tiles together.`;
     return h('p', { class: 'lpd-hint', hidden: this.over.value === 'slide' }, text);
   }
 
-  load(job) {
-    const key = this.keyOf(job);
+  load(side) {
+    const [key, { data, value }] = [this.keyOf(side), this.over];
     this.found.set(key, null);
     this.attempt(async () => {
       try {
-        this.found.set(key, await api.prototypeFigures(job.id, this.over.value));
+        this.found.set(key, data ? await this.ofData(data, side.shown) : await api.prototypeFigures(side.job.id, value));
       } catch (error) {
         this.found.delete(key);
+        if (error === null) return; // it was given up
         this.element.open = false;
         throw error;
       }
@@ -72,11 +81,17 @@ export class CompareFigures {
     });
   }
 
+  async ofData(data, model) {
+    const { figures } = await this.answers.get(data, model);
+    if (!figures) throw Object.assign(new Error(`The ${data.split} tiles of ${data.name} have no masks, so nothing can be measured inside of classes: choose another split.`), { status: 0 });
+    return { ...figures, checkpoint: model, slide: `${data.name} (${data.split})` };
+  }
+
   table({ code, sides }, left, right) {
     const definitions = (left ?? right).definitions;
     const head = h('tr', {}, h('td'), ...[`${code}`, 'all'].map((text) => h('th', { colSpan: 2 }, text)));
     const beside = h('tr', {}, h('td'), ...['left', 'right', 'left', 'right'].map((text) => h('th', { scope: 'col' }, text)));
-    const rows = Object.entries(FIGURES).flatMap(([key, [name, better]]) => {
+    const rows = Object.entries(FIGURES).filter(([key]) => key in (left ?? right)).flatMap(([key, [name, better]]) => {
       const pending = [left, right].map((found, i) => !found && sides[i].about && sides[i].job.ended);
       const one = [left, right].map((found, i) => (pending[i] ? '…' : found?.classes[code]?.[key] ?? null));
       const all = [left, right].map((found, i) => (pending[i] ? '…' : found?.[key] ?? null));
@@ -111,7 +126,7 @@ export class CompareFigures {
     const [ids, models] = [[...new Set(ready.map((side) => side.job.id))], [...new Set(sides.map((side) => side.model))]];
     const link = (text, title, path) => h('button', { type: 'button', class: 'lpd-link', title, onclick: () => this.onFigure(text, path) }, text);
     return [
-      link('Usage and pairs', 'Shares of each prototype, and how alike every two are', (kind) => api.plotPath(ids, kind, this.over.value)),
+      !this.over.data && link('Usage and pairs', 'Shares of each prototype, and how alike every two are', (kind) => api.plotPath(ids, kind, this.over.value)),
       matching && link('Counterparts', 'Every prototype of the left model against every one of the right', (kind) => api.pairsPath(ids, kind)),
       link('Prototypes in a plane', 'Where the prototypes of the models lie to one another (PCA), each with the place of this slide where it answers most; takes some seconds', (kind) => api.projectionPath(models, ids, kind)),
     ].filter(Boolean);

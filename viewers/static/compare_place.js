@@ -1,6 +1,7 @@
 // One place under a glass: all prototypes of both models where somebody clicks, or on a picture, as a figure to keep.
 
 import { address, api } from './api.js';
+import { dataOptions } from './compare_over.js';
 import { h, saveFile } from './dom.js';
 
 const KINDS = { png: 'PNG', svg: 'SVG', pdf: 'PDF' };
@@ -28,12 +29,40 @@ export class ComparePlace {
     this.image = h('input', { type: 'file', accept: PICTURES, required: true, 'aria-label': 'Picture' });
     this.truth = h('input', { type: 'file', accept: PICTURES, 'aria-label': 'True classes' });
     this.draw = h('button', { type: 'submit', class: 'lpd-primary', title: 'Run both models on this picture; it takes some seconds and stays on this machine' }, 'Draw');
-    const form = h('form', { class: 'lpd-picture-form', hidden: true }, h('label', {}, h('span', {}, 'Picture'), this.image), h('label', {}, h('span', {}, 'True classes (optional, a value a pixel)'), this.truth), this.draw);
+    this.splits = new Map();
+    this.split = h('select', { 'aria-label': 'Data set', onchange: () => this.preview(1) });
+    this.number = h('input', { type: 'number', min: 1, value: 1, 'aria-label': 'Number of the tile', onchange: () => this.preview(this.number.valueAsNumber) });
+    this.shown = h('img', { alt: 'The tile', width: 56, height: 56 });
+    const drawTile = h('button', { type: 'button', title: 'Run both models on this tile, its mask beside them if the split has some', onclick: () => this.attempt(() => this.inspectTile(this.splits.get(this.split.value), this.number.valueAsNumber - 1)) }, 'Draw the tile');
+    this.fromData = h('fieldset', { class: 'lpd-from-data', hidden: true }, h('label', {}, h('span', {}, 'Or a tile of'), this.split), h('label', {}, h('span', {}, 'Number'), this.number), this.shown, drawTile);
+    const form = h('form', { class: 'lpd-picture-form' }, h('label', {}, h('span', {}, 'Picture'), this.image), h('label', {}, h('span', {}, 'True classes (optional, a value a pixel)'), this.truth), this.draw);
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       this.attempt(() => this.send());
     });
-    return form;
+    return h('div', { hidden: true }, form, this.fromData);
+  }
+
+  /** Data sets that tiles can be taken from; the chosen one stays if it is still there. */
+  offer(sets) {
+    const before = this.split.value;
+    this.split.replaceChildren(...dataOptions(sets, this.splits));
+    if (this.splits.has(before)) this.split.value = before;
+    this.fromData.hidden = !this.splits.size;
+  }
+
+  preview(number) {
+    const data = this.splits.get(this.split.value);
+    this.number.max = data.count;
+    this.number.value = Math.max(1, Math.min(data.count, Math.round(number) || 1));
+    this.shown.src = api.dataTile(data, this.number.value - 1);
+  }
+
+  /** A tile of a data set with its mask, on both models. */
+  async inspectTile(data, number) {
+    const models = [...new Set(this.sides.map((side) => side.model))].filter(Boolean);
+    if (!models.length) throw Object.assign(new Error('There is no usable model in the checkpoints folder.'), { status: 0 });
+    await this.draws(`${data.name}, ${data.split}, tile ${number + 1}`, (kind) => api.dataTilePath(data, number, models, kind));
   }
 
   /** Wait for a click on the slide. */
@@ -66,6 +95,7 @@ export class ComparePlace {
 
   ask() {
     this.open(true);
+    if (this.splits.size) this.preview(this.number.valueAsNumber);
     this.say('A picture, at the resolution that the models know');
   }
 

@@ -1,0 +1,112 @@
+"""Prototypes over data sets by HTTP: one pass a model and split, kept; a tile as a figure; no paths in or out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from lpd.classes import BCSS
+from viewers.services import Services
+from viewers.train.room import TrainingFolders, make_room
+from viewers.web import make_api
+
+CLASSES = "".join(f"  - {{code: {c.code}, name: {c.name}, color: {list(c.color)}}}\n" for c in BCSS.classes)
+#: Stands in for ``lpd prototypes``: notes what it was asked, and answers as the gallery or the figure would.
+COMMAND = """
+    import json, sys
+    words = sys.argv[1:]
+    of = lambda flag: words[words.index(flag) + 1]
+    with open({asked!r}, "a") as log:
+        log.write(json.dumps(words) + chr(10))
+    if words[1] == "figure":
+        open(of("--out"), "w").write("a figure")
+        sys.exit()
+    if of("--split") == "test":
+        sys.exit("lpd prototypes: " + of("--data") + "/test/img/a.png cannot be read as an image: replace it")
+    own = {{"usage": [1, 0], "dead": [1], "near_duplicates": [[0, 1, 0.97]]}}
+    figures = {{"prototypes_per_class": 2, "classes": {{"TUM": own, "STR": own}}, "map_cosine": 0.5}}
+    place = dict(number=1, tile="b.png", case="b", x_px=4, y_px=0, width_px=16, height_px=16, score=0.5)
+    found = {{"version": 1, "split": of("--split"), "tile_px": 32, "places": [[place], [], [], []], "figures": figures}}
+    json.dump(found, open(of("--json"), "w"))
+"""
+
+
+@pytest.fixture
+def asked(services: Services, tmp_path: Path) -> Iterator[TestClient]:
+    folder = tmp_path / "data" / "small"
+    for split in ("valid", "test"):
+        for part, shape in (("img", (32, 32, 3)), ("mask", (32, 32))):
+            (folder / split / part).mkdir(parents=True)
+            for name in ("a", "b"):
+                Image.fromarray(np.zeros(shape, np.uint8)).save(folder / split / part / f"{name}.png")
+    (folder / "dataset.yaml").write_text(f"name: small\nmpp: 1.0\nclasses:\n{CLASSES}background: 4\nlicence: none\n")
+    script = tmp_path / "command.py"
+    script.write_text(textwrap.dedent(COMMAND.format(asked=str(tmp_path / "asked"))))
+    services.jobs.command = (sys.executable, str(script))
+    folders = TrainingFolders(tmp_path / "runs", tmp_path / "data", tmp_path / "weights")
+    room = make_room(folders, services.checkpoints, services.jobs.folder, services.cache)
+    with TestClient(
+        make_api(replace(services, training=room), "127.0.0.1"), base_url="http://127.0.0.1:7860"
+    ) as client:
+        yield client
+
+
+def id_of(client: TestClient) -> str:
+    (data,) = client.get("/api/datasets").json()["data"]
+    return str(data["id"])
+
+
+def words(tmp_path: Path) -> list[list[str]]:
+    return [json.loads(line) for line in (tmp_path / "asked").read_text().splitlines()]
+
+
+def test_one_pass_answers_figures_and_gallery_and_is_kept(asked: TestClient, tmp_path: Path) -> None:
+    address = f"/api/datasets/{id_of(asked)}/prototypes?split=valid&model=good"
+    told = asked.get(address).json()
+    assert told["regions"] == [[{"number": 1, "tile": "b.png", "region": [4, 0, 16, 16], "score": 0.5}], [], [], []]
+    assert (told["tiles"], told["tile_px"], told["name"]) == (2, 32, "small")
+    assert told["figures"]["map_cosine"] == 0.5
+    assert told["dead"] == [1, 3]
+    assert told["near_duplicates"] == [[0, 1, 0.97], [2, 3, 0.97]]
+    assert str(tmp_path) not in json.dumps(told)
+    assert asked.get(address).json() == told
+    assert len(words(tmp_path)) == 1
+    with (tmp_path / "data" / "small" / "valid" / "img" / "a.png").open("ab") as file:
+        file.write(b"more")  # another data set by now
+    assert asked.get(address).json() == told
+    assert len(words(tmp_path)) == 2
+
+
+def test_what_cannot_be_is_one_sentence_without_a_path(asked: TestClient, tmp_path: Path) -> None:
+    data = id_of(asked)
+    failed = asked.get(f"/api/datasets/{data}/prototypes?split=test&model=good")
+    assert failed.status_code == 400
+    assert failed.json()["error"] == "small/test/img/a.png cannot be read as an image: replace it"
+    assert asked.get(f"/api/datasets/{data}/prototypes?split=../..&model=good").status_code == 404
+    assert asked.get(f"/api/datasets/{data}/prototypes?split=valid&model=nobody").status_code == 404
+    yaml = tmp_path / "data" / "small" / "dataset.yaml"
+    yaml.write_text(yaml.read_text().replace("TUM", "XXX"))
+    (tmp_path / "data" / "small" / "valid" / "more").mkdir()  # listed anew
+    refused = asked.get(f"/api/datasets/{data}/prototypes?split=valid&model=good").json()["error"]
+    assert (
+        refused == "good knows TUM, STR, LYM, NEC, but small has XXX, STR, LYM, NEC: choose a data set of its classes"
+    )
+
+
+def test_a_tile_is_drawn_by_its_number(asked: TestClient, tmp_path: Path) -> None:
+    address = f"/api/datasets/{id_of(asked)}/figure.svg?split=valid&model=good&model=slow&number="
+    answer = asked.get(f"{address}1&save=true")
+    assert (answer.text, answer.headers["content-type"]) == ("a figure", "image/svg+xml")
+    (given,) = words(tmp_path)
+    assert "--name=b.png" in given
+    assert [Path(given[i + 1]).stem for i, word in enumerate(given) if word == "--checkpoint"] == ["good", "slow"]
+    assert asked.get(f"{address}2").status_code == 404
