@@ -73,8 +73,8 @@ def test_prototypes_are_compared(page: Page, app: Any, look: Look) -> None:
     page.get_by_label("Slide to compare on").select_option(label="small-phantom.tif")
     page.wait_for_function("window.__lpdCompare.state.slide === 'small-phantom.tif'")
     sides = {side: page.locator(f".lpd-side[data-side={side}]") for side in ("left", "right")}
-    sides["left"].get_by_role("combobox").select_option("phantom-learnable-mobilenetv2_100")
-    sides["right"].get_by_role("combobox").select_option("permuted-phantom")
+    page.get_by_label("Left: model").select_option("phantom-learnable-mobilenetv2_100")
+    page.get_by_label("Right: model").select_option("permuted-phantom")
     page.get_by_role("button", name="Difference", exact=True).click()
     for side in sides.values():
         side.get_by_role("button", name="Compute maps").click()
@@ -94,7 +94,7 @@ def test_prototypes_are_compared(page: Page, app: Any, look: Look) -> None:
     shutil.copy(app.checkpoints / "permuted-phantom.safetensors", app.checkpoints / "late.safetensors")
     page.get_by_role("tab", name="Compare").click()
     sides["left"].get_by_role("option", name="late (kmeans_init)").wait_for(state="attached")
-    assert sides["left"].get_by_role("combobox").input_value() == "phantom-learnable-mobilenetv2_100"
+    assert page.get_by_label("Left: model").input_value() == "phantom-learnable-mobilenetv2_100"
 
     # What was permuted is found again: each row pairs k with the place it was moved to.
     rows = page.locator(".lpd-prototype-row").all_text_contents()
@@ -137,7 +137,9 @@ def test_prototypes_are_compared(page: Page, app: Any, look: Look) -> None:
     settle(page)
     whole = look("compare-mask", PAIR)
     page.locator(".lpd-edits summary").click()
-    page.locator(".lpd-class-chip[data-class=LYM]").click()
+    page.get_by_label("Right: class").select_option("STR")
+    assert [text[:3] for text in chosen(page)] == [first, "STR"]  # each side has a class of its own …
+    page.locator(".lpd-class-chip[data-class=LYM]").click()  # … until both are put to one
     lymphocytes = range(2 * per_class, 3 * per_class)
     for k in lymphocytes:
         page.locator(f"[data-prototype=left-{k}]").click()

@@ -26,11 +26,12 @@ class Comparison {
   constructor(root) {
     this.root = root;
     root.classList.add('lpd-compare');
-    Object.assign(this, { slide: null, slides: [], models: [], code: null, matching: null });
+    Object.assign(this, { slide: null, slides: [], models: [], matching: null });
     this.toasts = new Toasts();
     const acts = {
       chooseModel: (side, model) => this.attempt(() => this.chooseModel(side, model)),
       compute: (side) => this.attempt(() => this.compute(side)),
+      chooseCode: (side, code) => this.chooseClass(code, [side]),
       changed: (side) => this.attempt(() => this.changed(side)),
       grew: (side, rects) => this.maps.grew(side, rects),
       ranged: () => this.maps.draw(),
@@ -219,9 +220,9 @@ class Comparison {
   async changed(side) {
     if (side.index !== null && !side.about) side.choose(null);
     const codes = [...new Set(this.sides.flatMap((one) => one.classes.map((entry) => entry.code)))];
-    if (!codes.includes(this.code)) this.code = codes[0] ?? null;
     this.matching = null;
-    this.chooseClass(this.code);
+    if (this.code === null && this.sides.every((one) => !one.about || one.own.length)) this.chooseClass(null, []);
+    else this.chooseClass(codes.includes(this.code) ? this.code : codes[0] ?? null);
     await this.match();
   }
 
@@ -233,13 +234,20 @@ class Comparison {
     const matching = await api.matching(...ids);
     if (left.job?.id !== ids[0] || right.job?.id !== ids[1]) return;
     this.matching = matching;
-    this.chooseClass(this.code);
+    this.chooseClass(null, []);
   }
 
-  chooseClass(code) {
-    this.code = code;
+  /** The class that both sides are at; null if each is at one of its own. */
+  get code() {
+    const [left, right] = this.sides;
+    return left.code === right.code ? left.code : null;
+  }
+
+  /** Put both sides, or one, to a class; each shows a prototype of its own. */
+  chooseClass(code, sides = this.sides) {
+    for (const side of sides) side.code = code;
     for (const side of this.sides) {
-      const own = side.prototypesOf(code);
+      const { own } = side;
       if (!own.includes(side.index)) side.choose(own[0] ?? null);
     }
     this.pick(this.sides[0], this.sides[0].index);
@@ -256,6 +264,7 @@ class Comparison {
 
   render() {
     this.giveUp();
+    for (const side of this.sides) side.renderClass();
     for (const part of [this.picker, this.edits, this.figures, this.gallery]) part.render(this);
     this.maps.draw();
   }
@@ -300,7 +309,7 @@ class Comparison {
   /** [left, right, similarity] of the class that is looked at. */
   get pairs() {
     if (!this.sides.every((side) => side.about)) return []; // another result is on its way
-    const own = this.matching?.classes.find((entry) => entry.code === this.code)?.pairs ?? [];
+    const own = this.matching?.classes.find((entry) => entry.code === this.code)?.pairs ?? []; // of two classes none
     return own.map(({ left, right, similarity }) => [left, right, similarity]);
   }
 

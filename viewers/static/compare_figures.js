@@ -25,7 +25,7 @@ export class CompareFigures {
     this.over = overChoice('Slides or data set that are measured', () => {
       onOver();
       this.render(this.state);
-    });
+    }, true);
     this.body = h('div', { class: 'lpd-figures' });
     this.element = h('details', { class: 'lpd-layers lpd-merit', open: false }, h('summary', {}, h('h3', {}, 'Figures of merit')), this.over.element, this.body);
     this.element.addEventListener('toggle', () => this.state && this.render(this.state));
@@ -74,7 +74,8 @@ export class CompareFigures {
       } catch (error) {
         this.found.delete(key);
         if (error === null) return; // it was given up
-        this.element.open = false;
+        if (data) this.over.backToSlides();
+        else this.element.open = false;
         throw error;
       }
       this.render(this.state);
@@ -83,31 +84,31 @@ export class CompareFigures {
 
   async ofData(data, model) {
     const { figures } = await this.answers.get(data, model);
-    if (!figures) throw Object.assign(new Error(`The ${data.split} tiles of ${data.name} have no masks, so nothing can be measured inside of classes: choose another split.`), { status: 0 });
     return { ...figures, checkpoint: model, slide: `${data.name} (${data.split})` };
   }
 
   table({ code, sides }, left, right) {
     const definitions = (left ?? right).definitions;
-    const head = h('tr', {}, h('td'), ...[`${code}`, 'all'].map((text) => h('th', { colSpan: 2 }, text)));
+    const own = code === null ? sides.map((side) => h('th', {}, side.code)) : [h('th', { colSpan: 2 }, code)];
+    const head = h('tr', {}, h('td'), ...own, h('th', { colSpan: 2 }, 'all'));
     const beside = h('tr', {}, h('td'), ...['left', 'right', 'left', 'right'].map((text) => h('th', { scope: 'col' }, text)));
     const rows = Object.entries(FIGURES).filter(([key]) => key in (left ?? right)).flatMap(([key, [name, better]]) => {
       const pending = [left, right].map((found, i) => !found && sides[i].about && sides[i].job.ended);
-      const one = [left, right].map((found, i) => (pending[i] ? '…' : found?.classes[code]?.[key] ?? null));
+      const one = [left, right].map((found, i) => (pending[i] ? '…' : found?.classes[sides[i].code]?.[key] ?? null));
       const all = [left, right].map((found, i) => (pending[i] ? '…' : found?.[key] ?? null));
       const text = h('tr', { class: 'lpd-definition', hidden: true }, h('td', { colSpan: 5 }, definitions[key]));
       const button = h('button', { type: 'button', class: 'lpd-link', title: definitions[key], 'aria-expanded': 'false', onclick: () => button.setAttribute('aria-expanded', String(!(text.hidden = !text.hidden))) }, name);
-      return [h('tr', {}, h('th', { scope: 'row' }, button), ...cells(one, better), ...cells(all, better)), text];
+      return [h('tr', {}, h('th', { scope: 'row' }, button), ...cells(one, code === null ? null : better), ...cells(all, better)), text];
     });
     return h('table', {}, h('thead', {}, head, beside), h('tbody', {}, rows));
   }
 
   /** How the prototypes share the class's region, a bar each; those that say nothing or the same are named. */
-  usage({ code, sides }, ...found) {
+  usage({ sides }, ...found) {
     return sides.flatMap((side, i) => {
-      const own = found[i]?.classes[code];
+      const own = found[i]?.classes[side.code];
       if (!own?.usage || !side.about) return [];
-      const numbers = side.prototypesOf(code);
+      const numbers = side.own;
       const bars = own.usage.map((share, k) => {
         const bar = h('i');
         bar.style.width = `${100 * share}%`;
@@ -143,9 +144,9 @@ export class CompareFigures {
   }
 }
 
-/** Two numbers, the better one in bold if they differ in what is shown; none where nothing is known, dots where not yet. */
+/** Two numbers, the better one in bold if they can be compared and differ in what is shown; none where nothing is known, dots where not yet. */
 function cells(values, better) {
   const texts = values.map((value) => (typeof value === 'number' ? value.toFixed(value >= 10 ? 1 : 2) : value ?? '–'));
-  const best = values.some((value) => typeof value !== 'number') || texts[0] === texts[1] ? null : better === 'less' ? Math.min(...values) : Math.max(...values);
+  const best = better === null || values.some((value) => typeof value !== 'number') || texts[0] === texts[1] ? null : better === 'less' ? Math.min(...values) : Math.max(...values);
   return texts.map((text, i) => h('td', {}, values[i] === best && best !== null ? h('b', {}, text) : text));
 }

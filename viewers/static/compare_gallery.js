@@ -54,7 +54,8 @@ export class CompareGallery {
       } catch (error) {
         this.found.delete(key);
         if (error === null) return; // it was given up
-        this.element.open = false;
+        if (data) this.over.backToSlides();
+        else this.element.open = false;
         throw error;
       }
       this.render(this.state);

@@ -1,15 +1,15 @@
-// Over what a thing is looked at: this slide, those of its folder, all that the model has maps of, or a data set's split.
+// Over what a thing is looked at: this slide, those of its folder, all that the model has maps of, or a split of a data set.
 
 import { api } from './api.js';
 import { h } from './dom.js';
 
 const OVER = { slide: 'This slide', folder: 'Slides of its folder', all: 'All slides' };
 
-/** The splits of data sets as groups of a select; each value leads to `{ id, split, name, count }` in `known`. */
-export function dataOptions(sets, known) {
+/** The splits of data sets as groups of a select, all or those with masks; each value leads to `{ id, split, name, count }` in `known`. */
+export function dataOptions(sets, known, masked = false) {
   known.clear();
   return sets.map(({ id, name, splits }) =>
-    h('optgroup', { label: name }, Object.entries(splits).filter(([, count]) => count).map(([split, count]) => {
+    h('optgroup', { label: name }, Object.entries(splits).filter(([split, count]) => count && !(masked && split === 'train')).map(([split, count]) => {
       const value = `${id} ${split}`;
       known.set(value, { id, split, name, count });
       return h('option', { value }, `${name}, ${split} (${count})`);
@@ -18,7 +18,7 @@ export function dataOptions(sets, known) {
 }
 
 /** A select with the label `name`; `value` says what is chosen, `data` which split of a data set, null of slides. */
-export function overChoice(name, onChange) {
+export function overChoice(name, onChange, masked = false) {
   const known = new Map();
   const slides = () => Object.entries(OVER).map(([value, text]) => h('option', { value }, text));
   const select = h('select', { 'aria-label': name, onchange: onChange }, slides());
@@ -31,10 +31,15 @@ export function overChoice(name, onChange) {
     get data() {
       return known.get(select.value) ?? null;
     },
+    /** What was asked of a data set cannot be had. */
+    backToSlides() {
+      select.value = 'slide';
+      onChange();
+    },
     /** Data sets to choose from; what is chosen stays so if it is still there. */
     offer(sets) {
       const before = select.value;
-      select.replaceChildren(...slides(), ...dataOptions(sets, known));
+      select.replaceChildren(...slides(), ...dataOptions(sets, known, masked));
       select.value = before;
       if (select.selectedIndex < 0) select.value = 'slide';
     },

@@ -33,7 +33,7 @@ export class ComparePlace {
     this.split = h('select', { 'aria-label': 'Data set', onchange: () => this.preview(1) });
     this.number = h('input', { type: 'number', min: 1, value: 1, 'aria-label': 'Number of the tile', onchange: () => this.preview(this.number.valueAsNumber) });
     this.shown = h('img', { alt: 'The tile', width: 56, height: 56 });
-    const drawTile = h('button', { type: 'button', title: 'Run both models on this tile, its mask beside them if the split has some', onclick: () => this.attempt(() => this.inspectTile(this.splits.get(this.split.value), this.number.valueAsNumber - 1)) }, 'Draw the tile');
+    const drawTile = h('button', { type: 'button', class: 'lpd-glass', title: 'Run both models on this tile, its mask beside them if the split has some', onclick: () => this.attempt(() => this.inspectTile(this.splits.get(this.split.value), this.number.valueAsNumber - 1)) }, 'Draw the tile');
     this.fromData = h('fieldset', { class: 'lpd-from-data', hidden: true }, h('label', {}, h('span', {}, 'Or a tile of'), this.split), h('label', {}, h('span', {}, 'Number'), this.number), this.shown, drawTile);
     const form = h('form', { class: 'lpd-picture-form' }, h('label', {}, h('span', {}, 'Picture'), this.image), h('label', {}, h('span', {}, 'True classes (optional, a value a pixel)'), this.truth), this.draw);
     form.addEventListener('submit', (event) => {

@@ -14,7 +14,7 @@ const NAMES = { left: 'Left', right: 'Right' };
 
 export class Side {
   constructor(name, acts) {
-    Object.assign(this, { name, acts, job: null, about: null, index: null, shown: null, edits: NO_EDITS, history: [] });
+    Object.assign(this, { name, acts, job: null, about: null, index: null, code: null, shown: null, edits: NO_EDITS, history: [] });
     this.stage = h('section', { class: 'lpd-stage', 'data-side': name, 'aria-label': `${NAMES[name]} slide` });
     const answers = { onToggleMask: () => acts.toggleMask(), classAt: (x, y) => this.valueAt(x, y), onMove: () => undefined };
     this.view = new SlideView(this.stage, answers, name === 'right'); // one map of where both are
@@ -23,7 +23,9 @@ export class Side {
     this.models = h('select', { 'aria-label': `${NAMES[name]}: model`, onchange: () => acts.chooseModel(this, this.models.value) });
     this.said = h('p', { class: 'lpd-side-said', role: 'status' });
     this.button = h('button', { type: 'button', class: 'lpd-primary', title: 'Segment this slide with this model once more and keep the map of every prototype; the page may be closed meanwhile', onclick: () => acts.compute(this) }, 'Compute maps');
-    this.element = h('div', { class: 'lpd-side', 'data-side': name }, h('label', {}, h('b', {}, NAMES[name]), this.models), this.said, this.button);
+    this.codes = h('select', { 'aria-label': `${NAMES[name]}: class`, title: 'Class of this side alone; the row of classes below sets both', onchange: () => acts.chooseCode(this, this.codes.value) });
+    this.ownClass = h('label', { hidden: true }, h('span', {}, 'Class'), this.codes);
+    this.element = h('div', { class: 'lpd-side', 'data-side': name }, h('label', {}, h('b', {}, NAMES[name]), this.models), this.ownClass, this.said, this.button);
     this.watch = new JobWatch({
       onGrow: (rects, revision, run) => this.grow(rects, revision, run),
       onState: (job) => this.onState(job),
@@ -111,6 +113,18 @@ export class Side {
   /** Classes of the result, without background. */
   get classes() {
     return this.about?.classes ?? [];
+  }
+
+  /** Let the class be chosen among those that the model has; empty while it has not the one that both sides are at. */
+  renderClass() {
+    this.ownClass.hidden = !this.classes.length;
+    this.codes.replaceChildren(...this.classes.map(({ code, name }) => h('option', { value: code, title: name }, `${code} · ${name}`)));
+    this.codes.value = this.code;
+  }
+
+  /** Its prototypes of the class that it is at. */
+  get own() {
+    return this.prototypesOf(this.code);
   }
 
   /** Prototypes of a class as their numbers in the result. */

@@ -33,15 +33,16 @@ export class PrototypePicker {
 
   renderRows({ sides, code, pairs, matching }) {
     const [left, right] = sides;
-    const [own, others] = sides.map((side) => side.prototypesOf(code));
+    const [own, others] = sides.map((side) => side.own);
+    const matched = code === null ? null : matching;
     const lone = (list, side) => list.filter((index) => !pairs.some((pair) => pair[side] === index));
     const rows = pairs.length
       ? [...pairs.map(([one, two, r]) => [one, two, r]), ...lone(own, 0).map((index) => [index, null, null]), ...lone(others, 1).map((index) => [null, index, null])]
       : Array.from({ length: Math.max(own.length, others.length) }, (_, i) => [own[i] ?? null, others[i] ?? null, null]);
     const before = document.activeElement?.dataset?.prototype;
-    this.rows.replaceChildren(...rows.map(([one, two, r]) => h('div', { class: 'lpd-prototype-row' }, this.button(left, one), this.link(r, matching, one, two), this.button(right, two))));
+    this.rows.replaceChildren(...rows.map(([one, two, r]) => h('div', { class: 'lpd-prototype-row' }, this.button(left, one), this.link(r, matched, one, two), this.button(right, two))));
     if (before) this.rows.querySelector(`[data-prototype="${before}"]`)?.focus(); // it was drawn anew under the finger
-    this.said.textContent = this.words(sides, own, others, pairs, matching, code);
+    this.said.textContent = this.words(sides, own, others, pairs, matched, code);
   }
 
   button(side, index) {
@@ -57,8 +58,9 @@ export class PrototypePicker {
   }
 
   words([left, right], own, others, pairs, matching, code) {
-    if (left.about && !own.length) return `The left model has no class ${code}.`;
-    if (right.about && !others.length) return `The right model has no class ${code}.`;
+    if (left.about && !own.length) return `The left model has no class ${left.code}.`;
+    if (right.about && !others.length) return `The right model has no class ${right.code}.`;
+    if (left.about && right.about && code === null) return 'Two classes, so nothing is matched; choose one above to have both sides at it.';
     if (matching && pairs.length) return 'Each row: two prototypes whose maps over this slide are most alike.';
     return left.about && right.about ? 'Looking for counterparts …' : '';
   }
