@@ -75,8 +75,19 @@ def _computed(services: Services, checkpoint: Path, data: DataSet, split: str) -
     """Figures and gallery in one pass of the network."""
     with scratch(services.cache) as folder, _told(data):
         out = folder / "found.json"
-        words = ["--checkpoint", checkpoint, "--data", data.path, "--split", split, "--json", out]
-        run_command(services.jobs.command, ["prototypes", "gallery", *words], _PATIENCE_S)
+        words: list[str | Path] = [
+            "prototypes",
+            "gallery",
+            "--checkpoint",
+            checkpoint,
+            "--data",
+            data.path,
+            "--split",
+            split,
+            "--json",
+            out,
+        ]
+        run_command(services.jobs.command, words, _PATIENCE_S)
         found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         return found
 

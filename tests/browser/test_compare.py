@@ -185,9 +185,9 @@ def test_prototypes_are_compared(page: Page, app: Any, look: Look) -> None:
     page.get_by_role("button", name="Side by side", exact=True).click()
     page.get_by_role("button", name="Inspect a place").click()
     page.mouse.click(box["x"] + half * 0.5, box["y"] + 300)
-    page.locator(".lpd-place img:visible").wait_for()
+    page.locator(".lpd-place > img:visible").wait_for()
     look("compare-place", PAIR)
-    assert page.locator(".lpd-place img").evaluate("image => image.naturalWidth") > 500
+    assert page.locator(".lpd-place > img").evaluate("image => image.naturalWidth") > 500
     page.keyboard.press("Escape")
 
     page.reload()
