@@ -13,6 +13,8 @@ from lpd.classes import NOT_COMPUTED, ClassScheme
 from lpd.errors import ConfigError, DatasetError
 
 FILE_NAME = "dataset.yaml"
+#: Licence of a set that says none.
+NOT_STATED = "not stated"
 # "phantom" records how a synthetic set was made; nothing is read from it.
 _KEYS = {"name", "mpp", "classes", "background", "background_color", "ignore", "licence", "phantom"}
 
@@ -35,7 +37,7 @@ class DatasetInfo:
     scheme: ClassScheme
     background: int
     ignore: int = NOT_COMPUTED
-    licence: str = "not stated"
+    licence: str = NOT_STATED
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.mpp <= 100:
@@ -89,7 +91,7 @@ def build_info(data: Mapping[str, Any], folder: Path) -> DatasetInfo:
             scheme=scheme,
             background=data.get("background", scheme.background),
             ignore=data.get("ignore", NOT_COMPUTED),
-            licence=str(data.get("licence", "not stated")),
+            licence=str(data.get("licence", NOT_STATED)),
         )
     except KeyError as error:
         raise DatasetError(f"{path} lacks {error.args[0]!r}: add it") from error

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lpd.config import Calibration
+from lpd.data.dataset_info import NOT_STATED
 from lpd.data.tiles import TileSet
 from lpd.errors import CheckpointError
 from lpd.evaluation.report import evaluate
@@ -196,6 +197,8 @@ class Keeper:
 
     def _notice(self) -> str:
         licence = self._tiles.info.licence
+        if licence == NOT_STATED:
+            licence = "licence of its training data not stated"
         weights = self.record["encoder_weights"]["notice"]
         return f"{licence}; {weights}" if weights else licence
 

@@ -1,7 +1,9 @@
-"""A model made by clicking: settings checked, trained, stopped, found again after a kill, gone on with, published."""
+"""The whole loop in one go: tiles ticked, trained on, stopped, gone on with, published, a slide segmented."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,115 +11,141 @@ import pytest
 from PIL import Image
 
 from lpd.model.header import read_info
+from tests.browser.test_labels import STEP, at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from playwright.sync_api import Page
 
     from tests.browser.conftest import App
 
 pytestmark = pytest.mark.browser
 
-
-def write_tiles(app: App) -> None:
-    """Twelve training tiles of dark or striped 64 px, and four valid ones of both, with masks."""
-    rng, folder = np.random.default_rng(0), app.results.parent / "data" / "toy"
-    for place in ("train", "valid/img", "valid/mask"):
-        (folder / place).mkdir(parents=True)
-
-    def tile(mask: np.ndarray) -> Image.Image:
-        stripes = 120 + 100 * (np.arange(64) % 6 < 3)[:, None] * np.ones((1, 64))
-        picture = np.where(mask == 0, 60.0, stripes)[..., None] * np.array([1, 0.7, 0.9])
-        return Image.fromarray((picture + rng.normal(0, 8, (64, 64, 3))).clip(0, 255).astype(np.uint8))
-
-    for number in range(12):
-        tile(np.full((64, 64), number % 2)).save(folder / "train" / f"t{number}[{('10', '01')[number % 2]}].png")
-    for number in range(4):
-        mask = np.tile(np.arange(64) < 16 + 8 * number, (64, 1)).astype(np.uint8)
-        tile(mask).save(folder / "valid/img" / f"v{number}.png")
-        Image.fromarray(mask).save(folder / "valid/mask" / f"v{number}.png")
-    classes = "[{code: DAR, name: Dark, color: [200, 0, 0]}, {code: STR, name: Striped, color: [0, 120, 255]}]"
-    (folder / "dataset.yaml").write_text(f"name: toy\nmpp: 1.0\nlicence: free\nclasses: {classes}\n")
+EPOCHS, TILES, BATCH = 40, 12, 2
+STEPS = EPOCHS * TILES // BATCH
 
 
-def told(page: Page) -> dict[str, Any]:
-    return dict(page.evaluate("window.__lpdTrain.state"))
-
-
-def training(page: Page, name: str) -> dict[str, Any]:
-    return next((one for one in told(page)["trainings"] if one["name"] == name), {})
-
-
-def until(page: Page, name: str, state: str) -> None:
+def tick_tiles(page: Page) -> None:
+    """All tiles of the phantom, by turns of two classes, in a label set with the classes of the shipped model."""
+    page.wait_for_function("window.__lpd?.ready")
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.slideOpen")
+    page.keyboard.press("t")
+    page.locator("#lpd-label-name").fill("first")
+    page.locator("#lpd-label-mpp").fill("1")
+    page.get_by_label("Pixels along").select_option("128")
+    page.get_by_role("button", name="Begin").click()
+    page.wait_for_function("window.__lpd.state.labels.grid")
+    for number in range(TILES):
+        page.mouse.click(*at(page, (number % 4 + 0.5) * STEP, (number // 4 + 0.5) * STEP))
+        page.keyboard.press("12"[number % 2])
     page.wait_for_function(
-        "([name, state]) => window.__lpdTrain.state.trainings.some((t) => t.name === name && t.state === state)",
-        arg=[name, state],
+        "n => Object.keys(window.__lpd.state.labels.tiles).length === n && !window.__lpd.state.labels.busy", arg=TILES
     )
 
 
-def open_tab(page: Page, app: App) -> None:
-    page.goto(app.url)
-    page.get_by_role("tab", name="Train").click()
-    page.wait_for_function("window.__lpdTrain?.ready")
+def hold_out(app: App) -> None:
+    """Two tiles to score on, half of them of each class: as if somebody had reviewed a result."""
+    folder = app.results.parent / "data" / "first"
+    for place in ("img", "mask"):
+        (folder / "valid" / place).mkdir(parents=True)
+    mask = Image.fromarray(np.repeat(np.uint8([[0, 1]]), 64, 1).repeat(128, 0))
+    for tile in sorted((folder / "train").iterdir())[:2]:
+        name = f"v{tile.name.partition('[')[0]}.png"
+        Image.open(tile).rotate(180).save(folder / "valid" / "img" / name)
+        mask.save(folder / "valid" / "mask" / name)
 
 
-def test_from_tiles_to_a_model_by_clicking(app: App, page: Page, look: Callable[..., Any]):
-    write_tiles(app)
-    open_tab(page, app)
+def training(page: Page) -> dict[str, Any]:
+    return dict(page.evaluate("window.__lpdTrain.state.trainings[0]"))
+
+
+def until(page: Page, state: str) -> None:
+    page.wait_for_function("state => window.__lpdTrain.state.trainings[0]?.state === state", arg=state)
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def fill_in(page: Page) -> None:
     page.get_by_label("Preset").select_option("tiny")
     page.locator('[data-path="encoder.name"]').evaluate("e => (e.closest('details').open = true)")
-    for path, text in {"encoder.name": "test_convnext", "optimizer.epochs": "0", "prototypes.dim": "16"}.items():
+    small = {"encoder.name": "test_convnext", "prototypes.dim": "16", "optimizer.batch_size": str(BATCH)}
+    for path, text in {**small, "loop.validate_every": "20", "optimizer.epochs": "0"}.items():
         page.locator(f'[data-path="{path}"]').fill(text)
     page.get_by_text("optimizer.epochs 0 must lie in 1").wait_for()
-    start = page.get_by_role("button", name="Start", exact=True)
-    assert start.is_disabled()
-    page.locator('[data-path="optimizer.epochs"]').fill("400")
-    page.get_by_label("Name", exact=True).fill("my first")
+    assert page.get_by_role("button", name="Start", exact=True).is_disabled()
+    page.locator('[data-path="optimizer.epochs"]').fill(str(EPOCHS))
+
+
+def test_from_ticks_to_a_segmented_slide(app: App, page: Page, look: Callable[..., Any]) -> None:
+    page.goto(app.url)
+    tick_tiles(page)
+    page.get_by_role("heading", name="Make a data set").click()
+    page.locator(".lpd-label-plan").get_by_text(f"{TILES} tiles to train on").wait_for()
+    page.get_by_role("button", name="Make data set").click()
+    page.get_by_role("button", name="Train on it").click()
+    page.get_by_text("No valid tiles with masks").wait_for()
+    assert page.locator("#lpd-train-data option:checked").inner_text() == f"first · {TILES} tiles"
+    hold_out(app)
+    tab(page, "Slides")
+    tab(page, "Train")  # who comes back sees what has changed
+    page.get_by_text("No valid tiles with masks").wait_for(state="hidden")
+    fill_in(page)
     page.get_by_text("The check found", exact=False).wait_for()
     look("train-new", ".lpd-train-stage")
     page.wait_for_function("() => !document.querySelector('.lpd-plan .lpd-primary').disabled")
-    start.click()
+    page.get_by_role("button", name="Start", exact=True).click()
 
-    page.wait_for_function("window.__lpdTrain.state.curves.valid > 1")  # the curve moves
-    before = told(page)["curves"]
-    assert page.locator(".lpd-chart polyline").count() > 1
+    page.wait_for_function("window.__lpdTrain.state.curves.losses > 1")  # the curve moves
+    page.get_by_role("button", name="Stop", exact=True).click()
+    until(page, "cancelled")
+    stopped = training(page)["progress"]["done"]
+    assert 0 < stopped < STEPS
+    look("train-stopped", ".lpd-train-stage")
+    page.get_by_role("button", name="Resume").click()
+    until(page, "running")
     app.kill()  # the trainer goes on, and the page says that the app is gone
     page.get_by_text("The app does not answer").wait_for()
     app.start()
-    open_tab(page, app)
-    page.wait_for_function("steps => window.__lpdTrain.state.curves.last > steps", arg=before["last"])
-    page.get_by_role("button", name="Stop", exact=True).click()
-    until(page, "my first", "cancelled")
-    stopped = training(page, "my first")["progress"]["done"]
-    assert 0 < stopped < 400 * 2
-    look("train-stopped", ".lpd-train-stage")
-
-    page.get_by_role("button", name="Resume").click()
-    until(page, "my first", "running")
-    page.get_by_role("button", name="Kill").click()
-    page.locator("dialog").get_by_role("button", name="Kill").click()
-    until(page, "my first", "cancelled")
-
-    page.get_by_role("button", name="Use settings").click()
-    page.wait_for_function("() => document.querySelector('[data-path=\"optimizer.epochs\"]').value === '400'")
-    page.locator('[data-path="optimizer.epochs"]').fill("1")
-    page.get_by_label("Name", exact=True).fill("short")
-    page.wait_for_function("() => !document.querySelector('.lpd-plan .lpd-primary').disabled")
-    start.click()
-    until(page, "short", "done")
+    page.reload()
+    page.wait_for_function("window.__lpd?.ready")
+    tab(page, "Train")
+    page.wait_for_function("window.__lpdTrain?.ready")
+    until(page, "done")
+    page.wait_for_function("steps => window.__lpdTrain.state.curves.last === steps", arg=STEPS)
+    assert page.evaluate("window.__lpdTrain.state.curves.valid") > 1
+    look("train-done", ".lpd-train-stage")
 
     page.get_by_role("button", name="Publish …").click()
-    page.get_by_label("Intended use").fill("Stripes.")
+    page.get_by_label("Intended use").fill("Phantoms.")
+    page.get_by_role("dialog").get_by_label("Name of the model").fill("mine")
     page.get_by_role("button", name="Publish", exact=True).click()
-    page.get_by_text("short is among the models now").wait_for()
-    assert read_info(app.checkpoints / "short.safetensors").classes.codes == ("DAR", "STR")
-    assert "Stripes." in (app.checkpoints / "short.md").read_text()
+    page.get_by_text("mine is among the models now").wait_for()
+    assert read_info(app.checkpoints / "mine.safetensors").classes.codes == ("TUM", "STR")
+    assert "Phantoms." in (app.checkpoints / "mine.md").read_text()
+    tab(page, "Slides")
+    page.locator("#lpd-model").select_option("mine")
+    page.get_by_role("button", name="Segment slide").click()
+    page.wait_for_function("window.__lpd.state.job?.state === 'done'")
+    page.wait_for_function("window.__lpd.state.maskDrawn > 0 && !window.__lpd.state.maskLoading")
+    page.locator(".lpd-result").get_by_text("mine", exact=True).wait_for()
+    look("train-segmented")
+    compare(app, page, look)
 
-    for name in ("my first", "short"):
+
+def compare(app: App, page: Page, look: Callable[..., Any]) -> None:
+    """The training beside one that differs in one setting, as if a terminal had made it."""
+    runs = app.results.parent / "runs"
+    (first,) = (path for path in runs.iterdir() if not path.name.startswith("."))
+    shutil.copytree(first, runs / "another")
+    config = runs / "another" / "config.yaml"
+    config.write_text(config.read_text().replace(f"epochs: {EPOCHS}", "epochs: 7"))
+    tab(page, "Train")
+    for name in (first.name, "another"):
         page.get_by_label(f"Compare {name}").check()
     page.get_by_role("button", name="Compare ticked").click()
     differs = page.locator(".lpd-differs", has_text="optimizer.epochs")
     differs.wait_for()
-    assert sorted(differs.locator("td").all_inner_texts()) == ["1", "400"]
+    assert sorted(differs.locator("td").all_inner_texts()) == [str(EPOCHS), "7"]
     look("train-compared", ".lpd-train-stage")

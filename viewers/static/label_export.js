@@ -2,6 +2,7 @@
 
 import { api } from './api.js';
 import { count, h } from './dom.js';
+import { trainOn } from './train_on.js';
 
 const LOOK_MS = 500;
 const RULE = 'rule';
@@ -20,6 +21,7 @@ export class LabelExport {
     this.said = h('p', { class: 'lpd-hint', role: 'status' });
     this.button = h('button', { type: 'submit', class: 'lpd-primary' }, 'Make data set');
     this.stop = h('button', { type: 'button', class: 'lpd-secondary', hidden: true, onclick: () => this.cancel() }, 'Stop');
+    this.train = h('button', { type: 'button', class: 'lpd-primary', hidden: true, title: 'Open the Train tab with this data set chosen', onclick: () => trainOn(this.state.name) }, 'Train on it');
     const field = (id, text, input) => h('div', { class: 'lpd-field' }, h('label', { htmlFor: id }, text), input);
     this.form = h(
       'form',
@@ -32,6 +34,7 @@ export class LabelExport {
       h('div', { class: 'lpd-shape-acts' }, this.button, this.stop),
       this.bar,
       this.said,
+      this.train,
     );
     this.form.addEventListener('submit', (event) => {
       event.preventDefault();
@@ -146,6 +149,7 @@ export class LabelExport {
     const { state } = this;
     this.bar.hidden = this.stop.hidden = !this.isGoing;
     this.button.disabled = this.isGoing || Boolean(this.problem);
+    this.train.hidden = state?.state !== 'done';
     if (!state) return;
     const { done, total } = state.progress;
     if (total) this.bar.value = done / total;
@@ -155,7 +159,7 @@ export class LabelExport {
     else if (state.state === 'cancelled') this.said.textContent = 'Stopped: nothing was written.';
     else this.said.textContent = `It failed: ${(state.message || 'it ended unexpectedly; try again').replace(/\.$/, '')}.`;
     this.said.classList.toggle('lpd-caution', state.ended && state.state !== 'done');
-    if (this.toldOf !== state.state) this.said.scrollIntoView({ block: 'nearest' });
+    if (this.toldOf !== state.state) (this.train.hidden ? this.said : this.train).scrollIntoView({ block: 'nearest' });
     this.toldOf = state.state;
   }
 

@@ -166,7 +166,7 @@ export class Panel {
     const reason = !state.slide
       ? 'Choose a slide first.'
       : !usable
-        ? `No usable model: put a checkpoint into ${state.modelFolder} and reload the page.`
+        ? `No usable model: publish one in Train, or put a checkpoint into ${state.modelFolder}.`
         : !state.slide.mpp
           ? 'Enter the size of one pixel first.'
           : '';
@@ -177,12 +177,14 @@ export class Panel {
 
   showModels(state) {
     if (this.modelsShown === state.models) return;
+    const kept = this.modelsShown && this.models.value; // another slide makes another suggestion; a longer list does not
     this.modelsShown = state.models;
     this.known = state.models;
     this.models.replaceChildren(
       ...state.models.map((model) => h('option', { value: model.error ? '' : model.name, disabled: Boolean(model.error), title: model.error ?? '' }, model.error ? `${model.name} – cannot be used` : model.name)),
     );
-    if (this.suggested) this.models.value = this.suggested;
+    const chosen = [kept, this.suggested].find((name) => name && state.models.some((model) => model.name === name && !model.error));
+    if (chosen) this.models.value = chosen;
     this.showModel();
   }
 

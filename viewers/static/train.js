@@ -2,11 +2,13 @@
 
 import { api, memory } from './api.js';
 import { h } from './dom.js';
+import { InSight } from './in_sight.js';
 import { Toasts } from './toasts.js';
 import { trainApi } from './train_api.js';
 import { TrainCompare } from './train_compare.js';
 import { TrainList } from './train_list.js';
 import { TrainNew } from './train_new.js';
+import { takeWanted } from './train_on.js';
 import { TrainRun } from './train_run.js';
 
 const LOOK_MS = 2000;
@@ -38,6 +40,7 @@ class Train {
     this.views = { fresh: this.fresh, run: this.run, comparison: this.comparison };
     this.stage = h('section', { class: 'lpd-train-stage', 'aria-label': 'Training' }, Object.values(this.views).map((view) => view.element));
     root.replaceChildren(h('h1', { class: 'lpd-unseen' }, 'LPD: train models'), this.list.element, this.stage, this.toasts.element);
+    this.sight = new InSight(root, () => this.attempt(() => this.lookAgain()));
     this.unmount = new MutationObserver(() => root.isConnected || this.destroy());
     this.unmount.observe(document.body, { childList: true, subtree: true });
     const train = this;
@@ -51,6 +54,7 @@ class Train {
       await this.look();
       const last = memory.get('training', null);
       this.open(this.trainings.some((training) => training.name === last) ? last : (this.trainings.find((training) => !training.ended)?.name ?? null));
+      await this.goTo(takeWanted());
     });
     this.probe.ready = true;
     this.watch();
@@ -72,6 +76,21 @@ class Train {
         this.lost = true;
       }
     }
+  }
+
+  /** Somebody comes back: data sets, models and trainings may have come since; what is filled in stays. */
+  async lookAgain() {
+    if (!this.probe.ready) return;
+    await Promise.all([this.fresh.refresh(), this.look()]);
+    this.run.evaluations.refresh();
+    await this.goTo(takeWanted());
+  }
+
+  /** Begin a training on the data set of that name; null for none. */
+  async goTo(name) {
+    if (name === null) return;
+    await this.open(null);
+    this.fresh.data.chooseByName(name);
   }
 
   async look() {
@@ -132,6 +151,7 @@ class Train {
     this.gone = true;
     clearTimeout(this.timer);
     this.unmount.disconnect();
+    this.sight.destroy();
     for (const view of Object.values(this.views)) view.destroy?.();
   }
 }

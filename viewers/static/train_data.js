@@ -13,14 +13,16 @@ export class TrainData {
     this.make = h('button', { type: 'button', class: 'lpd-secondary', title: 'Draws 128 tiles of tissue that never was, in a minute or two: to see the whole way work', onclick: () => acts.attempt(() => this.makePhantom()) }, 'Make a small synthetic set');
     this.again = h('button', { type: 'button', class: 'lpd-link', onclick: () => this.show(this.seed + 1) }, 'other tiles');
     this.facts = h('p', { class: 'lpd-train-about' });
-    this.labels = h('div', { class: 'lpd-label-rows' });
+    this.labels = h('div', { class: 'lpd-tally-rows' });
     this.findings = h('details', { class: 'lpd-findings' });
     this.none = h('p', { class: 'lpd-hint' });
-    this.element = h('section', { class: 'lpd-sheet' }, h('div', { class: 'lpd-sheet-head' }, h('h2', {}, 'Data'), this.again), h('div', { class: 'lpd-row' }, h('label', { htmlFor: 'lpd-train-data', class: 'lpd-unseen' }, 'Data set'), this.select, this.make), this.none, this.facts, this.labels, this.findings);
+    this.unscored = h('p', { class: 'lpd-hint', hidden: true }, 'No valid tiles with masks: it trains without scores and pictures. For these, review a result of one of the slides and make the set again, or score the model on another set.');
+    this.element = h('section', { class: 'lpd-sheet' }, h('div', { class: 'lpd-sheet-head' }, h('h2', {}, 'Data'), this.again), h('div', { class: 'lpd-row' }, h('label', { htmlFor: 'lpd-train-data', class: 'lpd-unseen' }, 'Data set'), this.select, this.make), this.none, this.facts, this.unscored, this.labels, this.findings);
   }
 
   async load() {
     const { data, phantom } = await trainApi.dataSets();
+    const before = JSON.stringify(this.chosen);
     this.sets = data;
     this.select.replaceChildren(...data.map((set) => h('option', { value: set.id, disabled: Boolean(set.error) }, `${set.name}${set.error ? ' (cannot be used)' : ` · ${count(set.splits.train ?? 0)} tiles`}`)));
     this.select.hidden = !data.length;
@@ -30,10 +32,18 @@ export class TrainData {
     const broken = data.filter((set) => set.error).map((set) => set.error);
     this.none.textContent = data.length ? broken.join(' ') : 'No data set yet. Tick tiles on your slides (Slides, Label), put a folder of labelled tiles into data/ (train/name[1010].png and a dataset.yaml), or make a synthetic one to try with.';
     this.none.hidden = !this.none.textContent;
-    if (phantom.error) this.acts.say(phantom.error);
+    if (phantom.error && phantom.error !== this.told) this.acts.say(phantom.error);
+    this.told = phantom.error;
     if (phantom.making) this.wait();
     if (!this.usable(this.id)) this.choose(data.find((set) => !set.error && set.splits.train)?.id ?? null);
+    else if (JSON.stringify(this.chosen) !== before) this.choose(this.id); // made anew under its name
     else this.select.value = this.id;
+  }
+
+  chooseByName(name) {
+    const set = this.sets.find((one) => one.name === name);
+    if (set && this.usable(set.id)) return this.choose(set.id);
+    return this.acts.say(set?.error ?? `There is no data set ${name} any more.`);
   }
 
   usable(id) {
@@ -63,6 +73,7 @@ export class TrainData {
     for (const part of [this.labels, this.findings]) part.replaceChildren();
     this.facts.textContent = '';
     this.findings.hidden = true;
+    this.unscored.hidden = !this.chosen || Boolean(this.chosen.splits.valid);
     if (id) return this.show(0);
     return null;
   }
@@ -85,7 +96,7 @@ export class TrainData {
     const number = train.classes[code];
     const share = number / train.tiles;
     const tiles = told.samples[code].map((i) => h('img', { src: trainApi.tile(told.id, 'train', i), alt: `A training tile that shows ${name}`, loading: 'lazy', width: 52, height: 52 }));
-    return h('div', { class: 'lpd-label-row' }, h('span', { class: 'lpd-label-name', title: name }, code), h('div', { class: 'lpd-label-bar', role: 'img', 'aria-label': `${name}: ${number} of ${train.tiles} tiles` }, h('i', { style: `width:${(100 * share).toFixed(1)}%;background:${hex(color)}` })), h('span', { class: 'lpd-label-count' }, `${count(number)} · ${(100 * share).toFixed(0)} %`), h('div', { class: 'lpd-label-tiles' }, tiles));
+    return h('div', { class: 'lpd-tally-row' }, h('span', { class: 'lpd-tally-name', title: name }, code), h('div', { class: 'lpd-tally-bar', role: 'img', 'aria-label': `${name}: ${number} of ${train.tiles} tiles` }, h('i', { style: `width:${(100 * share).toFixed(1)}%;background:${hex(color)}` })), h('span', { class: 'lpd-tally-count' }, `${count(number)} · ${(100 * share).toFixed(0)} %`), h('div', { class: 'lpd-tally-tiles' }, tiles));
   }
 
   /** The findings of the check, once it is done. */

@@ -12,8 +12,9 @@ export class TrainEvaluations {
     this.data = h('select', { 'aria-label': 'Data set to score on' });
     this.which = h('select', { 'aria-label': 'Checkpoint to score' });
     this.button = h('button', { type: 'button', class: 'lpd-secondary', onclick: () => acts.attempt(() => this.start()) }, 'Score');
+    this.none = h('p', { class: 'lpd-hint', hidden: true }, 'No data set here has valid or test tiles with masks to score it on.');
     this.list = h('div', { class: 'lpd-evaluations' });
-    this.element = h('section', { class: 'lpd-sheet', hidden: true }, h('h3', {}, 'Score it on any data set'), h('div', { class: 'lpd-row' }, this.data, this.which, this.button), this.list);
+    this.element = h('section', { class: 'lpd-sheet', hidden: true }, h('h3', {}, 'Score it on any data set'), h('div', { class: 'lpd-row' }, this.data, this.which, this.button), this.none, this.list);
     this.forget();
   }
 
@@ -22,6 +23,11 @@ export class TrainEvaluations {
     clearTimeout(this.timer);
     this.element.hidden = true;
     this.list.replaceChildren();
+  }
+
+  /** Data sets may have come since: ask for them at the next look. */
+  refresh() {
+    this.name = null;
   }
 
   /** Offer what there is once the training has a checkpoint. */
@@ -38,7 +44,8 @@ export class TrainEvaluations {
       this.data.replaceChildren(...options);
       const same = options.find((option) => option.value.startsWith(`${own} `));
       if (same) this.data.value = same.value;
-      this.button.disabled = !options.length;
+      this.data.parentElement.hidden = !options.length;
+      this.none.hidden = options.length > 0;
       await this.look();
     });
   }

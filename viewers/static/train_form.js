@@ -41,13 +41,12 @@ export class TrainForm {
 
   fill({ fields, presets, starts }) {
     Object.assign(this, { fields, presets, starts });
-    const kept = this.start.value;
+    const kept = [this.preset, this.start, this.tower].map((select) => [select, select.value]);
     this.preset.replaceChildren(...presets.map(({ name }) => h('option', { value: name }, name)));
     const groups = { file: 'Weights files', model: 'Encoders of models here, to train on', none: 'From nothing' };
     this.start.replaceChildren(...Object.entries(groups).map(([kind, label]) => h('optgroup', { label }, starts.filter((start) => start.kind === kind).map((start) => h('option', { value: start.id }, start.label)))).filter((group) => group.children.length));
     this.tower.replaceChildren(h('option', { value: '' }, 'none (a timm tower needs a file)'), ...starts.filter((start) => start.kind === 'file').map((start) => h('option', { value: start.id }, start.label)));
-    if (starts.some((start) => start.id === kept)) this.start.value = kept;
-    if (this.inputs.size) return;
+    if (this.inputs.size) return this.keep(kept);
     this.few.append(...Object.entries(FEW).map(([path, label]) => this.field(this.of(path), label)));
     const rest = fields.filter(({ path }) => !(path in FEW));
     for (const [group, title] of Object.entries(GROUPS)) {
@@ -56,6 +55,12 @@ export class TrainForm {
     }
     this.all.append(h('div', { class: 'lpd-fields' }, labelled('weights of a timm tower', this.tower)));
     this.choosePreset('cpu');
+  }
+
+  /** What was chosen stays chosen where it is still offered. */
+  keep(chosen) {
+    for (const [select, value] of chosen) if ([...select.options].some((option) => option.value === value)) select.value = value;
+    if (chosen.some(([select, value]) => select.value !== value)) this.chooseStart();
   }
 
   of(path) {

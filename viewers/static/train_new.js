@@ -30,6 +30,12 @@ export class TrainNew {
     await this.data.load();
   }
 
+  /** Take up the data sets, weights and models that have come since. */
+  async refresh() {
+    this.form.fill(await trainApi.setup());
+    await this.data.load();
+  }
+
   /** The trainings that there are, whose names are taken. */
   known(trainings) {
     this.names = new Set(trainings.map((training) => training.name));
