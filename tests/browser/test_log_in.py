@@ -189,7 +189,9 @@ def test_in_through_the_page_to_a_result_and_out(visitor: Page, served: Served, 
     with page.expect_download() as download:
         page.locator("[data-kind=geojson]").click()
     assert json.loads(download.value.path().read_text())["features"]
-    assert page.locator(".lpd-card img").evaluate_all("all => all.every((one) => one.naturalWidth > 0)")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.lpd-card img')].every((one) => one.complete && one.naturalWidth > 0)"
+    )
     assert page.evaluate("window.__lpd.errors") == []
     page.get_by_role("button", name="Log out").click()
     page.get_by_label("Name").wait_for()

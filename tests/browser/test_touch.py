@@ -47,6 +47,8 @@ def slide_fingers(page: Page, begin: Sequence[Place], end: Sequence[Place]) -> N
             for (x, y), (to_x, to_y) in zip(begin, end, strict=True)
         ]
         touch("touchMove", parts)
+    page.wait_for_timeout(300)  # fingers that rest before they are lifted do not throw the picture
+    touch("touchMove", end)
     touch("touchEnd", [])
     client.detach()
     page.wait_for_timeout(900)  # the picture glides on
