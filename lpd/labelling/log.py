@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from lpd.append_only import append_whole
 from lpd.classes import ClassScheme
 from lpd.errors import ConfigError, DatasetError
 from lpd.labelling.grid import Cell, TileGrid
@@ -170,15 +170,7 @@ class LabelLog:
         """
         content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
         try:
-            with self.path.open("ab", buffering=0) as file:
-                file.truncate(self._end)  # half a line that a kill left behind
-                try:
-                    if file.write(content) != len(content):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(self._end)
-                    raise
+            append_whole(self.path, self._end, content)
         except OSError as error:
             raise DatasetError(
                 f"the label set {self.path.parent.name} cannot be written ({error.strerror or error}): "

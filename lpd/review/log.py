@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from lpd.append_only import append_whole
 from lpd.errors import ResultError
 from lpd.inference.frame import Box
 from lpd.review.pixels import LARGEST_PX, Pixels
@@ -102,16 +102,7 @@ class EditLog:
         lines = ([_line(self._about)] if not self._end else []) + [_line(line)]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab", buffering=0) as file:
-                file.truncate(self._end)  # half a line that a kill left behind
-                content = b"".join(lines)
-                try:
-                    if file.write(content) != len(content):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(self._end)
-                    raise
+            append_whole(self.path, self._end, b"".join(lines))
         except OSError as error:
             raise ResultError(
                 f"cannot write {self.path} ({error.strerror or error}): free some space, then do it again"

@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_the_log_as_it_was(labelling, monkeypatch):
     def full(_number):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lpd.labelling.log.os.fsync", full)
+    monkeypatch.setattr("lpd.append_only.os.fsync", full)
     with pytest.raises(DatasetError, match="No space left on device"):
         tick(labelling, (1, 0), TUM)
     assert labelling.log_path.read_bytes() == before
