@@ -17,6 +17,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 MINIMUM_PYTHON = (3, 10)
+PRIVATE = ROOT / ".venv"
 
 
 def ensure_installed(*requirement_files: str) -> None:
@@ -32,7 +33,8 @@ def ensure_installed(*requirement_files: str) -> None:
     if sys.prefix == sys.base_prefix:
         if not missing_packages(files):
             return
-        _restart_in(_private_environment(ROOT / ".venv"))
+        _restart_in(_private_environment(PRIVATE))
+    _keep_translations()
     _install_once(files)
 
 
@@ -76,6 +78,18 @@ def _restart_in(python: Path) -> NoReturn:
     os.execv(str(python), command)
 
 
+def _keep_translations() -> None:
+    """Have modules that are imported translated once, not in every process, also where Python shall not write that.
+
+    Container images often forbid it (``PYTHONDONTWRITEBYTECODE``), so as not to fill folders of sources. In our own
+    environment there is room for it apart from them.
+    """
+    if sys.dont_write_bytecode and Path(sys.prefix) == PRIVATE:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(PRIVATE / "translated")
+        sys.dont_write_bytecode = False
+
+
 def _install_once(files: Sequence[Path]) -> None:
     """Install into this environment unless the same files were installed here before."""
     wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
@@ -85,8 +99,10 @@ def _install_once(files: Sequence[Path]) -> None:
     names = missing_packages(files)
     if names:
         print(f"Installing {len(names)} packages (PyTorch is large: several minutes on a slow line) …", flush=True)
-    # Python translates a module when it is first imported: most of those that come with these packages never are.
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if not sys.dont_write_bytecode:
+        # Python translates a module when it is first imported: most of those of these packages never are.
+        command.append("--no-compile")
     if subprocess.call([*command, *(part for file in files for part in ("-r", str(file)))]) != 0:
         sys.exit(
             "Installing failed (see above): check the network and the free disk space, then run the command again."

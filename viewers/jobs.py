@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import secrets
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -17,18 +15,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lpd.errors import LpdError, RunError
+from lpd.errors import LpdError
 from lpd.runs import RunState, StateName, forget_end, is_alive, read_state, request_stop, write_json_atomically
+from viewers.children import EXIT_NAME, Children
 from viewers.errors import NotFoundError
-from viewers.job_log import LOG_NAME, log_lines, reason, where
+from viewers.job_log import log_lines, reason, where
 from viewers.lines import InLine
-from viewers.processes import signal_group, start_process
+from viewers.processes import signal_group
 
-_LOGGER = logging.getLogger(__name__)
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 #: How a run reports an error that is not one of ours: by the name of its class.
 _UNEXPECTED = re.compile(r"\w+(Error|Exception|Warning|Exit|Iteration): ")
-_JOB, _EXIT, CANCEL_NAME = "job.json", "exit.json", "cancel"
+_JOB, CANCEL_NAME = "job.json", "cancel"
 REGIONS_NAME = "regions.geojson"
 
 #: A job without a run folder, started by an app that is gone, counts as dead after this long.
@@ -120,7 +118,7 @@ class Jobs:
             ) from error
         self.folder = folder.resolve()
         self.command = command
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children = Children()
         self._stop_patience_s = stop_patience_s
         for job in self.all():
             if not job.run.ended and (job.folder / CANCEL_NAME).exists():  # the app ended before it had stopped the job
@@ -152,7 +150,7 @@ class Jobs:
             write_json_atomically(folder / REGIONS_NAME, {"type": "MultiPolygon", "coordinates": request.polygons})
         write_json_atomically(folder / _JOB, record)
         try:
-            self._begin(job_id, argv)
+            self._children.start(job_id, argv, folder)
         except LpdError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -164,27 +162,19 @@ class Jobs:
         Raises:
             LpdError: its folder cannot be written, its process has not ended yet, or none can be started.
         """
-        deadline = time.monotonic() + _END_PATIENCE_S
-        while job.id in self._children:  # it has said how it ended, and is just ending
-            if time.monotonic() > deadline:
-                raise LpdError(f"the work on {job.slide_name} is still being stopped: try again in a moment")
-            time.sleep(0.05)
+        if not self._children.gone(job.id, _END_PATIENCE_S):  # it has said how it ended, and is just ending
+            raise LpdError(f"the work on {job.slide_name} is still being stopped: try again in a moment")
         path = job.folder / _JOB
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            for name in (_EXIT, CANCEL_NAME):
+            for name in (EXIT_NAME, CANCEL_NAME):
                 (job.folder / name).unlink(missing_ok=True)
         except (OSError, ValueError) as error:
             raise LpdError(f"the record of result {job.id} cannot be changed ({error}): delete its folder") from error
         forget_end(job.run_folder)
         write_json_atomically(path, {**record, "created": time.time()})  # its place in the queue is the last
-        self._begin(job.id, job.argv)
+        self._children.start(job.id, job.argv, job.folder)
         return self.get(job.id)
-
-    def _begin(self, job_id: str, argv: tuple[str, ...]) -> None:
-        folder = self.folder / job_id
-        self._children[job_id] = start_process(argv, folder, folder / LOG_NAME)
-        threading.Thread(target=self._reap, args=(job_id, folder), name=f"reap {job_id}", daemon=True).start()
 
     def get(self, job_id: str) -> Job:
         """One job, as it is now.
@@ -280,7 +270,7 @@ class Jobs:
         """State of a job whose command has not made its run folder: starting, or ended on the way."""
         name: StateName = "queued"
         message = "Stopping …" if cancelled else "Starting …"
-        ended = (job.folder / _EXIT).exists()
+        ended = (job.folder / EXIT_NAME).exists()
         orphaned = job.id not in self._children and time.time() - job.created > _START_PATIENCE_S
         if ended or orphaned:
             name = "cancelled" if cancelled else "failed"
@@ -288,17 +278,6 @@ class Jobs:
             if _went_well(job.folder):  # of a job that is gone on with: nothing was left to do
                 name, message = "done", ""
         return RunState(kind="segment", state=name, message=message, started=job.created, updated=job.created)
-
-    def _reap(self, job_id: str, folder: Path) -> None:
-        """Wait for the child, so that it does not stay a zombie, and note how it ended."""
-        code = self._children[job_id].wait()
-        try:
-            if folder.is_dir():  # a result that was deleted meanwhile must not come back
-                write_json_atomically(folder / _EXIT, {"exit_code": code, "ended": time.time()})
-        except RunError as error:
-            _LOGGER.warning("%s", error)
-        finally:
-            del self._children[job_id]
 
     def _see_to_the_end(self, job_id: str) -> None:
         threading.Thread(target=self._stop, args=(job_id,), name=f"stop {job_id}", daemon=True).start()
@@ -326,8 +305,8 @@ class Jobs:
         self._signal(job, force=True)
 
     def _signal(self, job: Job, *, force: bool) -> None:
-        child = self._children.get(job.id)
-        pids = [child.pid] if child else []
+        child = self._children.pid(job.id)
+        pids = [child] if child else []
         # Whoever computes may be a worker that the command has handed the slide to: asked when there is no command
         # left to ask, and ended only with a command that has not ended.
         # Once all is computed and files are written, it may be at work on the next job: then it is let be.
@@ -388,6 +367,6 @@ def _run_folder(folder: Path, slide_name: str) -> Path:
 
 def _went_well(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / _EXIT).read_text(encoding="utf-8"))["exit_code"] == 0)
+        return bool(json.loads((folder / EXIT_NAME).read_text(encoding="utf-8"))["exit_code"] == 0)
     except (OSError, ValueError, KeyError, TypeError):
         return False

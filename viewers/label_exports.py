@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,10 +17,10 @@ from lpd.labelling.labelling import Labelling
 from lpd.labelling.splitting import Plan, make_plan
 from lpd.review.review import Review
 from lpd.runs import RunState, read_state, request_stop, write_json_atomically
+from viewers.children import EXIT_NAME, Children
 from viewers.errors import NotFoundError, NotReadyError
-from viewers.job_log import LOG_NAME, log_lines
+from viewers.job_log import log_lines
 from viewers.jobs import Job
-from viewers.processes import start_process
 from viewers.services import Services
 from viewers.slide_info import SlideInfo
 
@@ -49,7 +47,7 @@ class LabelExports:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children = Children()
 
     def plan(self, labelling: Labelling, hold_out: Sequence[str] | None) -> Plan:
         """What the label set would become.
@@ -82,9 +80,7 @@ class LabelExports:
         folder = labelling.folder / _FOLDER / export_id
         argv = (*self._services.jobs.command, *self._arguments(labelling, wish, out, folder))
         write_json_atomically(folder / _RECORD, {"name": name, "created": time.time(), "argv": argv})
-        process = start_process(argv, folder, folder / LOG_NAME)
-        self._children[export_id] = process
-        threading.Thread(target=process.wait, name=f"reap {export_id}", daemon=True).start()
+        self._children.start(export_id, argv, folder)
         return export_id
 
     def stop(self, labelling: Labelling, export_id: str) -> None:
@@ -117,8 +113,8 @@ class LabelExports:
 
     def _state(self, folder: Path, export_id: str, created: float) -> RunState:
         state = read_state(folder)
-        child = self._children.get(export_id)
-        gone = child.poll() is not None if child else time.time() - created > _START_PATIENCE_S
+        orphaned = export_id not in self._children and time.time() - created > _START_PATIENCE_S
+        gone = (folder / EXIT_NAME).exists() or orphaned
         if state.state == "new" and gone:
             said = next((line for line in reversed(log_lines(folder)) if line.startswith("lpd ")), "")
             reason = said.partition(": ")[2] or "it ended before it had begun: try again"

@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,14 +20,15 @@ from PIL import Image
 
 from lpd.data.phantom import write_phantom_slide
 from lpd.errors import LpdError
-from lpd.runs import ENDED
 from viewers import openseadragon
-from viewers.jobs import Jobs
+
+from .started import ROOT, end_jobs, free_port, start_app
 
 if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerProcess
+
     from playwright.sync_api import Browser, Page
 
-ROOT = Path(__file__).resolve().parents[2]
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -52,7 +50,7 @@ class App:
     checkpoints: Path
     port: int
     log: Path
-    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _process: ForkServerProcess | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
@@ -62,14 +60,11 @@ class App:
         flags = ["--slides", self.slides, "--results", self.results, "--checkpoints", self.checkpoints]
         own = self.results.parent
         flags += ["--runs", own / "runs", "--data", own / "data", "--weights", own / "weights"]
-        arguments = [str(flag) for flag in (*flags, "--port", self.port, "--no-browser")]
-        command = [sys.executable, "-c", "import sys, app; sys.exit(app.main(sys.argv[1:]))", *arguments]
-        with self.log.open("ab") as log:
-            slow = {**os.environ, "OMP_NUM_THREADS": "1"}  # or a big machine is done before a test has looked
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=slow)
+        flags += ["--port", self.port, "--no-browser"]
+        self._process = start_app(flags, self.log, threads=1)  # or a big machine is done before a test has looked
         deadline = time.monotonic() + 180  # of which a machine with other work may need most
         while not self._answers():
-            assert self._process.poll() is None, self.log.read_text()
+            assert self._process.is_alive(), self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)
 
@@ -77,7 +72,7 @@ class App:
         """End the app as a power cut would; what it started goes on."""
         if self._process:
             self._process.kill()
-            self._process.wait()
+            self._process.join()
 
     def _answers(self) -> bool:
         try:
@@ -127,10 +122,10 @@ def app(tmp_path: Path, phantom_slides: Path, browser: Browser) -> Iterator[App]
         _missing(str(error))
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(models[0], tmp_path / "checkpoints")
-    app = App(phantom_slides, tmp_path / "results", tmp_path / "checkpoints", _free_port(), tmp_path / "app.log")
+    app = App(phantom_slides, tmp_path / "results", tmp_path / "checkpoints", free_port(), tmp_path / "app.log")
     app.start()
     yield app
-    _end_jobs(app.results)
+    end_jobs(app.results)
     app.kill()
 
 
@@ -171,18 +166,3 @@ def look(page: Page) -> Callable[..., npt.NDArray[np.int64]]:
 def state(page: Page) -> Callable[[], dict[str, Any]]:
     """What the page says of itself."""
     return lambda: dict(page.evaluate("window.__lpd.state"))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _end_jobs(results: Path) -> None:
-    jobs = Jobs(results, stop_patience_s=(10.0, 3.0))
-    for job in jobs.all():
-        jobs.cancel(job.id)
-    deadline = time.monotonic() + 40
-    while any(job.run.state not in ENDED for job in jobs.all()) and time.monotonic() < deadline:
-        time.sleep(0.2)

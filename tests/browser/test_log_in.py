@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,12 +19,13 @@ import pytest
 import app as program
 from viewers import openseadragon
 
+from .started import ROOT, end_jobs, free_port, start_app
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(program.__file__).parent
 PASSWORD = "correct horse"
 NGINX = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1;
@@ -51,61 +51,42 @@ class Served:
     """The app with users, alone or behind nginx, which shows it under ``/lpd``."""
 
     def __init__(self, folder: Path, slides: Path, *flags: str) -> None:
-        from tests.browser.conftest import _free_port
-
-        self.folder, self.port = folder, _free_port()
+        self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         (folder / "checkpoints").mkdir()
         shutil.copy(next((ROOT / "checkpoints").glob("phantom-learnable*.safetensors")), folder / "checkpoints")
-        places = ["--slides", slides, "--results", folder / "results", "--checkpoints", folder / "checkpoints"]
-        arguments = [
-            *map(str, places),
-            "--auth",
-            str(folder / "users"),
-            "--port",
-            str(self.port),
-            "--no-browser",
-            *flags,
-        ]
-        command = [sys.executable, "-c", "import sys, app; sys.exit(app.main(sys.argv[1:]))", *arguments]
+        places = ("--slides", slides, "--results", folder / "results", "--checkpoints", folder / "checkpoints")
+        flags_of_all = ["--auth", folder / "users", "--port", self.port, "--no-browser"]
         self.log = folder / "app.log"
-        with self.log.open("ab") as log:
-            self.processes = [subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)]
+        self.app = start_app([*places, *flags_of_all, *flags], self.log)
+        self.proxy: subprocess.Popen[bytes] | None = None
         self.wait()
 
     def behind_nginx(self, strip: str) -> None:
-        from tests.browser.conftest import _free_port
-
         nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if not nginx:
             pytest.skip("no nginx on this machine")
-        port = _free_port()
+        port = free_port()
         text = NGINX.format(folder=self.folder, port=port, behind=self.port, strip=strip)
         (self.folder / "nginx.conf").write_text(text)
-        command = [
-            nginx,
-            "-p",
-            str(self.folder),
-            "-c",
-            str(self.folder / "nginx.conf"),
-            "-e",
-            str(self.folder / "e.log"),
-        ]
-        self.processes.append(subprocess.Popen(command))
+        command = [nginx, "-p", self.folder, "-c", self.folder / "nginx.conf", "-e", self.folder / "e.log"]
+        self.proxy = subprocess.Popen(command)
         self.url = f"http://127.0.0.1:{port}/lpd/"
         self.wait()
 
     def wait(self) -> None:
         deadline = time.monotonic() + 60
         while status(self.url + "healthz") != 401:
-            assert self.processes[-1].poll() is None, self.log.read_text()
+            assert self.app.is_alive(), self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)
 
     def end(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()
-            process.wait(20)
+        if self.proxy:
+            self.proxy.terminate()
+            self.proxy.wait(20)
+        self.app.terminate()
+        self.app.join(20)
 
 
 def status(url: str) -> int:
@@ -132,9 +113,7 @@ def served(
             served.behind_nginx("/" if "taken" in request.param else "")
         yield served
     finally:
-        from tests.browser.conftest import _end_jobs
-
-        _end_jobs(served.folder / "results")
+        end_jobs(served.folder / "results")
         served.end()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,15 @@ def differ(one: np.ndarray, other: np.ndarray) -> float:
     return float((np.abs(one - other).max(axis=2) > 30)[180:-180, 230:-230].mean())
 
 
+def comes_to(look: Look, name: str, expected: np.ndarray) -> bool:
+    """Whether this becomes the picture: a busy machine is late with tiles."""
+    deadline = time.monotonic() + 20
+    while differ(look(name), expected) >= 0.002:
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
 def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, state: State) -> None:
     mask = write_result(app)
     page.goto(app.url)
@@ -106,7 +116,7 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     assert differ(look("review-relabelled"), accepted) > 0.1
     page.keyboard.press("Control+z")
     settle(page, 3)
-    assert differ(look("review-undone"), accepted) < 0.002
+    assert comes_to(look, "review-undone", accepted)
     redo, undo = (page.get_by_role("button", name=name, exact=True) for name in ("Redo", "Undo"))
     redo.click()
     settle(page, 4)
@@ -137,7 +147,7 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     assert (words.text_content() or "").startswith("Partly reviewed")
     page.wait_for_function("window.__lpd.state.layers.mask.fetches === 4 && window.__lpd.state.layers.mask.drawn")
     settle(page, 6)
-    assert differ(look("review-reloaded"), painted) < 0.002
+    assert comes_to(look, "review-reloaded", painted)
     corrected = legend(page)
     assert corrected[""] == "with corrections"
     page.get_by_role("button", name="Show the model alone").click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +25,19 @@ viewer = OpenSeadragon({{
 }});
 </script>"""
 
+_DESCRIPTOR = """async () => {
+  const { slides } = await (await fetch('/api/slides')).json();
+  return slides.find((one) => one.name === 'small-phantom.tif')?.dzi;
+}"""
+
 
 def test_a_stock_page_reads_the_descriptor(page: Page, app: Any) -> None:
     page.goto(app.url)
-    slides = page.evaluate("fetch('/api/slides').then((r) => r.json()).then((j) => j.slides)")
-    (slide,) = (one for one in slides if one["name"] == "small-phantom.tif")
-    text = _PAGE.format(script=openseadragon_url(), descriptor=slide["dzi"])
+    deadline = time.monotonic() + 60
+    while not (descriptor := page.evaluate(_DESCRIPTOR)):  # files are looked into one after another
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(100)
+    text = _PAGE.format(script=openseadragon_url(), descriptor=descriptor)
     page.route("**/stock", lambda route: route.fulfill(body=text, content_type="text/html"))
     page.goto(app.url + "/stock")
     page.wait_for_function("viewer.world.getItemAt(0)?.getFullyLoaded()")

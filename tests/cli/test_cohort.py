@@ -124,6 +124,7 @@ def test_a_killed_worker_is_replaced_and_its_slide_is_done(cohort, checkpoint, t
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_idle_costs_nothing(cohort, checkpoint, tmp_path):
     folders = result_folders(slides_of([cohort / "a.png", cohort / "b.png"]), tmp_path / "out")
     outcomes = segment_in_processes(folders, arguments(tmp_path / "out", checkpoint, cohort), 1, 1)
@@ -218,6 +219,7 @@ def test_workers_that_never_get_to_a_slide_are_not_hired_for_ever(cohort, checkp
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_slide_that_kills_every_worker_is_given_up(cohort, checkpoint, tmp_path):
     out = tmp_path / "out"
     folders = {CohortSlide(cohort / "a.png"): out / "a"}

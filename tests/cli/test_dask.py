@@ -49,6 +49,7 @@ def outcomes_of(folders, out: Path, checkpoint: Path, scheduler: str, count: int
     return list(segment_on_dask(folders, arguments(out, checkpoint, out), scheduler, count))
 
 
+@pytest.mark.slow
 def test_a_cohort_comes_to_the_same_as_on_this_machine(cohort, checkpoint, tmp_path, scheduler, capfd):
     near, far = tmp_path / "near", tmp_path / "far"
     assert segment(near, checkpoint, cohort) == 1

@@ -15,7 +15,7 @@ from lpd.data.phantom import TileSetSpec, write_phantom_tiles
 from lpd.data.phantom.tiles import LABEL_SHARE, Tile, case_tiles
 from lpd.errors import ConfigError, DatasetError
 
-SPEC = TileSetSpec(train=12, valid=5, test=4, seed=3)
+SPEC = TileSetSpec(train=6, valid=3, test=2, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,9 @@ def tiles() -> list[Tile]:
 
 def test_files_are_in_place(folder: Path) -> None:
     train = sorted((folder / "train").iterdir())
-    assert len(train) == 12
+    assert len(train) == SPEC.train
     assert all(re.search(r"\[[01]{4}\]\.png$", path.name) and "[0000]" not in path.name for path in train)
-    for split, count in (("valid", 5), ("test", 4)):
+    for split, count in (("valid", SPEC.valid), ("test", SPEC.test)):
         images = [path.name for path in sorted((folder / split / "img").iterdir())]
         assert images == [path.name for path in sorted((folder / split / "mask").iterdir())]
         assert len(images) == count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -49,6 +50,25 @@ def test_failed_installation_leaves_no_stamp(monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, "call", lambda command: 0)
     bootstrap.ensure_installed(str(requirement))
     assert len(list(tmp_path.glob(".lpd-installed-*"))) == 1
+
+
+def test_modules_are_translated_once_where_python_shall_not_write_that(tmp_path):
+    """Only in the environment that is ours; what a process of ours starts hears of it, too."""
+    (tmp_path / "some_module.py").write_text("")
+    code = (
+        "import sys, subprocess; from pathlib import Path; from viewers import bootstrap\n"
+        "bootstrap.PRIVATE = Path(sys.argv[1]) if sys.argv[1] else Path('elsewhere'); sys.prefix = sys.argv[2]\n"
+        "bootstrap._keep_translations()\n"
+        "subprocess.run([sys.executable, '-c', 'import some_module'], check=True)"
+    )
+    paths = os.pathsep.join((str(tmp_path), str(bootstrap.ROOT)))
+    forbidden = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": paths}
+    forbidden.pop("PYTHONPYCACHEPREFIX", None)
+    for private in ("", str(tmp_path)):
+        assert not list(tmp_path.rglob("some_module.*.pyc"))
+        subprocess.run([sys.executable, "-c", code, private, str(tmp_path)], check=True, env=forbidden)
+    (found,) = tmp_path.rglob("some_module.*.pyc")
+    assert found.is_relative_to(tmp_path / "translated")
 
 
 def test_bootstrap_needs_nothing_but_the_standard_library():

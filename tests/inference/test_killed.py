@@ -68,6 +68,7 @@ for folder, (what, call) in asked["moments"].items():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_a_joining_run_that_was_killed_ends_as_one_that_was_not(segment: Segment, backend, slide_path, tmp_path: Path):
     whole, all_of_it = segment(**SMALL)

@@ -257,7 +257,10 @@ def changed(path: Path, tmp_path: Path, **model: object) -> NetworkBackend:
     return NetworkBackend(new.eval(), info, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("choices", [{}, {"adapt": False, "tta": True, "region": Region(512, 512, 400, 400)}])
+_TURNED = {"adapt": False, "tta": True, "region": Region(512, 512, 400, 400)}
+
+
+@pytest.mark.parametrize("choices", [{}, pytest.param(_TURNED, marks=pytest.mark.slow)])
 def test_with_nothing_muted_99_percent_of_tissue_pixels_stay_in_their_class(phantom, tmp_path, choices):
     store = segmented(phantom, load_backend(PHANTOM, "cpu"), tmp_path / "out", **choices)
     mask = whole_mask(store)
@@ -308,6 +311,7 @@ def test_an_edited_checkpoint_gives_what_the_maps_show(phantom: Path, tmp_path: 
     assert agreement(edited, recomputed_mask(store, box, [*edit[0], 7, 9], edit[1]), (7, 9)) >= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mpp"), [("CMU-1-Small-Region.svs", None), ("tcga-cr-7395-01a-01-ts1.svs", 0.5)])
 def test_real_tissue_is_made_again(real_data: Path, tmp_path: Path, name: str, mpp: float | None):
     region = Region(600, 600, 1400, 1000)

@@ -42,7 +42,7 @@ def mask(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     return _mask(phantom, tmp_path_factory.mktemp("result"))
 
 
-@pytest.mark.parametrize("offset", [32, 224])
+@pytest.mark.parametrize("offset", [32, pytest.param(224, marks=pytest.mark.slow)])
 def test_a_shifted_grid_leaves_99_percent_of_tissue_pixels_in_their_class(
     mask: np.ndarray, phantom: Path, tmp_path: Path, offset: int
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 from lpd.cli import build_parser
 from lpd.errors import LpdError
 from lpd.runs import read_state
+from viewers.children import Children
 from viewers.errors import NotFoundError
 from viewers.jobs import Job, JobRequest, Jobs, segment_arguments
 from viewers.services import Services
@@ -212,7 +213,7 @@ def test_a_job_whose_worker_died_goes_on_as_long_as_its_command_lives(
         patch.setattr("viewers.jobs.read_state", lambda _: replace(job.run, state="crashed"))
         found = services.jobs.get(job.id).run
         assert (found.state, found.message) == ("queued", "Going on …")
-        patch.setattr(services.jobs, "_children", {})  # now nobody is there to go on with it
+        patch.setattr(services.jobs, "_children", Children())  # now nobody is there to go on with it
         assert services.jobs.get(job.id).run.state == "crashed"
 
 
@@ -221,7 +222,7 @@ def test_a_worker_is_ended_only_with_a_command_that_does_not_end(
 ) -> None:
     """The command hands the slide to a worker, whose process is the one that the run names."""
     job = running(wait_for, services, "slow")
-    command, worker = services.jobs._children[job.id].pid, job.run.pid + 1_000_000
+    command, worker = services.jobs._children.pid(job.id), job.run.pid + 1_000_000
     by_worker = replace(job, run=replace(job.run, pid=worker))
     asked: list[tuple[int, bool]] = []
     with monkeypatch.context() as patch:

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from lpd import cli
 from lpd.data.check import check_dataset
-from viewers import label_exports
+from viewers import children
 from viewers.access import Access
 from viewers.services import Services
 from viewers.web import make_api
@@ -134,9 +134,7 @@ def test_a_tile_set_is_made_by_the_command(
         def wait(self) -> int:
             return self.code
 
-        poll = wait
-
-    monkeypatch.setattr(label_exports, "start_process", Done)
+    monkeypatch.setattr(children, "start_process", Done)
     plan = client.get(f"/api/labels/{labels}/plan").json()
     assert plan["problem"].startswith("no tile is labelled yet")
     for column in range(4):

@@ -14,13 +14,14 @@ from typing import Any
 from lpd.errors import LpdError
 from lpd.recipe.run_files import CONFIG, LAST, METRICS, RESUME
 from lpd.runs import RunState, StateName, read_state
+from viewers.children import EXIT_NAME
 from viewers.errors import NotFoundError
 from viewers.job_log import log_lines, reason, where
 from viewers.lines import InLine
 
 #: A name is a folder's and part of addresses: nothing else than these letters is one.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-])?")
-RECORD, EXIT, STOP_WANTED = "training.json", "exit.json", "cancel"
+RECORD, STOP_WANTED = "training.json", "cancel"
 #: How a run reports an error that is not one of ours: by the name of its class.
 _UNEXPECTED = re.compile(r"\w+(Error|Exception|Warning|Exit|Iteration): ")
 #: A training that an app, which is gone, had only just started counts as dead after this long.
@@ -139,7 +140,7 @@ def _state_before_run(training: Training, *, child: bool, wanted: bool) -> RunSt
     message = "Stopping …" if wanted else "Starting …"
     if not training.argv:  # of a terminal, by an lpd that left no state
         name, message = ("done", "") if (folder / LAST).is_file() else ("failed", "it says nothing of how it ended")
-    elif (folder / EXIT).exists() or (not child and time.time() - training.asked > _START_PATIENCE_S):
+    elif (folder / EXIT_NAME).exists() or (not child and time.time() - training.asked > _START_PATIENCE_S):
         name = "cancelled" if wanted else "failed"
         message = "" if wanted else reason(folder)
     return RunState(kind="train", state=name, message=message, started=training.asked, updated=training.asked)
@@ -150,7 +151,7 @@ def _how_it_died(folder: Path) -> str:
     if said:
         return said.partition(": ")[2]
     try:
-        code = int(json.loads((folder / EXIT).read_text(encoding="utf-8"))["exit_code"])
+        code = int(json.loads((folder / EXIT_NAME).read_text(encoding="utf-8"))["exit_code"])
     except (OSError, ValueError, KeyError, TypeError):
         code = 0
     if code == -getattr(signal, "SIGKILL", 9):

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import shutil
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpd.errors import LpdError, RunError
+from lpd.errors import LpdError
 from lpd.recipe.run_files import LAST, RESUME
 from lpd.runs import forget_end, is_alive, request_stop, write_json_atomically
+from viewers.children import EXIT_NAME, Children
 from viewers.errors import NotFoundError
-from viewers.job_log import LOG_NAME, log_lines, where
-from viewers.processes import signal_group, start_process
-from viewers.train.records import EXIT, NAME, RECORD, STOP_WANTED, Training, is_training, read_training
+from viewers.job_log import log_lines, where
+from viewers.processes import signal_group
+from viewers.train.records import NAME, RECORD, STOP_WANTED, Training, is_training, read_training
 
-_LOGGER = logging.getLogger(__name__)
 _DELETED = ".deleted-"
 #: A process that has said how its run ended is gone by then.
 _END_PATIENCE_S = 10.0
@@ -51,7 +48,7 @@ class Trainings:
     def __init__(self, folder: Path, command: tuple[str, ...] = (sys.executable, "-m", "lpd")) -> None:
         self.folder = folder.resolve()
         self.command = command
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children = Children()
         self._guard = threading.Lock()
         for left in self.folder.glob(f"{_DELETED}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -77,7 +74,7 @@ class Trainings:
         record = {"created": now, "asked": now, "user": wish.user, "data": wish.data, "data_id": wish.data_id}
         try:
             write_json_atomically(folder / RECORD, {**record, "argv": argv})
-            self._begin(folder, argv)
+            self._children.start(wish.name, argv, folder)
         except LpdError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -115,13 +112,13 @@ class Trainings:
         folder = training.folder
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            for left in (EXIT, STOP_WANTED):
+            for left in (EXIT_NAME, STOP_WANTED):
                 (folder / left).unlink(missing_ok=True)
         except (OSError, ValueError) as error:
             raise LpdError(f"the record of training {name} cannot be changed ({error}): delete it") from error
         forget_end(folder)
         write_json_atomically(folder / RECORD, {**record, "asked": time.time()})
-        self._begin(folder, (*training.argv, *_how_to_go_on(folder)))
+        self._children.start(name, (*training.argv, *_how_to_go_on(folder)), folder)
         return self.get(name)
 
     def get(self, name: str) -> Training:
@@ -170,8 +167,8 @@ class Trainings:
         training = self.get(name)
         if not training.run.ended:
             self._note_wish(training)
-            child = self._children.get(name)
-            pids = [child.pid] if child else []
+            child = self._children.pid(name)
+            pids = [child] if child else []
             if training.run.pid and is_alive(training.folder):
                 pids.append(training.run.pid)
             for pid in dict.fromkeys(pids):
@@ -199,29 +196,12 @@ class Trainings:
         return "\n".join(log_lines(self.get(name).folder)[-lines:])
 
     def _at_rest(self, name: str) -> Training:
-        deadline = time.monotonic() + _END_PATIENCE_S
-        while name in self._children and self.get(name).run.ended and time.monotonic() < deadline:
-            time.sleep(0.05)  # it has said how it ended, and is just ending
+        if self.get(name).run.ended:
+            self._children.gone(name, _END_PATIENCE_S)  # it has said how it ended, and is just ending
         training = self.get(name)
         if not training.run.ended or name in self._children or is_alive(training.folder):
             raise LpdError(f"training {name} is at work: stop it first")
         return training
-
-    def _begin(self, folder: Path, argv: Sequence[str]) -> None:
-        name = folder.name
-        self._children[name] = child = start_process(tuple(argv), folder, folder / LOG_NAME)
-        threading.Thread(target=self._reap, args=(name, folder, child), name=f"reap {name}", daemon=True).start()
-
-    def _reap(self, name: str, folder: Path, child: subprocess.Popen[bytes]) -> None:
-        """Wait for the child, so that it does not stay a zombie, and note how it ended."""
-        code = child.wait()
-        try:
-            if folder.is_dir():
-                write_json_atomically(folder / EXIT, {"exit_code": code, "ended": time.time()})
-        except RunError as error:
-            _LOGGER.warning("%s", error)
-        finally:
-            del self._children[name]
 
     def _note_wish(self, training: Training) -> None:
         try:
