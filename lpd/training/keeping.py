@@ -133,8 +133,10 @@ class Keeper:
         with writing(self._folder):
             (self._folder / RESUME).unlink(missing_ok=True)
 
-    def log_losses(self, step: int, rate: float, losses: Mapping[str, float]) -> None:
-        """Log the losses of a step; ``losses`` holds those of ``LOSS_NAMES``.
+    def log_losses(
+        self, step: int, rate: float, losses: Mapping[str, float], usage: Mapping[str, float | None]
+    ) -> None:
+        """Log the losses of a step, those of ``LOSS_NAMES``, and the use of the device, see :class:`Usage`.
 
         Raises:
             CheckpointError: the loss is no longer a number.
@@ -142,7 +144,7 @@ class Keeper:
         """
         if not np.isfinite(losses["loss"]):
             raise CheckpointError(f"training diverged at step {step} (loss {losses['loss']}): lower the learning rate")
-        self.metrics.losses(step, rate, losses, self.seconds)
+        self.metrics.losses(step, rate, losses, self.seconds, usage)
 
     def keep(self, network: LPDNet, step: int, *, scheduled: bool = True) -> Kept:
         """Save, calibrate and score the network as it stands.

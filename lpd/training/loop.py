@@ -29,6 +29,7 @@ from lpd.training.precision import settled
 from lpd.training.resuming import Snapshot, load_snapshot, save_snapshot
 from lpd.training.schedule import AveragedWeights, batches, rate_factor, step_seed
 from lpd.training.setup import build_network, build_optimizer
+from lpd.training.usage import Usage
 
 _LOG_EVERY = 10
 #: What of a trainer goes into a snapshot.
@@ -267,16 +268,19 @@ def _loop(trainer: Trainer, tiles: TileSet, run: Run) -> TrainSummary:
 
     trainer.network.train()
     device = trainer.network.device
+    usage = Usage(device)
     with feeding(tiles, order, trainer.step, config.augment, config.loop.seed, team.part, device) as varied:
         while trainer.step < total and not stopping:
             rate, batch = trainer.rate(total), order[trainer.step]
             part = team.part(len(batch))
-            own = team.together(partial(next, varied))
+            with usage.waiting():
+                own = team.together(partial(next, varied))
             losses = trainer.advance(own, labels[batch[part.tiles]], part.share, total)
             step = trainer.step
             stopping = team.any(partial(_report, run, step, total))
             if step % _LOG_EVERY == 0 or step == total or stopping:
-                team.lead(partial(keeper.log_losses, step, rate, team.mean(losses.numbers(), part.share)))
+                mean = team.mean(losses.numbers(), part.share)
+                team.lead(partial(keeper.log_losses, step, rate, mean, usage.take()))
             epochs, rest = divmod(step, per_epoch)
             if rest == 0 and every and epochs % every == 0 and step < total:
                 team.lead(trainer.keep)

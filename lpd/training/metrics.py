@@ -30,6 +30,8 @@ _NO_TENSORBOARD = (
 )
 
 Row = Mapping[str, Any]
+#: What is known of the use of the device, see :mod:`lpd.training.usage`.
+_USAGE = ("busy", "memory_mb")
 
 
 class MetricsLog:
@@ -53,7 +55,7 @@ class MetricsLog:
         """
         self.notice: str | None = None
         self._folder, self._tensorboard = folder, tensorboard
-        self._loss_columns = ("step", "rate", *loss_names, "seconds")
+        self._loss_columns = ("step", "rate", *loss_names, "seconds", *_USAGE)
         self._valid_columns: tuple[str, ...] | None = None  # as the first validation has them
         self._validated = -1  # the step of the last validation before an interruption
         self._events: _EventFile | None = None
@@ -98,7 +100,14 @@ class MetricsLog:
         self._validated = max((entry["step"] for entry in kept if "valid" in entry), default=-1)
         self._open_events(step + 1)
 
-    def losses(self, step: int, rate: float, losses: Mapping[str, float], seconds: float) -> None:
+    def losses(
+        self,
+        step: int,
+        rate: float,
+        losses: Mapping[str, float],
+        seconds: float,
+        usage: Mapping[str, float | None] | None = None,
+    ) -> None:
         """Log the losses of one step.
 
         Args:
@@ -106,6 +115,7 @@ class MetricsLog:
             rate: share of the full learning rate.
             losses: by name; numbers that are none are logged as unknown.
             seconds: of work until now.
+            usage: of the device, if it is known: of :meth:`lpd.training.usage.Usage.take`.
 
         Raises:
             RunError: the disk is full or the folder gone.
@@ -114,11 +124,13 @@ class MetricsLog:
         unknown = [name for name in losses if name not in self._loss_columns]
         if unknown:
             raise ValueError(f"loss {unknown[0]!r} is none of those announced: {', '.join(self._loss_columns)}")
-        entry = _known({"step": step, "rate": rate, **losses, "seconds": round(seconds, 2)})
+        own = {name: value for name, value in (usage or {}).items() if value is not None}
+        entry = _known({"step": step, "rate": rate, **losses, "seconds": round(seconds, 2), **own})
         with writing(self._folder):
             self._append(METRICS, _json_line(entry))
             self._append_rows(METRICS_TABLE, self._loss_columns, [entry])
-            self._scalars(step, {"rate": rate, **{f"loss/{name}": value for name, value in losses.items()}})
+            named = {f"loss/{name}": value for name, value in losses.items()}
+            self._scalars(step, {"rate": rate, **named, **{f"device/{name}": value for name, value in own.items()}})
 
     def validation(self, step: int, report: Mapping[str, Any], seconds: float) -> None:
         """Log how the network did on the valid split.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from lpd.training.feeding import feeding
 from lpd.training.fitting_memory import enough_memory
 from lpd.training.loop import Trainer, set_up, with_precision
 from lpd.training.schedule import batches
+from lpd.training.usage import peak_memory
 
 #: Steps that are measured of each kind, after one that is not; fewer if they take long.
 _STEPS = 4
@@ -82,7 +82,7 @@ def probe(config: TrainConfig, tiles: TileSet, valid: TileSet | None, device: to
     every = config.loop.validate_every
     looks = 1 + ((config.optimizer.epochs - 1) // every if every else 0)
     seconds = (step_s or 0) * min(first, total) + (joined_s or 0) * max(0, total - first) + look_s * looks
-    return Probe(str(device), total, step_s, joined_s, looks, look_s, seconds, _memory(device))
+    return Probe(str(device), total, step_s, joined_s, looks, look_s, seconds, peak_memory(device))
 
 
 def _seconds_per_step(trainer: Trainer, tiles: TileSet, order: list[list[int]], first: int) -> float:
@@ -130,19 +130,3 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def _memory(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_reserved(device))
-    return _peak_bytes() if device.type == "cpu" else None
-
-
-def _peak_bytes() -> int | None:
-    """Most memory that this process has had at once; None on Windows."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -129,9 +129,11 @@ def test_losses_are_a_table_of_fixed_columns(tmp_path):
     with MetricsLog(tmp_path, NAMES, tensorboard=False) as log:
         log.begin()
         log.losses(10, 0.5, {"loss": 1.5, "classification": 1.0}, 12.3456)
-        log.losses(20, 0.25, {"diversity": 0.5, "loss": 1.0, "classification": float("nan")}, 20)
+        numbers = {"diversity": 0.5, "loss": 1.0, "classification": float("nan")}
+        log.losses(20, 0.25, numbers, 20, {"busy": 0.75, "memory_mb": None})
     assert (tmp_path / "metrics.csv").read_text() == (
-        "step,rate,loss,classification,diversity,seconds\n10,0.5,1.5,1.0,,12.35\n20,0.25,1.0,,0.5,20\n"
+        "step,rate,loss,classification,diversity,seconds,busy,memory_mb\n"
+        "10,0.5,1.5,1.0,,12.35,,\n20,0.25,1.0,,0.5,20,0.75,\n"
     )
 
 

@@ -69,7 +69,7 @@ def run_training(data: Path, out: Path, config: TrainConfig = CONFIG, kind=Run, 
 
 def metrics(out: Path) -> list[dict]:
     entries = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
-    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in entries]
+    return [{k: v for k, v in entry.items() if k not in ("seconds", "busy", "memory_mb")} for entry in entries]
 
 
 def interrupt(data: Path, out: Path, step: int, *, dies: bool) -> None:

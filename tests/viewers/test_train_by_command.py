@@ -26,7 +26,11 @@ TYPED = "--preset tiny --device cpu --set encoder.weights=none " + " ".join(f"{k
 
 def losses(folder: Path) -> list[dict[str, float]]:
     entries = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in entries if "loss" in entry]
+    return [
+        {k: v for k, v in entry.items() if k not in ("seconds", "busy", "memory_mb")}
+        for entry in entries
+        if "loss" in entry
+    ]
 
 
 def test_the_page_the_command_it_shows_and_one_typed_by_hand_train_alike(tmp_path: Path):

@@ -18,6 +18,8 @@ export class TrainCurves {
       scores: new LineChart('Scores on valid, per cent (predicted gate, tissue alone)', { format: asPercent, ceiling: 1 }),
       likeness: new LineChart('Likeness of a class’s prototypes (1 alike, 0 disjoint)', { ceiling: 1 }),
       rate: new LineChart('Learning rate, share of its height', { ceiling: 1 }),
+      busy: new LineChart('Device at work, share of the time (else it waits for tiles)', { ceiling: 1 }),
+      memory: new LineChart('Most memory needed so far, GB', { format: (value) => (value / 1024).toFixed(1) }),
     };
     this.elements = Object.values(this.charts).map((chart) => chart.element);
     this.forget();
@@ -46,6 +48,8 @@ export class TrainCurves {
     const { losses, valid, charts, total } = this;
     const lines = LOSSES.map(([key, name, tone, strong]) => ({ name, tone, strong, points: points(losses, (entry) => (JOINING.has(key) && !entry[key] ? null : entry[key])) }));
     charts.losses.render(lines.filter((line) => line.points.some(([, y]) => y !== 0)), total); // what is switched off is no line
+    charts.busy.render([{ name: 'at work', tone: 6, strong: true, points: points(losses, (entry) => entry.busy) }], total);
+    charts.memory.render([{ name: 'memory', tone: 7, strong: true, points: points(losses, (entry) => entry.memory_mb) }], total);
     charts.rate.render([{ name: 'rate', tone: 1, strong: true, points: points(losses, (entry) => entry.rate) }], total);
     const codes = Object.keys(valid.at(-1)?.gates.predicted?.iou ?? {});
     const of = (read) => points(valid, (entry) => entry.gates.predicted && read(entry.gates.predicted));

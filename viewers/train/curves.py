@@ -13,7 +13,7 @@ from lpd.recipe.run_files import METRICS
 #: Most entries of losses in an answer; more are thinned out, evenly.
 _MOST = 1200
 _LARGEST_BYTES = 64 * 2**20
-_LOSSES = ("loss", "classification", "pixels", "similarity", "diversity", "rate")
+_LOSSES = ("loss", "classification", "pixels", "similarity", "diversity", "rate", "busy", "memory_mb")
 
 
 def read_curves(folder: Path, run: str = "", since: int = 0) -> dict[str, Any]:
@@ -26,8 +26,9 @@ def read_curves(folder: Path, run: str = "", since: int = 0) -> dict[str, Any]:
 
     Returns:
         ``run`` and ``since`` to ask with next time; ``anew`` if the entries replace all that were told before;
-        ``losses``, each with ``step``, ``seconds`` and the losses that it has; ``valid``, each with ``step``, the
-        scores under each gate (background ignored) and ``similarity``, how alike a class's prototypes are.
+        ``losses``, each with ``step``, ``seconds``, the losses that it has, and the use of the device; ``valid``, each
+        with ``step``, the scores under each gate (background ignored) and ``similarity``, how alike a class's
+        prototypes are.
     """
     try:
         with (folder / METRICS).open("rb") as file:
