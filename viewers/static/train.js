@@ -51,6 +51,7 @@ class Train {
     await this.attempt(async () => {
       [this.me] = await Promise.all([api.me(), this.fresh.begin()]);
       this.comparison.presets = this.fresh.presets;
+      this.list.tellOfTensorBoard(this.fresh.tensorboard);
       await this.look();
       const last = memory.get('training', null);
       this.open(this.trainings.some((training) => training.name === last) ? last : (this.trainings.find((training) => !training.ended)?.name ?? null));

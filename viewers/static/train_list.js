@@ -23,7 +23,15 @@ export class TrainList {
     this.compare = h('button', { type: 'button', class: 'lpd-secondary', disabled: true, title: 'Tick two or more trainings to compare their settings, scores and curves', onclick: () => onCompare([...this.ticked]) }, 'Compare ticked');
     this.rows = h('div', { class: 'lpd-train-rows', role: 'list' });
     this.empty = h('p', { class: 'lpd-hint' }, 'No training yet. A first one takes minutes: choose a data set, a preset, and press Start.');
-    this.element = h('nav', { class: 'lpd-train-list', 'aria-label': 'Trainings' }, h('div', { class: 'lpd-train-acts' }, this.fresh, this.compare), this.rows, this.empty);
+    this.elsewhere = h('p', { class: 'lpd-hint', hidden: true });
+    this.element = h('nav', { class: 'lpd-train-list', 'aria-label': 'Trainings' }, h('div', { class: 'lpd-train-acts' }, this.fresh, this.compare), this.rows, this.empty, this.elsewhere);
+  }
+
+  /** command: what starts TensorBoard on the trainings; empty where it is not installed. */
+  tellOfTensorBoard(command) {
+    const link = h('a', { href: `http://${location.hostname}:6006`, target: '_blank', rel: 'noopener' }, 'TensorBoard');
+    this.elsewhere.hidden = !command;
+    this.elsewhere.replaceChildren(link, ' draws these curves, too, once it runs: ', h('code', {}, command));
   }
 
   render(trainings, current) {

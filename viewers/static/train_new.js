@@ -27,6 +27,7 @@ export class TrainNew {
     const setup = await trainApi.setup();
     this.form.fill(setup);
     this.presets = Object.fromEntries(setup.presets.map(({ name, values }) => [name, values]));
+    this.tensorboard = setup.tensorboard;
     await this.data.load();
   }
 

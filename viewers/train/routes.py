@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -64,9 +67,9 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
         return _without(text, roots)
 
     @router.get("/api/training")
-    def setup() -> dict[str, Any]:
+    def setup(request: Request) -> dict[str, Any]:
         starts = [{"id": s.id, "label": s.label, "kind": s.kind, "settings": _texts(s)} for s in room.starts.all()]
-        return {**form.form(), "starts": starts}
+        return {**form.form(), "starts": starts, "tensorboard": seen(request, _tensorboard(trainings.folder))}
 
     @router.post("/api/training/settings")
     def read_settings(saved: SavedSettings) -> dict[str, Any]:
@@ -156,6 +159,11 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
         return Response(text, media_type="application/yaml", headers=headers)
 
     return router
+
+
+def _tensorboard(runs: Path) -> str:
+    """How to look at the trainings with TensorBoard; empty where it is not installed."""
+    return shlex.join(("tensorboard", "--logdir", str(runs))) if find_spec("tensorboard") else ""
 
 
 def _texts(start: Start) -> dict[str, str]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from lpd.cli import main
 from lpd.recipe.run_files import METRICS
-from tests.viewers.test_trainings import write_set
 from viewers.checkpoints import Checkpoints
 from viewers.train.datasets import DataSets
 from viewers.train.weights import Starts
 from viewers.train.wishes import NewTraining, plan
+
+from .conftest import write_set
 
 SETTINGS = {
     "encoder.name": "test_convnext",

@@ -1,0 +1,169 @@
+"""Trainings as folders and processes, asked for by the routes that the Train tab uses; the trainer is a stand-in."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import shlex
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+from filelock import FileLock
+
+from lpd.cli import build_parser
+from lpd.recipe.settings_file import read_config
+from lpd.runs import Run
+from viewers.access import Access
+from viewers.services import Services
+from viewers.train.trainings import Trainings
+from viewers.web import make_api
+
+from .conftest import seeded, state
+
+
+def test_a_training_is_started_watched_and_published(
+    asked: TestClient, wish: dict[str, object], wait_for: Callable[..., None], training_services: Services
+):
+    (started,) = asked.post("/api/trainings", json=wish).json()["trainings"]
+    assert (started["name"], started["data"]) == ("first", "ward/small")
+    wait_for(lambda: state(asked) == "done")
+    told = asked.get("/api/trainings/first/curves").json()
+    assert [entry["step"] for entry in told["losses"]] == list(range(1, 101))
+    assert told["losses"][3]["loss"] == 0.25
+    more = asked.get(f"/api/trainings/first/curves?run={told['run']}&since={told['since']}").json()
+    assert (more["losses"], more["anew"]) == ([], False)
+    card = {"name": "my model", "licence": "CC0", "use": "Looking at stroma."}
+    assert asked.post("/api/trainings/first/publication", json=card).json()["name"] == "my model"
+    assert "my model" in [found["name"] for found in asked.get("/api/checkpoints").json()["checkpoints"]]
+    written = (training_services.checkpoints.folder / "my model.md").read_text()
+    assert "Looking at stroma." in written
+    assert "Licence of this model: CC0." in written
+    again = asked.post("/api/trainings/first/publication", json=card)
+    assert "already" in again.json()["error"]
+    assert asked.get("/api/trainings/first/settings").json()["settings"]["loop.seed"] == "5"
+
+
+def test_the_command_that_is_shown_is_one_that_lpd_takes(asked: TestClient, wish: dict[str, object]):
+    told = asked.post("/api/trainings/check", json={**wish, "start": "model:good", "also": ["kmeans", "linear"]}).json()
+    assert told["problems"] == {}
+    assert told["names"] == ["first", "first-kmeans", "first-linear"]
+    for line, source in zip(told["commands"], ("learnable", "kmeans", "linear"), strict=True):
+        parsed = build_parser().parse_args(shlex.split(line)[2:])
+        bank = ["prototypes.bank=own"] if parsed.build_bank else []
+        config = read_config(parsed.preset, None, [*parsed.settings, *bank])
+        assert (config.prototypes.source, parsed.build_bank) == (source, source == "kmeans")
+        assert config.optimizer.epochs == 2
+        assert config.encoder.weights.endswith("/good.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "words"),
+    [
+        ({"optimizer.epochs": "0"}, "optimizer.epochs", "must lie in 1"),
+        ({"optimizer.epochs": "99999"}, "optimizer.epochs", "most that this page starts"),
+        ({"losses.diversity.weight": "much"}, "losses.diversity.weight", "finite number"),
+        ({"encoder.name": "hf-hub:a/b"}, "encoder.name", "no name of a network"),
+        ({"encoder.weights": "/etc/passwd"}, "encoder.weights", "no setting"),
+        ({"prototypes.bank": "/etc/passwd"}, "prototypes.bank", "no setting"),
+        ({"cam.scales": "[1, 2]"}, "cam.scales", "must pair up"),
+        ({"losses.similarity.tower": "own"}, "losses.similarity.tower", "untrained encoder"),
+    ],
+)
+def test_a_setting_is_refused_beside_its_field(asked, wish, settings, field, words):
+    told = asked.post("/api/trainings/check", json={**wish, "settings": settings}).json()
+    assert words in told["problems"][field]
+    assert asked.post("/api/trainings", json={**wish, "settings": settings}).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".x", "a\nb", "ä", "x" * 90, "-rf", "a.", "con\\x"])
+def test_names_that_are_no_folders_are_refused(asked, wish, folders, name):
+    assert asked.post("/api/trainings", json={**wish, "name": name}).status_code == 400
+    assert not folders.runs.exists() or list(folders.runs.iterdir()) == []
+
+
+def test_stopped_gone_on_with_and_deleted(asked, wish, wait_for, folders):
+    asked.post("/api/trainings", json=seeded(wish, 4))
+    wait_for(lambda: asked.get("/api/trainings/first").json()["progress"]["done"] > 2)
+    assert asked.delete("/api/trainings/first").status_code == 400
+    asked.post("/api/trainings/first/stop")
+    wait_for(lambda: state(asked) == "cancelled")
+    assert asked.get("/api/trainings/first").json()["exact"]
+    asked.post("/api/trainings/first/go-on")
+    wait_for(lambda: state(asked) == "done")
+    steps = [entry["step"] for entry in asked.get("/api/trainings/first/curves").json()["losses"]]
+    assert steps == list(range(1, 101))  # none twice, none left out
+    assert asked.post("/api/trainings/first/go-on").status_code == 400
+    assert asked.delete("/api/trainings/first").status_code == 204
+    assert list(folders.runs.iterdir()) == []
+
+
+def test_how_it_ended_is_said(asked, wish, wait_for, folders, command):
+    for seed, ending, words in (
+        (1, "failed", "the weights do not fit: choose others"),
+        (2, "failed", "the disk is full: free some space"),
+        (3, "crashed", "the process was killed"),
+    ):
+        asked.post("/api/trainings", json={**seeded(wish, seed), "name": f"run{seed}"})
+        wait_for(lambda seed=seed, ending=ending: state(asked, f"run{seed}") == ending)
+        wait_for(lambda seed=seed, words=words: words in asked.get(f"/api/trainings/run{seed}").json()["message"])
+    # Another app on the same folder, as after a restart, finds them all and says the same.
+    found = {training.name: training for training in Trainings(folders.runs, command).all()}
+    assert {name: training.run.state for name, training in found.items()} == {
+        "run1": "failed",
+        "run2": "failed",
+        "run3": "crashed",
+    }
+    assert found["run3"].can_go_on
+    assert found["run3"].goes_on_exactly
+    assert "choose others" in asked.get("/api/trainings/run1/log").json()["text"]
+
+
+def test_killed_at_once_and_it_stays_killed(asked, wish, wait_for):
+    asked.post("/api/trainings", json=seeded(wish, 4))
+    wait_for(lambda: state(asked) == "running")
+    asked.post("/api/trainings/first/kill")
+    wait_for(lambda: state(asked) == "cancelled")
+
+
+def test_trainings_wait_in_the_line_of_segmentations(asked, wish, wait_for, training_services):
+    with FileLock(training_services.jobs.folder / "device-cpu.lock"):
+        for name in ("first", "second"):
+            asked.post("/api/trainings", json={**wish, "name": name})
+        wait_for(lambda: [state(asked, name) for name in ("first", "second")] == ["queued", "queued"])
+        wait_for(lambda: asked.get("/api/trainings/second").json()["queue_position"] == 1)
+        asked.post("/api/trainings/second/stop")
+        wait_for(lambda: state(asked, "second") == "cancelled")
+    wait_for(lambda: state(asked, "first") == "done")
+
+
+def test_a_training_of_a_terminal_is_shown(asked, folders):
+    with Run(folders.runs / "by hand", "train") as run:
+        (run.folder / "config.yaml").write_text("encoder: {name: mit_b0, weights: none}\n")
+        (told,) = asked.get("/api/trainings").json()["trainings"]
+        assert (told["name"], told["state"], told["terminal"]) == ("by hand", "running", True)
+    assert not asked.get("/api/trainings/by hand").json()["can_go_on"]
+    (folders.runs / "link").symlink_to(folders.data)
+    assert asked.get("/api/trainings/link").status_code == 404
+
+
+def test_only_who_started_it_may_end_it(training_services, wish, tmp_path):
+    everybody = (ipaddress.ip_network("0.0.0.0/0"),)
+    access = Access(proxy_header="x-user", proxies=everybody, admins=frozenset({"chief"}))
+    api = make_api(training_services, "127.0.0.1", access)
+    with TestClient(api, base_url="http://127.0.0.1:7860", client=("127.0.0.1", 1)) as client:
+
+        def ask(user: str, method: str, path: str, **more: object) -> int:
+            return client.request(method, path, headers={"X-User": user}, **more).status_code
+
+        assert ask("ann", "POST", "/api/trainings", json=seeded(wish, 4)) == 201
+        assert ask("bob", "POST", "/api/trainings/first/stop") == 403
+        assert ask("bob", "DELETE", "/api/trainings/first") == 403
+        assert ask("chief", "POST", "/api/trainings/first/kill") == 200
+        shown = client.post("/api/trainings/check", headers={"X-User": "bob"}, json={**wish, "name": "x"}).json()
+        assert str(tmp_path) not in json.dumps(shown)
+    audit = [json.loads(line) for line in (training_services.jobs.folder / "audit.jsonl").read_text().splitlines()]
+    assert [(e["user"], e["action"], e["detail"]) for e in audit] == [
+        ("ann", "started training", "first"),
+        ("chief", "killed training", "first"),
+    ]
