@@ -156,8 +156,8 @@ class AuditTrail:
     Args:
         app: what is behind.
         log: where to note it.
-        names: by what an id belongs to (``slide``, ``job``, ``labels``), what a slide is called by it: itself, that of
-            the job; or the label set itself.
+        names: by what an id belongs to (``slide``, ``job``, ``labels``, ``data``), what a slide is called by it:
+            itself, that of the job; or the label set or data set itself.
     """
 
     def __init__(self, app: ASGIApp, log: AuditLog, names: Mapping[str, Callable[[str], str]]) -> None:
@@ -191,7 +191,7 @@ class AuditTrail:
         kind, number = next(iter(ids.items()), ("", ""))
         if action in ("opened slide", "opened data set") and not self._log.is_news(who, number):
             return
-        if kind not in self._names:  # models, trainings and data sets are known by the very word in the address
+        if kind not in self._names:  # models and trainings are known by the very word in the address
             self._log.note(who, action, detail=number)
             return
         try:
@@ -199,7 +199,7 @@ class AuditTrail:
         except LpdError:  # deleted in this instant
             name = ""
         detail = str(scope["path"]).rpartition("/")[2] if action == "downloaded" else ""
-        if kind == "labels":
+        if kind in ("labels", "data"):
             name, detail = "", name
         self._log.note(who, action, slide=name, job=number if kind == "job" else "", detail=detail)
 

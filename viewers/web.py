@@ -146,6 +146,9 @@ def _add_trail(app: FastAPI, services: Services, audit: AuditLog) -> None:
         return services.labellings.get(labels_id).scheme.name
 
     names = {"slide": slide_name, "job": job_slide_name, "labels": label_set_name}
+    if services.training:
+        data_sets = services.training.data_sets
+        names["data"] = lambda data_id: data_sets.get(data_id).relative
     app.add_middleware(AuditTrail, log=audit, names=names)
 
 

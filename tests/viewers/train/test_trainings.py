@@ -162,8 +162,10 @@ def test_only_who_started_it_may_end_it(training_services, wish, tmp_path):
         assert ask("chief", "POST", "/api/trainings/first/kill") == 200
         shown = client.post("/api/trainings/check", headers={"X-User": "bob"}, json={**wish, "name": "x"}).json()
         assert str(tmp_path) not in json.dumps(shown)
+        assert ask("bob", "GET", f"/datasets/{wish['data']}/tiles/train/0.jpeg") == 200
     audit = [json.loads(line) for line in (training_services.jobs.folder / "audit.jsonl").read_text().splitlines()]
     assert [(e["user"], e["action"], e["detail"]) for e in audit] == [
         ("ann", "started training", "first"),
         ("chief", "killed training", "first"),
+        ("bob", "opened data set", "ward/small"),
     ]
