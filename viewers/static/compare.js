@@ -52,15 +52,16 @@ class Comparison {
     });
     this.maps = new CompareMaps(this.sides, this.controls);
     const attempt = (act) => this.attempt(act);
-    this.answers = new DataAnswers();
-    const over = { answers: this.answers, onOver: () => this.giveUp() };
+    this.answers = new DataAnswers(() => [this.figures, this.gallery].forEach((part) => part.progress()));
+    const over = { answers: this.answers, onOver: () => this.giveUp(), onStop: (value) => this.stop(value) };
     this.figures = new CompareFigures({ attempt, ...over, onFigure: (title, path) => attempt(() => this.place.draws(title, path)) });
     this.edits = new CompareEdits({ attempt, onEdit: () => this.edited(), onNamed: (model, names) => this.named(model, names), onSaved: (model) => this.saved(model) });
     this.gallery = new CompareGallery({ attempt, ...over, onGo: (region, slide) => attempt(() => this.go(region, slide)), onTile: (data, number) => attempt(() => this.place.inspectTile(data, number)) });
     this.place = new ComparePlace(this.sides, this.pair, attempt);
     this.controls.bar.append(...this.place.buttons);
+    this.alone = h('p', { class: 'lpd-hint', hidden: true, 'data-said': 'alone' }, 'There is one model only, so both sides show it: train a second one in the Train tab, save an edited copy below, or put its file into the checkpoints folder.');
     const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
-    this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('h2', { class: 'lpd-unseen' }, 'What is compared'), h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
+    this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('h2', { class: 'lpd-unseen' }, 'What is compared'), h('section', { class: 'lpd-sides' }, left.element, right.element, this.alone), parts);
     root.replaceChildren(h('h1', { class: 'lpd-unseen' }, 'LPD: compare prototypes of two models'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
     this.linked = new LinkedViews([left.view, right.view]);
     this.sight = new InSight(root, () => this.attempt(() => this.lookAgain()));
@@ -99,6 +100,7 @@ class Comparison {
     this.slides = slides.filter((slide) => slide.status !== 'error');
     this.models = checkpoints.filter((model) => !model.error);
     this.controls.offer(this.slides, this.slide);
+    this.alone.hidden = this.models.length !== 1;
   }
 
   async openFirst() {
@@ -275,6 +277,11 @@ class Comparison {
     this.answers.keep(splits.flatMap((data) => this.sides.map((side) => [data, side.shown])));
   }
 
+  /** Nobody wants to wait for a data set any more, wherever it was chosen. */
+  stop(value) {
+    for (const { over } of [this.figures, this.gallery]) if (over.value === value) over.backToSlides();
+  }
+
   /** Something was muted or merged: the mask is what shows it. */
   edited() {
     if (!this.controls.look.mask) this.controls.toggleMask();
@@ -290,6 +297,7 @@ class Comparison {
   saved(model) {
     this.models = [...this.models, model].sort((a, b) => (a.name < b.name ? -1 : 1));
     for (const side of this.sides) side.offer(this.models, side.model);
+    this.alone.hidden = true;
     this.toasts.show(`${model.name} is among the models now; its scores are not known yet.`, 'info');
   }
 
@@ -329,6 +337,7 @@ class Comparison {
     this.linked.destroy();
     this.controls.destroy();
     this.maps.destroy();
+    this.answers.destroy();
     for (const side of this.sides) side.destroy();
   }
 }
