@@ -123,7 +123,8 @@ class Comparison {
     if (this.slides.some((known) => known.id === slide.id)) Object.assign(slide, await api.slide(slide.id)); // its resolution may be known by now
     for (const side of this.sides) {
       const job = this.jobOf(side.model);
-      if (job && job.id !== side.job?.id && !side.edited) await this.showSide(side, side.model);
+      const gone = side.job && !this.jobs.some(({ id }) => id === side.job.id); // somebody has deleted it
+      if (gone || (job && job.id !== side.job?.id && !side.edited)) await this.showSide(side, side.model);
     }
     this.render();
   }
@@ -158,16 +159,19 @@ class Comparison {
     this.linked.align();
   }
 
-  /** Two models to begin with: the last ones, else one with learnable prototypes and its clustered fellow. */
+  /** Two models to begin with: the last ones, else one with learnable prototypes and its clustered fellow, rather such that have maps here. */
   suggested(slide) {
     const known = (name) => this.models.find((model) => model.name === name);
     const kept = memory.get(`compared-models ${slide.id}`, []);
     if (kept.every(known) && kept.length === 2) return kept;
-    const first = known(slide.suggested_checkpoint) ?? this.models[0];
+    const mapped = this.models.filter((model) => this.jobs && this.jobOf(model.name));
+    const wished = known(slide.suggested_checkpoint);
+    const first = mapped.length && !mapped.includes(wished) ? mapped[0] : wished ?? this.models[0];
     const codes = String(first.classes.map((entry) => entry.code));
-    const fellows = this.models.filter((model) => model !== first && String(model.classes.map((entry) => entry.code)) === codes);
+    const fellowsOf = (models) => models.filter((model) => model !== first && String(model.classes.map((entry) => entry.code)) === codes);
     const clustered = ({ prototype_source: source }) => source.startsWith('kmeans');
-    const second = fellows.find((model) => clustered(model) !== clustered(first)) ?? fellows.find((model) => model.prototype_source !== first.prototype_source) ?? fellows[0] ?? first;
+    const pick = (fellows) => fellows.find((model) => clustered(model) !== clustered(first)) ?? fellows.find((model) => model.prototype_source !== first.prototype_source) ?? fellows[0];
+    const second = pick(fellowsOf(mapped)) ?? pick(fellowsOf(this.models)) ?? first;
     return [first.name, second.name];
   }
 

@@ -30,7 +30,7 @@ export class Side {
     this.watch = new JobWatch({
       onGrow: (rects, revision, run) => this.grow(rects, revision, run),
       onState: (job) => this.onState(job),
-      onLost: (lost) => this.say(lost ? 'The app does not answer; trying again …' : ''),
+      onLost: (lost, error) => this.say(!lost ? '' : error.status ? error.message : 'The app does not answer; trying again …'),
       onGone: () => this.show(this.slide, this.model, null),
     });
   }
