@@ -67,7 +67,7 @@ def test_what_is_dead_or_twice_there_is_named(made: Made, tmp_path: Path, capsys
     assert run("metrics", made(maps, CLASSES).folder, "--no-definitions", "--plot", tmp_path / "f.pdf") == 0
     assert (tmp_path / "f.pdf").read_bytes()[:5] == b"%PDF-"
     said = capsys.readouterr().out
-    assert "AAA 2 is dead: it wins 0.00% of its class\n" in said
+    assert "AAA 2 is dead: it wins 0.000% of its class\n" in said
     assert "AAA 1 and AAA 2 are near-duplicates: their maps correlate by 1.000\n" in said
     assert "Pearson" not in said
 

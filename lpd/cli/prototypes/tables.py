@@ -89,7 +89,7 @@ def flagged(found: Mapping[str, Any]) -> list[str]:
     """Dead prototypes and near-duplicates, a line each."""
     lines = []
     for code, own in found["classes"].items():
-        lines += [f"{code} {k + 1} is dead: it wins {own['usage'][k]:.2%} of its class" for k in own.get("dead", ())]
+        lines += [f"{code} {k + 1} is dead: it wins {own['usage'][k]:.3%} of its class" for k in own.get("dead", ())]
         lines += [
             f"{code} {i + 1} and {code} {j + 1} are near-duplicates: their maps correlate by {value:.3f}"
             for i, j, value in own.get("near_duplicates", ())
