@@ -65,7 +65,7 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
         ]
         told = _told(data, services.cache)
         passes.begin(key, who, services.jobs.command, [*words, "--json", kept], told, lambda: _trim(kept.parent))
-        return JSONResponse({"progress": passes.look(key, who)}, 202)
+        return JSONResponse({"progress": passes.look(key, who) or {"done": 0, "total": 0, "waiting": True}}, 202)
 
     @router.get("/api/datasets/{data_id}/prototypes/progress")
     def progress(data_id: str, split: str, model: str, who: _Who = "") -> dict[str, Any]:
