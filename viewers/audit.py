@@ -45,7 +45,11 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("POST", re.compile(r"/api/jobs"), "started"),
     ("POST", re.compile(r"/api/datasets/phantom"), "made synthetic data set"),
     ("GET", re.compile(r"/datasets/(?P<data>[^/]+)/tiles/.*"), "opened data set"),
-    ("GET", re.compile(r"/api/datasets/(?P<data>[^/]+)/(prototypes|figure\..*)"), "inspected data set"),
+    (
+        "GET",
+        re.compile(r"/api/datasets/(?P<data>[^/]+)/(prototypes|(prototypes/plot|figure)\..*)"),
+        "inspected data set",
+    ),
     ("POST", re.compile(r"/api/trainings"), "started training"),
     ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/stop"), "stopped training"),
     ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/kill"), "killed training"),

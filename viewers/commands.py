@@ -66,7 +66,7 @@ def run_command(command: Sequence[str], arguments: Sequence[str | Path], patienc
             process.wait()
             raise
         if code:
-            raise LpdError(_sentence(log_lines(Path(folder))))
+            raise LpdError(sentence_of(Path(folder)))
 
 
 @contextmanager
@@ -92,8 +92,9 @@ def _ended(process: subprocess.Popen[bytes], patience_s: float) -> int:
                 raise LpdError(text) from None
 
 
-def _sentence(lines: Sequence[str]) -> str:
-    """The one that a command ends with, ``lpd segment: …``."""
+def sentence_of(folder: Path) -> str:
+    """The one that a command's log ends with, ``lpd segment: …``."""
+    lines = log_lines(folder)
     for line in reversed(lines):
         if line.startswith("lpd "):
             return line.partition(": ")[2]

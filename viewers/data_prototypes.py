@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
 
+from lpd.data.dataset_info import FILE_NAME
 from lpd.data.tiles import TileSet
 from lpd.errors import LpdError
 from lpd.explain.definitions import DEFINITIONS
-from lpd.runs import write_json_atomically
+from lpd.explain.plots import plot_data_figures
+from lpd.model.header import CheckpointInfo
 from viewers.checkpoints import digest_once
 from viewers.commands import run_command, scratch
-from viewers.figure_routes import SCREEN_DPI, Kind, answer
+from viewers.data_passes import DataPasses
+from viewers.errors import NotReadyError
+from viewers.figure_routes import SCREEN_DPI, Kind, answer, drawn_figure
 from viewers.services import Services
 from viewers.train.datasets import DataSet, DataSets, tile_file
 from viewers.turns import AbandonedError, in_turn
@@ -25,33 +31,78 @@ from viewers.turns import AbandonedError, in_turn
 _FOLDER = "data-prototypes"
 #: Answers kept; the oldest are deleted.
 _KEPT = 64
-#: A pass over a large data set without a GPU.
-_PATIENCE_S = 6 * 3600.0
+#: Of what the command writes; others are made anew.
+_VERSION = 2
 _Models = Annotated[list[str], Query(min_length=1, max_length=2)]
 _Number = Annotated[int, Query(ge=0, lt=2**31)]
+_Who = Annotated[str, Query(max_length=40)]
 
 
 def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
     """``/api/datasets/{id}/prototypes`` and ``/api/datasets/{id}/figure``."""
-    router = APIRouter()
-    passes, drawn = in_turn(CapacityLimiter(1)), in_turn(CapacityLimiter(1))
+    router, passes = APIRouter(), DataPasses()
+    drawn = in_turn(CapacityLimiter(1))
 
-    @router.get("/api/datasets/{data_id}/prototypes")
-    @passes
-    def prototypes(data_id: str, split: str, model: str) -> dict[str, Any]:
+    @router.get("/api/datasets/{data_id}/prototypes", response_model=None)
+    def prototypes(data_id: str, split: str, model: str, who: _Who = "") -> dict[str, Any] | JSONResponse:
+        key = (data_id, split, model)
+        if (far := passes.look(key, who)) is not None:
+            return JSONResponse({"progress": far}, 202)
+        data, tiles, found = _asked(data_id, split, model)
+        kept = _place(found, tiles, data)
+        document = _read(kept)
+        if document is not None:
+            return {**_described(document, tiles), "name": data.relative, "checkpoint": model}
+        words: list[str | Path] = [
+            "prototypes",
+            "gallery",
+            "--checkpoint",
+            found.path,
+            "--data",
+            data.path,
+            "--split",
+            split,
+        ]
+        told = _told(data, services.cache)
+        passes.begin(key, who, services.jobs.command, [*words, "--json", kept], told, lambda: _trim(kept.parent))
+        return JSONResponse({"progress": passes.look(key, who) or {"done": 0, "total": 0, "waiting": True}}, 202)
+
+    @router.get("/api/datasets/{data_id}/prototypes/progress")
+    def progress(data_id: str, split: str, model: str, who: _Who = "") -> dict[str, Any]:
+        return {"progress": passes.look((data_id, split, model), who)}
+
+    @router.delete("/api/datasets/{data_id}/prototypes")
+    def leave(data_id: str, split: str, model: str, who: _Who = "") -> dict[str, Any]:
+        passes.leave((data_id, split, model), who)
+        return {}
+
+    @router.get("/api/datasets/{data_id}/prototypes/plot.{kind}")
+    @drawn
+    def plot(data_id: str, split: str, model: _Models, kind: Kind, save: bool = False) -> Response:
+        results = []
+        for name in dict.fromkeys(model):
+            data, tiles, found = _asked(data_id, split, name)
+            document = _read(_place(found, tiles, data))
+            if document is None or document["figures"] is None:
+                raise NotReadyError(f"{name} has not been measured over {data.relative}: measure it first")
+            results.append((f"{name}, {data.relative} ({split})", document["figures"], found.classes))
+        return drawn_figure(plot_data_figures(results), kind, "prototype-figures", save=save)
+
+    def _asked(data_id: str, split: str, model: str) -> tuple[DataSet, TileSet, CheckpointInfo]:
         data = data_sets.get(data_id)
         found = services.checkpoints.get(model)
         tiles = data_sets.tiles(data, split)
         if found.classes.codes != tiles.info.scheme.codes:
             known, own = (", ".join(codes) for codes in (found.classes.codes, tiles.info.scheme.codes))
             raise LpdError(f"{model} knows {known}, but {data.relative} has {own}: choose a data set of its classes")
-        name = f"{digest_once(found.path)[-16:]}-{tiles.fingerprint()}-{split}.json"
-        kept = services.cache / _FOLDER / name
-        document = _read(kept)
-        if document is None:
-            document = _computed(services, found.path, data, split)
-            _keep(kept, document)
-        return {**_described(document, tiles), "name": data.relative, "checkpoint": model}
+        return data, tiles, found
+
+    def _place(found: CheckpointInfo, tiles: TileSet, data: DataSet) -> Path:
+        """Where the answer is kept; another one if model, description, tiles or masks are others."""
+        about = data.path / FILE_NAME
+        described = hashlib.sha256(about.read_bytes() if about.is_file() else b"").hexdigest()[:8]
+        name = f"{digest_once(found.path)[-16:]}-{tiles.fingerprint()}-{described}-{tiles.split}.json"
+        return services.cache / _FOLDER / name
 
     @router.get("/api/datasets/{data_id}/figure.{kind}")
     @drawn
@@ -59,7 +110,7 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
         data = data_sets.get(data_id)
         name = tile_file(data_sets.tiles(data, split), number).image.name
         models = [services.checkpoints.get(one).path for one in dict.fromkeys(model)]
-        with scratch(services.cache) as folder, _told(data):
+        with scratch(services.cache) as folder, _telling(_told(data, services.cache)):
             out = folder / f"figure.{kind}"
             words: list[str | Path] = ["--data", data.path, "--split", split, f"--name={name}", "--out", out]
             words += [word for path in models for word in ("--checkpoint", path)]
@@ -71,36 +122,19 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
     return router
 
 
-def _computed(services: Services, checkpoint: Path, data: DataSet, split: str) -> dict[str, Any]:
-    """Figures and gallery in one pass of the network."""
-    with scratch(services.cache) as folder, _told(data):
-        out = folder / "found.json"
-        words: list[str | Path] = [
-            "prototypes",
-            "gallery",
-            "--checkpoint",
-            checkpoint,
-            "--data",
-            data.path,
-            "--split",
-            split,
-            "--json",
-            out,
-        ]
-        run_command(services.jobs.command, words, _PATIENCE_S)
-        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-        return found
+def _told(data: DataSet, cache: Path) -> Callable[[LpdError], LpdError]:
+    """An error as it is told: where data sets and answers lie is nobody's business."""
+    return lambda error: LpdError(str(error).replace(str(data.path), data.relative).replace(str(cache), cache.name))
 
 
 @contextmanager
-def _told(data: DataSet) -> Iterator[None]:
-    """Where a data set lies is nobody's business."""
+def _telling(told: Callable[[LpdError], LpdError]) -> Iterator[None]:
     try:
         yield
     except AbandonedError:
         raise
     except LpdError as error:
-        raise LpdError(str(error).replace(str(data.path), data.relative)) from error
+        raise told(error) from error
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -108,13 +142,11 @@ def _read(path: Path) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # nobody has asked before, or a disk was full
         return None
-    return found
+    return found if isinstance(found, dict) and found.get("version") == _VERSION else None
 
 
-def _keep(path: Path, document: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(path, document)
-    kept = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)
+def _trim(folder: Path) -> None:
+    kept = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
     for old in kept[:-_KEPT]:
         old.unlink(missing_ok=True)
 

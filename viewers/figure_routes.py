@@ -54,7 +54,7 @@ def figure_router(results: PrototypeResults) -> APIRouter:
                 for one, own in zip(found, boxes, strict=True)
             ]
         stop_if_abandoned()
-        return _drawn(draw_inspection(seen), kind, f"prototypes_{round(x)}_{round(y)}", save=save)
+        return drawn_figure(draw_inspection(seen), kind, f"prototypes_{round(x)}_{round(y)}", save=save)
 
     @router.get("/results/{job_id}/prototypes/plot.{kind}")
     @drawn
@@ -63,7 +63,7 @@ def figure_router(results: PrototypeResults) -> APIRouter:
         for one in (job_id, *beside):
             with results.opened_over(one, over) as found:
                 figures.append((results.figures(found), found[0].store.meta.classes))
-        return _drawn(plot_figures(figures), kind, "prototype-figures", save=save)
+        return drawn_figure(plot_figures(figures), kind, "prototype-figures", save=save)
 
     @router.get("/api/matching/plot.{kind}")
     @drawn
@@ -71,7 +71,7 @@ def figure_router(results: PrototypeResults) -> APIRouter:
         with results.opened(left) as one, results.opened(right) as other:
             found = results.once(("matching", *one.key, *other.key), lambda: match(one.store, other.store))
             figure = plot_matching(found, results.called(one), results.called(other))
-        return _drawn(figure, kind, "prototype-counterparts", save=save)
+        return drawn_figure(figure, kind, "prototype-counterparts", save=save)
 
     @router.get("/api/checkpoints/projection.{kind}")
     @commanded
@@ -105,7 +105,8 @@ def answer(content: bytes, kind: str, name: str, *, save: bool) -> Response:
     return Response(content, media_type=MEDIA_TYPES[kind], headers=headers)
 
 
-def _drawn(figure: Figure, kind: Kind, name: str, *, save: bool) -> Response:
+def drawn_figure(figure: Figure, kind: Kind, name: str, *, save: bool) -> Response:
+    """The same of a figure that is still to be written; dropped if whoever asked has gone."""
     stop_if_abandoned()
     on_screen = kind == "png" and not save
     return answer(

@@ -54,10 +54,7 @@ class PrototypeResults:
             if store.prototypes is None:
                 raise ResultError(f"the result of {job.checkpoint} has no maps of prototypes: compute them in Compare")
             new = store.changes()
-            try:
-                yield Mapped(job, store, (job.id, new.run, new.revision))
-            except ResultError as error:  # where results lie is nobody's business
-                raise ResultError(str(error).replace(str(store.folder), f"the result of {job.checkpoint}")) from error
+            yield Mapped(job, store, (job.id, new.run, new.revision))
 
     def once(self, key: tuple[object, ...], work: Callable[[], T]) -> T:
         """An answer, worked out if nobody has asked before; one at a time, since each takes a core."""

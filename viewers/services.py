@@ -73,8 +73,12 @@ class Services:
             made = (job.run_folder / STORE_NAME).stat().st_mtime_ns
         except OSError:
             raise NotReadyError(f"result {job.id} has no mask yet: it appears when the first tiles are done") from None
-        with self._stores.borrow((job.run_folder, made)) as store:
-            yield store
+        try:
+            with self._stores.borrow((job.run_folder, made)) as store:
+                yield store
+        except ResultError as error:  # where results lie is nobody's business
+            text = str(error).replace(str(job.run_folder / STORE_NAME), str(job.run_folder))
+            raise ResultError(text.replace(str(job.run_folder), f"the result of {job.checkpoint}")) from error
 
     def queue(self, jobs: Iterable[Job] | None = None, trainings: Iterable[Training] | None = None) -> dict[str, int]:
         """Places in the lines for the devices, by a job's id or a training's name: :func:`viewers.lines.places`.

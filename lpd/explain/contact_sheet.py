@@ -28,6 +28,8 @@ def contact_sheet(
     regions: Sequence[Sequence[TopRegion]],
     figures: ClassFigures,
     slides: Mapping[str, Slide],
+    names: Sequence[str] = (),
+    unit: str = "cosine",
 ) -> Figure:
     """Draw the regions of each prototype of a class, the best first.
 
@@ -36,6 +38,8 @@ def contact_sheet(
         regions: of each of its prototypes, from :func:`lpd.explain.gallery.top_regions`.
         figures: its figures, which say what is dead or nearly the same.
         slides: by the names of the regions; where one is missing its places are left grey.
+        names: of its prototypes; class and number if empty.
+        unit: of the scores.
 
     Returns:
         To be saved by ``savefig``; drawn without a screen.
@@ -46,13 +50,20 @@ def contact_sheet(
     columns = max(1, *map(len, regions))
     size = (_LABEL + _CELL * columns, 0.5 + (_CELL + 0.3) * len(regions))
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(f"{own.name} ({own.code})", fontsize=10, parse_math=False)
+    title = f"{own.name} ({own.code})" + ("" if unit == "cosine" else f": a linear head's map, mean {unit}")
+    figure.suptitle(title, fontsize=10, parse_math=False)
     axes = figure.subplots(len(regions), columns, squeeze=False)
     for k, row in enumerate(regions):
         for column in range(columns):
             _cell(axes[k][column], row[column] if column < len(row) else None, slides)
         axes[k][0].set_ylabel(
-            _said(own.code, k, figures), fontsize=_SMALL + 1, rotation=0, ha="right", va="center", labelpad=6
+            _said(names[k] if names else f"{own.code} {k + 1}", k, figures),
+            fontsize=_SMALL + 1,
+            rotation=0,
+            ha="right",
+            va="center",
+            labelpad=6,
+            parse_math=False,
         )
     return figure
 
@@ -88,9 +99,9 @@ def _cell(axes: Axes, region: TopRegion | None, slides: Mapping[str, Slide]) -> 
     axes.set_ylim(CROP_PX, 0)
 
 
-def _said(code: str, k: int, figures: ClassFigures) -> str:
+def _said(name: str, k: int, figures: ClassFigures) -> str:
     """A prototype's name, its usage, and whether it is dead or nearly another."""
-    lines = [f"{code} {k + 1}"]
+    lines = [name.replace(" (", "\n(", 1)]
     if k not in figures.counted:
         return "\n".join([*lines, "muted or merged"])
     if figures.usage is not None:

@@ -28,6 +28,7 @@ from lpd.explain.measures import (
     winners,
 )
 from lpd.losses.diversity import prototype_similarity
+from lpd.model.header import CheckpointInfo
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, LPDOutput, check_tile_px
 
@@ -85,8 +86,8 @@ def prototype_figures(
         ``jeffreys_similarity`` goes over a tile's classes, then the tiles, as in the evaluation report. The others are
         means over classes. ``classes`` holds, by code, the same figures of each class with the number of ``tiles`` that
         have a region, of its ``map_pixels``, and the ``usage`` of each prototype, shares that sum to 1 (None without
-        pixels), those that are ``dead``, and ``near_duplicates`` [i, j, correlation] over all of its pixels; prototypes
-        are numbered from 0 within their class, see ``lpd.explain.definitions``.
+        pixels), those that are ``dead``, and ``near_duplicates`` [i, j, correlation] over all of its pixels and the
+        (K, K) ``correlations``; prototypes are numbered from 0 within their class, see ``lpd.explain.definitions``.
 
     Raises:
         ConfigError: the network has no such scale, or cannot take tiles of this size.
@@ -135,6 +136,25 @@ def check_tiles(network: LPDNet, tiles: TileSet, scale: int) -> None:
             f"the network has no maps at scale {scale}: choose one of {', '.join(map(str, config.scales))}"
         )
     check_tile_px(network, tiles.tile_px)
+
+
+def check_classes(tiles: TileSet, info: CheckpointInfo) -> None:
+    """
+    Raises:
+        DatasetError: the tiles are of other classes than the checkpoint, or of the same in another order.
+    """
+    own, known = tiles.info.scheme.codes, info.classes.codes
+    if own == known:
+        return
+    foreign, lacking = ([code for code in one if code not in other] for one, other in ((own, known), (known, own)))
+    parts = [f"{', '.join(foreign)} instead of {', '.join(lacking)}"] if foreign and lacking else []
+    parts += [f"{', '.join(foreign)} as well"] if foreign and not lacking else []
+    parts += [f"no {', '.join(lacking)}"] if lacking and not foreign else []
+    differ = parts[0] if parts else f"them in another order, {', '.join(own)}"
+    raise DatasetError(
+        f"{info.name} knows the classes {', '.join(known)}, but {tiles.info.name!r} has {differ}: "
+        "choose the tile set that it was made for"
+    )
 
 
 class _Tally:
@@ -208,16 +228,19 @@ class _Tally:
             "map_pixels": pixels,
             "usage": usage,
             "dead": [k for k, share in enumerate(usage or ()) if share < DEAD_SHARE],
-            "near_duplicates": self._near_duplicates(index, pixels),
+            **self._correlations(index, pixels),
             **{name: _number(values[index]) for name, values in by_class.items()},
         }
 
-    def _near_duplicates(self, index: int, pixels: int) -> list[tuple[int, int, float]]:
+    def _correlations(self, index: int, pixels: int) -> dict[str, Any]:
+        """``near_duplicates`` and the (K, K) ``correlations`` that they are found by, None where there is none."""
         sums, products = self._sums[index].numpy(), self._products[index].numpy()
         squares = np.diagonal(products)
         table = correlations(pixels, (sums, sums), (squares, squares), products)
         pairs = zip(*np.triu_indices(self._per_class, 1), strict=True)
-        return [(int(i), int(j), float(table[i, j])) for i, j in pairs if table[i, j] >= DUPLICATE_CORRELATION]
+        twins = [(int(i), int(j), float(table[i, j])) for i, j in pairs if table[i, j] >= DUPLICATE_CORRELATION]
+        plain = [[None if np.isnan(value) else float(value) for value in row] for row in table]
+        return {"near_duplicates": twins, "correlations": plain}
 
 
 class _Mean:

@@ -29,7 +29,7 @@ class TopRegion:
     Attributes:
         slide: the name that the result was given with.
         x_l0, y_l0, width_l0, height_l0: level-0 pixels; inside the slide.
-        score: mean of the prototype's map over the window's tissue, a fused cosine −1 to 1.
+        score: mean of the prototype's map over the window's tissue: a fused cosine −1 to 1; of a linear head a logit.
     """
 
     slide: str
@@ -83,6 +83,11 @@ def top_regions(
     return [sorted(own, key=lambda region: -region.score)[:per_prototype] for own in found]
 
 
+def unit_of(store: ResultStore) -> str:
+    """What scores of a result with maps are: ``cosine``, or ``logit`` of a linear head."""
+    return "logit" if store.prototypes is not None and store.prototypes.maps.is_linear else "cosine"
+
+
 @dataclass(frozen=True)
 class _Windows:
     """(n,) row and column, in half tiles, and (n, ) score of windows."""
@@ -103,7 +108,8 @@ def _of_slide(slide: str, maps: SlideMaps, most: int, most_values: int) -> list[
             best = _better(best, cells, rows.start // half, columns.start // half, half, _OVERLAPPING * most)
     counted = {m for own in maps.counted for m in own}
     chosen = [_apart(own, most) if m in counted else [] for m, own in enumerate(best)]
-    return [[_region(slide, maps, grid, *window) for window in own] for own in chosen]
+    unit = maps.maps.limit if maps.maps.is_linear else 1.0
+    return [[_region(slide, maps, grid, row, col, unit * score) for row, col, score in own] for own in chosen]
 
 
 def _better(best: list[_Windows], cells: Cells, row: int, column: int, half: int, most: int) -> list[_Windows]:

@@ -12,7 +12,6 @@ from matplotlib.patches import Rectangle
 
 from lpd.classes import ClassScheme, Rgb
 from lpd.explain.array_measures import Doubles
-from lpd.explain.definitions import DEAD_SHARE
 from lpd.explain.matching import Matching
 from lpd.explain.slide_figures import SlideFigures
 
@@ -50,14 +49,25 @@ def plot_figures(results: Sequence[tuple[SlideFigures, ClassScheme]]) -> Figure:
     return figure
 
 
-def plot_data_figures(name: str, found: Mapping[str, Any], scheme: ClassScheme) -> Figure:
-    """Usage as bars, of what :func:`lpd.explain.figures.prototype_figures` says of a data set."""
-    figure, axes = _sheet(1, scheme.count)
-    _headline(axes[0][0], name)
-    for column, own in enumerate(scheme.classes):
-        usage = found["classes"][own.code]["usage"]
-        dead = [k for k, share in enumerate(usage or ()) if share < DEAD_SHARE]
-        _bars(axes[0][column], own.code, usage, own.color, dead)
+def plot_data_figures(results: Sequence[tuple[str, Mapping[str, Any], ClassScheme]]) -> Figure:
+    """The same of what :func:`lpd.explain.figures.prototype_figures` says of data sets.
+
+    Args:
+        results: what stands above, figures, classes.
+    """
+    columns = max(scheme.count for _, _, scheme in results)
+    figure, axes = _sheet(2 * len(results), columns)
+    for row, (name, found, scheme) in enumerate(results):
+        upper, lower = axes[2 * row], axes[2 * row + 1]
+        _headline(upper[0], name)
+        for bars, matrix, own in zip(upper, lower, scheme.classes, strict=False):
+            said = found["classes"][own.code]
+            _bars(bars, own.code, said["usage"], own.color, said["dead"])
+            table = np.array(said["correlations"], dtype=np.float64)  # None becomes NaN
+            _matrix(matrix, table, [str(k + 1) for k in range(len(table))])
+            matrix.set_title("correlation of maps", fontsize=_SMALL, loc="left")
+        for unused in (*upper[scheme.count :], *lower[scheme.count :]):
+            unused.axis("off")
     return figure
 
 

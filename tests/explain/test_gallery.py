@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lpd.errors import ConfigError, ResultError
-from lpd.explain.gallery import top_regions
+from lpd.explain.gallery import top_regions, unit_of
+from lpd.inference.prototype_layers import LINEAR_LIMIT, MapLayer
 
 from .conftest import Made, waves
 
@@ -22,6 +23,15 @@ def test_the_brightest_windows_come_first(made: Made):
     assert (second.x_l0, second.y_l0, second.score) == (512, 384, pytest.approx(200 / 127 - 1))
     assert (found[1][0].x_l0, found[1][0].y_l0) == (0, 256)
     assert first.region.right_l0 == 256
+
+
+def test_scores_of_a_linear_head_are_logits(made: Made):
+    """One map a class, kept between ±32: byte 190.5 on average is half of that."""
+    layers = (MapLayer("fused", "pixel", 1, 8, LINEAR_LIMIT), MapLayer("gate", "gate", 1, 16, LINEAR_LIMIT))
+    maps = np.full((1, 16, 16), 190)
+    maps[0, :, ::2] = 191
+    store = made(maps, np.zeros((16, 16)), ("AAA",), layers=layers)
+    assert [unit_of(store), top_regions([("a", store)])[0][0].score] == ["logit", pytest.approx(16)]
 
 
 def brute_force(maps: np.ndarray, tissue: np.ndarray, most: int) -> list[tuple[int, int, float]]:

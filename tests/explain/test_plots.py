@@ -41,10 +41,18 @@ def test_usage_and_correlations_are_drawn(made: Made):
 
 
 def test_usage_of_a_data_set_is_drawn():
-    found = {"classes": {"AAA": {"usage": [0.995, 0.005]}, "BBB": {"usage": None}}}
-    figure = plot_data_figures("tiles of $5", found, scheme(("AAA", "BBB")))
+    own = {"usage": [0.995, 0.005], "dead": [1], "correlations": [[1, 0.25], [0.25, 1]]}
+    none = {"usage": None, "dead": [], "correlations": [[None, None], [None, None]]}
+    both = scheme(("AAA", "BBB"))
+    results = [
+        ("tiles of $5", {"classes": {"AAA": own, "BBB": none}}, both),
+        ("", {"classes": {"AAA": own}}, scheme(("AAA",))),
+    ]
+    figure = plot_data_figures(results)
     assert [patch.get_height() for patch in figure.axes[0].patches] == [0.995, 0.005]
     assert "×" in [text.get_text() for text in figure.axes[0].texts]
+    np.testing.assert_array_equal(figure.axes[2].images[0].get_array(), own["correlations"])
+    assert [axes.axison for axes in figure.axes[4:]] == [True, False] * 2  # the other model has one class only
     assert figure_bytes(figure, "png")[:4] == b"\x89PNG"
 
 

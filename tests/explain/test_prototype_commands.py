@@ -67,7 +67,7 @@ def test_what_is_dead_or_twice_there_is_named(made: Made, tmp_path: Path, capsys
     assert run("metrics", made(maps, CLASSES).folder, "--no-definitions", "--plot", tmp_path / "f.pdf") == 0
     assert (tmp_path / "f.pdf").read_bytes()[:5] == b"%PDF-"
     said = capsys.readouterr().out
-    assert "AAA 2 is dead: it wins 0.00% of its class\n" in said
+    assert "AAA 2 is dead: it wins 0.000% of its class\n" in said
     assert "AAA 1 and AAA 2 are near-duplicates: their maps correlate by 1.000\n" in said
     assert "Pearson" not in said
 
@@ -113,9 +113,43 @@ def test_metrics_of_a_tile_set(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (place.tile, "valid", place.x_px) for (place,) in found.places
     ]
     assert {p.name for p in out.iterdir()} == {"places.csv", "AAA.png", "BBB.png", "CCC.png"}
+    capsys.readouterr()
+    about = tmp_path / "dataset.yaml"
+    for before, after, differ in (
+        ("CCC", "DDD", "DDD instead of CCC"),
+        ("AAA", "CCC", "them in another order, CCC, BBB, AAA"),
+    ):
+        text = about.read_text()
+        about.write_text(
+            text.replace(f"code: {before}", "code: ?").replace(after, before).replace("code: ?", f"code: {after}")
+        )
+        for command in ("metrics", "gallery"):
+            words = ("--checkpoint", path, "--data", tmp_path, *(("--out", out) if command == "gallery" else ()))
+            assert run(command, *words) == 1
+            assert f"tiny knows the classes AAA, BBB, CCC, but 'toy' has {differ}: choose" in capsys.readouterr().err
+        about.write_text(text)
     told = json.loads(document.read_text())
     assert [own[0]["number"] for own in told["places"]] == [own[0].number for own in found.places]
     assert told["figures"]["classes"]["AAA"]["usage"] == pytest.approx(expected["classes"]["AAA"]["usage"])
+
+
+def test_names_of_the_checkpoint_are_in_tables(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    maps = waves(4, 16, 24)
+    left, right = made(maps, CLASSES, slide_name="one"), made(maps, CLASSES)
+    given = ["", "glands", "", ""]
+    monkeypatch.setattr(
+        "lpd.cli.prototypes.results.names_of_result", lambda store: given if store.folder == left.folder else []
+    )
+    table = tmp_path / "p.csv"
+    assert run("compare", left.folder, right.folder, "--csv", table) == 0
+    assert "AAA 2 (glands)  AAA 2  1.000\n" in capsys.readouterr().out
+    assert [row["left_name"] for row in rows_of(table)] == given
+    assert run("gallery", left.folder, "--out", tmp_path / "g") == 0
+    rows = rows_of(tmp_path / "g" / "regions.csv")
+    assert {row["prototype"] for row in rows if row["name"] == "glands"} == {"AAA 2"}
+    assert {row["unit"] for row in rows} == {"cosine"}
 
 
 def test_compare_writes_pairs_and_what_is_left_over(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

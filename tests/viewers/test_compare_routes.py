@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from lpd.config import Calibration
 from lpd.explain.slide_figures import pooled_figures
 from lpd.inference.meta import ResultMeta
 from lpd.inference.prototype_layers import MapLayer, PrototypeMaps
-from lpd.inference.store import ResultStore
+from lpd.inference.store import STORE_NAME, ResultStore
 from lpd.runs import Run, write_json_atomically
 from lpd.slide.region import Region
 from viewers.commands import clear_scratch, scratch
@@ -405,3 +406,10 @@ def test_examples_are_of_the_very_models_that_are_projected(
     words = client.get("/api/checkpoints/projection.svg", params=asked).text.split()
     given = [words[i + 1] for i, word in enumerate(words) if word == "--examples"]
     assert given == [str(services.jobs.folder / own / "first")]
+
+
+def test_a_damaged_result_is_told_of_without_its_place(client: TestClient, put: Put, services: Services) -> None:
+    own = put(1, stripes())
+    shutil.rmtree(services.jobs.folder / own / "first" / STORE_NAME / "prototypes")
+    said = "the result of model-1 is not a readable result (its prototype maps are gone): segment the slide again"
+    assert client.get(f"/results/{own}/prototypes").json() == {"error": said}

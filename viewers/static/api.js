@@ -52,6 +52,8 @@ const at = encodeURIComponent;
 /** Prototypes that shall not count, and sets of them that shall count as one, as an address says it. */
 const editQuery = (muted, merged) => [...muted.map((m) => `muted=${m}`), ...merged.map((members) => `merged=${members.join('-')}`)].join('&');
 
+const dataPrototypes = ({ id, split }, model, who, what = '') => `/api/datasets/${at(id)}/prototypes${what}?split=${at(split)}&model=${at(model)}&who=${at(who)}`;
+
 const ADDRESSES = ['dzi', 'tiles', 'thumbnail'];
 
 /** A slide's details with its addresses as this browser asks for them. */
@@ -79,8 +81,12 @@ export const api = {
   prototypes: (id) => ask('GET', `/results/${at(id)}/prototypes`),
   /** `over` which slides: 'slide', 'folder' or 'all'. */
   prototypeFigures: (id, over) => ask('GET', `/results/${at(id)}/prototypes/figures?over=${over}`),
-  /** Figures and gallery of a model over a split of a data set: a pass of the network the first time. */
-  prototypesOverData: ({ id, split }, model, signal) => answerOf('GET', `/api/datasets/${at(id)}/prototypes?split=${at(split)}&model=${at(model)}`, undefined, signal).then((response) => response.json()),
+  /** Figures and gallery of a model over a split of a data set; `{ progress }` while a pass of the network makes them.
+   * `who` asks: what nobody asks for any more is given up. */
+  prototypesOverData: (data, model, who) => ask('GET', dataPrototypes(data, model, who)),
+  dataProgress: (data, model, who) => ask('GET', dataPrototypes(data, model, who, '/progress')),
+  leaveData: (data, model, who) => ask('DELETE', dataPrototypes(data, model, who)),
+  dataPlotPath: ({ id, split }, models, kind) => `/api/datasets/${at(id)}/prototypes/plot.${kind}?split=${at(split)}${models.map((name) => `&model=${at(name)}`).join('')}`,
   dataTilePath: ({ id, split }, number, models, kind) => `/api/datasets/${at(id)}/figure.${kind}?split=${at(split)}&number=${number}${models.map((name) => `&model=${at(name)}`).join('')}`,
   dataTile: ({ id, split }, number) => address(`/datasets/${at(id)}/tiles/${at(split)}/${number}.jpeg`),
   dataSets: () => ask('GET', '/api/datasets').then(({ data }) => data.filter((one) => !one.error)),

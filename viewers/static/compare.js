@@ -52,15 +52,16 @@ class Comparison {
     });
     this.maps = new CompareMaps(this.sides, this.controls);
     const attempt = (act) => this.attempt(act);
-    this.answers = new DataAnswers();
-    const over = { answers: this.answers, onOver: () => this.giveUp() };
+    this.answers = new DataAnswers(() => [this.figures, this.gallery].forEach((part) => part.progress()));
+    const over = { answers: this.answers, onOver: () => this.giveUp(), onStop: (value) => this.stop(value) };
     this.figures = new CompareFigures({ attempt, ...over, onFigure: (title, path) => attempt(() => this.place.draws(title, path)) });
     this.edits = new CompareEdits({ attempt, onEdit: () => this.edited(), onNamed: (model, names) => this.named(model, names), onSaved: (model) => this.saved(model) });
     this.gallery = new CompareGallery({ attempt, ...over, onGo: (region, slide) => attempt(() => this.go(region, slide)), onTile: (data, number) => attempt(() => this.place.inspectTile(data, number)) });
     this.place = new ComparePlace(this.sides, this.pair, attempt);
     this.controls.bar.append(...this.place.buttons);
+    this.alone = h('p', { class: 'lpd-hint', hidden: true, 'data-said': 'alone' }, 'There is one model only, so both sides show it: train a second one in the Train tab, save an edited copy below, or put its file into the checkpoints folder.');
     const parts = [this.picker.element, this.controls.looks, this.edits.element, this.figures.element, this.gallery.element];
-    this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('h2', { class: 'lpd-unseen' }, 'What is compared'), h('section', { class: 'lpd-sides' }, left.element, right.element), parts);
+    this.panel = h('aside', { class: 'lpd-panel', 'aria-label': 'Prototypes' }, h('h2', { class: 'lpd-unseen' }, 'What is compared'), h('section', { class: 'lpd-sides' }, left.element, right.element, this.alone), parts);
     root.replaceChildren(h('h1', { class: 'lpd-unseen' }, 'LPD: compare prototypes of two models'), this.controls.bar, this.pair, this.panel, this.toasts.element, this.place.dialog);
     this.linked = new LinkedViews([left.view, right.view]);
     this.sight = new InSight(root, () => this.attempt(() => this.lookAgain()));
@@ -99,6 +100,7 @@ class Comparison {
     this.slides = slides.filter((slide) => slide.status !== 'error');
     this.models = checkpoints.filter((model) => !model.error);
     this.controls.offer(this.slides, this.slide);
+    this.alone.hidden = this.models.length !== 1;
   }
 
   async openFirst() {
@@ -121,7 +123,8 @@ class Comparison {
     if (this.slides.some((known) => known.id === slide.id)) Object.assign(slide, await api.slide(slide.id)); // its resolution may be known by now
     for (const side of this.sides) {
       const job = this.jobOf(side.model);
-      if (job && job.id !== side.job?.id && !side.edited) await this.showSide(side, side.model);
+      const gone = side.job && !this.jobs.some(({ id }) => id === side.job.id); // somebody has deleted it
+      if (gone || (job && job.id !== side.job?.id && !side.edited)) await this.showSide(side, side.model);
     }
     this.render();
   }
@@ -156,16 +159,19 @@ class Comparison {
     this.linked.align();
   }
 
-  /** Two models to begin with: the last ones, else one with learnable prototypes and its clustered fellow. */
+  /** Two models to begin with: the last ones, else one with learnable prototypes and its clustered fellow, rather such that have maps here. */
   suggested(slide) {
     const known = (name) => this.models.find((model) => model.name === name);
     const kept = memory.get(`compared-models ${slide.id}`, []);
     if (kept.every(known) && kept.length === 2) return kept;
-    const first = known(slide.suggested_checkpoint) ?? this.models[0];
+    const mapped = this.models.filter((model) => this.jobs && this.jobOf(model.name));
+    const wished = known(slide.suggested_checkpoint);
+    const first = mapped.length && !mapped.includes(wished) ? mapped[0] : wished ?? this.models[0];
     const codes = String(first.classes.map((entry) => entry.code));
-    const fellows = this.models.filter((model) => model !== first && String(model.classes.map((entry) => entry.code)) === codes);
+    const fellowsOf = (models) => models.filter((model) => model !== first && String(model.classes.map((entry) => entry.code)) === codes);
     const clustered = ({ prototype_source: source }) => source.startsWith('kmeans');
-    const second = fellows.find((model) => clustered(model) !== clustered(first)) ?? fellows.find((model) => model.prototype_source !== first.prototype_source) ?? fellows[0] ?? first;
+    const pick = (fellows) => fellows.find((model) => clustered(model) !== clustered(first)) ?? fellows.find((model) => model.prototype_source !== first.prototype_source) ?? fellows[0];
+    const second = pick(fellowsOf(mapped)) ?? pick(fellowsOf(this.models)) ?? first;
     return [first.name, second.name];
   }
 
@@ -275,6 +281,11 @@ class Comparison {
     this.answers.keep(splits.flatMap((data) => this.sides.map((side) => [data, side.shown])));
   }
 
+  /** Nobody wants to wait for a data set any more, wherever it was chosen. */
+  stop(value) {
+    for (const { over } of [this.figures, this.gallery]) if (over.value === value) over.backToSlides();
+  }
+
   /** Something was muted or merged: the mask is what shows it. */
   edited() {
     if (!this.controls.look.mask) this.controls.toggleMask();
@@ -290,6 +301,7 @@ class Comparison {
   saved(model) {
     this.models = [...this.models, model].sort((a, b) => (a.name < b.name ? -1 : 1));
     for (const side of this.sides) side.offer(this.models, side.model);
+    this.alone.hidden = true;
     this.toasts.show(`${model.name} is among the models now; its scores are not known yet.`, 'info');
   }
 
@@ -329,6 +341,7 @@ class Comparison {
     this.linked.destroy();
     this.controls.destroy();
     this.maps.destroy();
+    this.answers.destroy();
     for (const side of this.sides) side.destroy();
   }
 }

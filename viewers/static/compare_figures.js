@@ -1,7 +1,7 @@
 // Figures of merit of both sides, of one class or of all, each with its definition one click away.
 
 import { api } from './api.js';
-import { overChoice } from './compare_over.js';
+import { overChoice, PassNote } from './compare_over.js';
 import { h } from './dom.js';
 
 /** Name, and which way is better for what the paper is after: prototypes that differ and cover more. */
@@ -17,7 +17,7 @@ const FIGURES = {
 };
 
 export class CompareFigures {
-  constructor({ attempt, onFigure, answers, onOver }) {
+  constructor({ attempt, onFigure, answers, onOver, onStop }) {
     this.answers = answers;
     this.attempt = attempt;
     this.onFigure = onFigure;
@@ -27,7 +27,8 @@ export class CompareFigures {
       this.render(this.state);
     }, true);
     this.body = h('div', { class: 'lpd-figures' });
-    this.element = h('details', { class: 'lpd-layers lpd-merit', open: false }, h('summary', {}, h('h3', {}, 'Figures of merit')), this.over.element, this.body);
+    this.note = new PassNote(answers, () => onStop(this.over.value));
+    this.element = h('details', { class: 'lpd-layers lpd-merit', open: false }, h('summary', {}, h('h3', {}, 'Figures of merit')), this.over.element, this.note.element, this.body);
     this.element.addEventListener('toggle', () => this.state && this.render(this.state));
   }
 
@@ -37,13 +38,18 @@ export class CompareFigures {
     this.element.hidden = !ready.length;
     if (!this.element.open || !ready.length) return;
     for (const side of ready) if (!this.found.has(this.keyOf(side))) this.load(side);
+    this.progress();
     const [left, right] = state.sides.map((side) => side.job && this.found.get(this.keyOf(side)));
     if (!left && !right) {
-      const { data } = this.over;
-      this.body.replaceChildren(h('p', { class: 'lpd-hint' }, data ? `Running over ${data.count} tiles of ${data.name} …` : 'Measuring …'));
+      this.body.replaceChildren(this.over.data ? '' : h('p', { class: 'lpd-hint' }, 'Measuring …'));
       return;
     }
     this.body.replaceChildren(this.measured(left, right), this.table(state, left, right), ...this.usage(state, left, right), h('p', { class: 'lpd-plots' }, this.plots(state), this.download(state, left, right)));
+  }
+
+  /** Say how far passes over a data set are. */
+  progress() {
+    if (this.state && this.element.open) this.note.show(this.over.data, this.state.sides.filter((side) => side.about && side.job.ended));
   }
 
   keyOf({ job, shown }) {
@@ -126,18 +132,23 @@ export class CompareFigures {
     const ready = sides.filter((side) => side.about && side.job.ended);
     const [ids, models] = [[...new Set(ready.map((side) => side.job.id))], [...new Set(sides.map((side) => side.model))]];
     const link = (text, title, path) => h('button', { type: 'button', class: 'lpd-link', title, onclick: () => this.onFigure(text, path) }, text);
+    const { data } = this.over;
+    const measured = data && ready.filter((side) => this.found.get(this.keyOf(side))).map((side) => side.shown);
+    const drawn = (kind) => (data ? api.dataPlotPath(data, [...new Set(measured)], kind) : api.plotPath(ids, kind, this.over.value));
     return [
-      !this.over.data && link('Usage and pairs', 'Shares of each prototype, and how alike every two are', (kind) => api.plotPath(ids, kind, this.over.value)),
+      link('Usage and pairs', 'Shares of each prototype, and how alike every two are', drawn),
       matching && link('Counterparts', 'Every prototype of the left model against every one of the right', (kind) => api.pairsPath(ids, kind)),
       link('Prototypes in a plane', 'Where the prototypes of the models lie to one another (PCA), each with the place of this slide where it answers most; takes some seconds', (kind) => api.projectionPath(models, ids, kind)),
     ].filter(Boolean);
   }
 
   download({ sides }, ...found) {
-    const lines = [['side', 'model', 'slide', 'class', ...Object.keys(FIGURES)]];
+    const lines = [['side', 'model', 'slide', 'class', ...Object.keys(FIGURES), 'usage', 'names']];
     found.forEach((figures, i) => {
       if (!figures) return;
-      for (const [code, own] of [...Object.entries(figures.classes), ['all', figures]]) lines.push([sides[i].name, figures.checkpoint, figures.slide, code, ...Object.keys(FIGURES).map((key) => own[key] ?? '')]);
+      const { names } = sides[i].about ?? { names: {} };
+      const named = (code) => sides[i].prototypesOf(code).map((index, k) => names[index] && `${k + 1} ${names[index]}`).filter(Boolean);
+      for (const [code, own] of [...Object.entries(figures.classes), ['all', figures]]) lines.push([sides[i].name, figures.checkpoint, figures.slide, code, ...Object.keys(FIGURES).map((key) => own[key] ?? ''), (own.usage ?? []).map((share) => share.toFixed(4)).join(' '), named(code).join('; ')]);
     });
     const text = lines.map((line) => line.map((cell) => (/[",\n]/.test(cell) ? `"${String(cell).replaceAll('"', '""')}"` : cell)).join(',')).join('\n');
     return h('a', { class: 'lpd-link', download: 'prototype-figures.csv', href: `data:text/csv;charset=utf-8,${encodeURIComponent(`${text}\n`)}` }, 'Save as CSV');

@@ -24,13 +24,22 @@ export class CompareMaps {
       side.mask.setOpacity(0.5);
       side.showMask(look.mask);
     }
-    this.controls.say(this.words(differ));
+    this.controls.say([differ ? '' : this.rangeWords(), this.words(differ)].filter(Boolean).join(' '));
     this.difference.setVisible(differ);
     if (differ) this.drawDifference(look);
   }
 
   rangeOf({ index, about }) {
     return (this.controls.look.range === 'own' && index !== null && about?.ranges[index]) || ALL;
+  }
+
+  /** Values that the colours begin and end with. */
+  rangeWords() {
+    const parts = this.sides.filter(({ index, about }) => index !== null && about).map((side) => {
+      const [low, high] = this.rangeOf(side).map((byte) => side.wordsFor(byte));
+      return `${side.name} ${side.about.unit === 'cosine' ? 'cosine ' : ''}${low} to ${high.replace('logit ', '')}`;
+    });
+    return parts.length ? `Low to high: ${parts.join(', ')}.` : '';
   }
 
   /** What has to be said of the maps: that there is no difference, or that they are not cosines to prototypes. */

@@ -1,8 +1,9 @@
 // Over what a thing is looked at: this slide, those of its folder, all that the model has maps of, or a split of a data set.
 
 import { api } from './api.js';
-import { h } from './dom.js';
+import { count, h } from './dom.js';
 
+const ASK_MS = 1000;
 const OVER = { slide: 'This slide', folder: 'Slides of its folder', all: 'All slides' };
 
 /** The splits of data sets as groups of a select, all or those with masks; each value leads to `{ id, split, name, count }` in `known`. */
@@ -48,41 +49,99 @@ export function overChoice(name, onChange, masked = false) {
 
 /** What models answer over data sets, asked for once; what nobody looks at any more is given up. */
 export class DataAnswers {
-  constructor() {
-    this.asked = new Map(); // model and split -> { promise, abort, done }
+  constructor(onProgress) {
+    this.onProgress = onProgress;
+    this.who = Math.random().toString(36).slice(2); // another page may want the same pass
+    this.asked = new Map(); // model and split -> { promise, progress, done, given }
   }
 
+  /** The answer; null is thrown if it was given up. */
   get(data, model) {
-    const key = `${data.id} ${data.split} ${model}`;
+    const key = keyOf(data, model);
     if (!this.asked.has(key)) {
-      const control = new AbortController();
-      const one = { abort: () => control.abort(), done: false };
-      one.promise = api.prototypesOverData(data, model, control.signal).then(
-        (found) => {
-          one.done = true;
-          return found;
-        },
-        (error) => {
-          if (this.asked.get(key) === one) this.asked.delete(key);
-          throw control.signal.aborted ? null : error;
-        },
-      );
+      const one = { data, model, progress: null, done: false, given: false };
+      one.promise = this.wait(one).catch((error) => {
+        if (this.asked.get(key) === one) this.asked.delete(key);
+        throw one.given ? null : error;
+      });
       this.asked.set(key, one);
     }
     return this.asked.get(key).promise;
   }
 
+  async wait(one) {
+    const { data, model } = one;
+    for (;;) {
+      const found = await api.prototypesOverData(data, model, this.who);
+      if (one.given) throw null;
+      if (!found.progress) {
+        one.done = true;
+        return found;
+      }
+      one.progress = found.progress;
+      while (one.progress) {
+        this.onProgress();
+        await new Promise((resolve) => setTimeout(resolve, ASK_MS));
+        if (one.given) throw null;
+        one.progress = await this.far(one);
+      }
+    }
+  }
+
+  /** How far a pass is; an app that does not answer for a moment may be asked again. */
+  async far({ data, model, progress }) {
+    try {
+      return (await api.dataProgress(data, model, this.who)).progress;
+    } catch (error) {
+      if (error.status === 0) return progress;
+      throw error;
+    }
+  }
+
+  /** How far the answer for a model is in words; empty where nothing is awaited. */
+  words(data, model) {
+    const one = this.asked.get(keyOf(data, model));
+    if (!one || one.done) return '';
+    const { done, total, waiting } = one.progress ?? { waiting: true };
+    if (waiting) return 'waiting for its turn';
+    return total ? `${count(done)} of ${count(total)} tiles` : 'starting';
+  }
+
   /** Give up what is not looked at: `wanted` are pairs of a split and a model. */
   keep(wanted) {
-    const keys = new Set(wanted.map(([data, model]) => `${data.id} ${data.split} ${model}`));
+    const keys = new Set(wanted.map(([data, model]) => keyOf(data, model)));
     for (const [key, one] of this.asked) {
       if (one.done || keys.has(key)) continue;
       this.asked.delete(key);
-      one.abort();
+      one.given = true;
+      api.leaveData(one.data, one.model, this.who).catch(() => undefined); // else it is given up by itself in a while
     }
   }
 
   forget() {
     for (const [key, one] of this.asked) if (one.done) this.asked.delete(key); // a model or a data set may be another by now
   }
+
+  destroy() {
+    this.keep([]);
+  }
 }
+
+/** How far both sides' passes over a data set are, and a way to stop them. */
+export class PassNote {
+  constructor(answers, onStop) {
+    this.answers = answers;
+    this.said = h('span');
+    const stop = h('button', { type: 'button', class: 'lpd-link', title: 'Give this up; what was computed is lost', onclick: onStop }, 'Stop');
+    this.element = h('p', { class: 'lpd-hint', hidden: true, 'data-said': 'pass' }, this.said, ' ', stop);
+  }
+
+  /** `sides` are those that are ready, `data` what is looked at, null of slides. */
+  show(data, sides) {
+    const parts = data ? sides.map((side) => [side, this.answers.words(data, side.shown)]).filter(([, words]) => words) : [];
+    this.element.hidden = !parts.length;
+    if (parts.length) this.said.textContent = `Running over ${data.name}, ${data.split}. ${parts.map(([side, words]) => `${side.name === 'left' ? 'Left' : 'Right'}: ${words}.`).join(' ')}`;
+  }
+}
+
+const keyOf = ({ id, split }, model) => `${id} ${split} ${model}`;

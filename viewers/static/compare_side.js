@@ -10,6 +10,7 @@ import { SlideView } from './slide_view.js';
 
 /** Nothing muted, nothing merged. */
 export const NO_EDITS = { muted: [], merged: [] };
+const minus = (text) => text.replace('-', '−');
 const NAMES = { left: 'Left', right: 'Right' };
 
 export class Side {
@@ -29,7 +30,7 @@ export class Side {
     this.watch = new JobWatch({
       onGrow: (rects, revision, run) => this.grow(rects, revision, run),
       onState: (job) => this.onState(job),
-      onLost: (lost) => this.say(lost ? 'The app does not answer; trying again …' : ''),
+      onLost: (lost, error) => this.say(!lost ? '' : error.status ? error.message : 'The app does not answer; trying again …'),
       onGone: () => this.show(this.slide, this.model, null),
     });
   }
@@ -185,15 +186,19 @@ export class Side {
     if (this.progress) layer.grow(this.progress.rects, this.progress.revision, this.progress.run);
   }
 
-  /** A value of the maps, −1 … 1, in words: a mean cosine, of a linear head the logit of its class. */
-  wordsFor(value, digits = 2) {
+  /** What a byte of the maps stands for, in words: a mean cosine, of a linear head the logit of its class. */
+  wordsFor(byte) {
     const { unit, limit } = this.about;
-    return unit === 'logit' ? `logit ${(value * limit).toFixed(1)}` : value.toFixed(digits);
+    return this.scoreWords(activation(byte) * (unit === 'logit' ? limit : 1));
+  }
+
+  scoreWords(value, digits = 2) {
+    return this.about.unit === 'logit' ? `logit ${minus(value.toFixed(1))}` : minus(value.toFixed(digits));
   }
 
   valueAt(x, y) {
     const value = this.index === null ? null : this.heat.valueAt(x, y);
-    return value === null ? null : `${this.nameOf(this.index)} ${this.wordsFor(activation(value))}`;
+    return value === null ? null : `${this.nameOf(this.index)} ${this.wordsFor(value)}`;
   }
 
   destroy() {

@@ -42,7 +42,7 @@ export class JobWatch {
       } catch (error) {
         if (round !== this.round) return;
         if (error.status === 404) return this.onGone(id);
-        if (!lost) this.onLost((lost = true));
+        if (!lost) this.onLost((lost = true), error);
         wait = LOST_MS;
       }
       await new Promise((resolve) => (this.timer = setTimeout(resolve, wait)));

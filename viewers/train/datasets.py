@@ -36,7 +36,7 @@ class DataSets:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        self._listings: dict[tuple[str, str, int], TileSet] = {}
+        self._listings: dict[tuple[str, str, tuple[int, ...]], TileSet] = {}
         self._guard = threading.Lock()
 
     def all(self) -> list[DataSet]:
@@ -64,7 +64,7 @@ class DataSets:
         """
         if split not in SPLIT_FOLDERS or not has_split(data.path, split):
             raise NotFoundError(f"{data.relative} has no {split[:20]} tiles")
-        key = (data.id, split, _changed(find_split(data.path, split)))
+        key = (data.id, split, _changed(data.path, find_split(data.path, split)))
         with self._guard:
             if key not in self._listings:
                 if len(self._listings) >= _KEPT:
@@ -163,8 +163,11 @@ def _pngs(folder: Path) -> int:
         return 0
 
 
-def _changed(folder: Path) -> int:
+def _changed(folder: Path, split: Path) -> tuple[int, ...]:
+    """When what a listing is made of was changed last: the description, the split, its pictures and masks."""
     try:
-        return folder.stat().st_mtime_ns
+        first = split.stat().st_mtime_ns
     except OSError as error:
-        raise LpdError(f"{folder.name} cannot be looked at ({error.strerror}): reload the page") from error
+        raise LpdError(f"{split.name} cannot be looked at ({error.strerror}): reload the page") from error
+    others = [folder / FILE_NAME, split / "img", split / "mask"]
+    return (first, *(path.stat().st_mtime_ns if path.exists() else 0 for path in others))

@@ -17,6 +17,7 @@ from lpd.cli.prototypes.tables import (
     flagged,
     names,
     usage_of,
+    with_given,
     write_csv,
     write_plot,
 )
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         LpdError: the two cannot be compared, or one cannot be read; nothing has been written.
     """
-    from lpd.cli.prototypes.results import open_result
+    from lpd.cli.prototypes.results import names_of_result, open_result
     from lpd.explain.matching import match
     from lpd.explain.slide_figures import slide_figures
 
@@ -65,11 +66,14 @@ def run(args: argparse.Namespace) -> int:
     found = match(*stores)
     figures = [slide_figures(store).to_dict() for store in stores]
     per_class = [own["prototypes_per_class"] for own in figures]
-    called = [names(s.meta.classes.codes, k) for s, k in zip(stores, per_class, strict=True)]
+    plain = [names(s.meta.classes.codes, k) for s, k in zip(stores, per_class, strict=True)]
+    given = [names_of_result(store) or [""] * len(own) for own, store in zip(plain, stores, strict=True)]
     for side, own in zip(("left", "right"), figures, strict=True):
         print(f"{side}: {own['checkpoint']}, {own['prototypes_per_class']} prototypes a class")
     print(f"{figures[0]['slide']}: {found.cells} tissue cells, one every {found.step_um:.3g} µm\n")
-    print(_pairs_table(found, *called))
+    rows = _rows(found, *plain)
+    called = list(map(with_given, plain, given))
+    print(_pairs_table(rows, *(dict(zip(*both, strict=True)) for both in zip(plain, called, strict=True))))
     print(f"\n{_side_by_side(*figures)}")
     for side, own in zip(("left", "right"), figures, strict=True):
         for line in flagged(own):
@@ -79,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
 
         print(f"\ncorrelation: {DEFINITIONS['similarity']}\n{definitions(figures[0])}")
     if args.csv:
-        write_csv(args.csv, ("class", "left", "right", "correlation"), _rows(found, *called))
+        named = [{"": "", **dict(zip(own, n, strict=True))} for own, n in zip(plain, given, strict=True)]
+        header = ("class", "left", "right", "correlation", "left_name", "right_name")
+        write_csv(args.csv, header, [[*row, named[0][row[1]], named[1][row[2]]] for row in rows])
     if args.json:
         left, right = figures
         write_json_atomically(args.json, {"version": 1, "matching": found.to_dict(), "left": left, "right": right})
@@ -105,11 +111,12 @@ def _rows(found: Matching, left: Sequence[str], right: Sequence[str]) -> list[li
     return rows
 
 
-def _pairs_table(found: Matching, left: Sequence[str], right: Sequence[str]) -> str:
-    rows = [["left", "right", "correlation"]]
-    for _, one, other, value in _rows(found, left, right):
-        rows.append([one or "–", other or "–", f"{float(value):.3f}" if value else "–"])
-    return aligned(rows)
+def _pairs_table(rows: Sequence[Sequence[str]], left: Mapping[str, str], right: Mapping[str, str]) -> str:
+    """``left`` and ``right``: what prototypes are called."""
+    shown = [["left", "right", "correlation"]]
+    for _, one, other, value in rows:
+        shown.append([left.get(one, "–"), right.get(other, "–"), f"{float(value):.3f}" if value else "–"])
+    return aligned(shown)
 
 
 def _side_by_side(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpd.cli.progress import progress_bar
+from lpd.cli.progress import ReportingRun, progress_bar
 from lpd.cli.prototypes.tables import flagged, names, write_csv, write_plot
 from lpd.runs import write_json_atomically
 
@@ -27,10 +29,21 @@ def run_on_tiles(args: argparse.Namespace) -> int:
 
     Raises:
         LpdError: the model or the tiles cannot be read, or do not belong together.
+        KeyboardInterrupt: somebody asked the run to stop.
     """
+    state = ReportingRun(args.run_folder, "prototypes") if args.run_folder else None
+    with state or nullcontext():
+        _run(args, state)
+        if state is not None:
+            state.complete()
+    return 0
+
+
+def _run(args: argparse.Namespace, state: ReportingRun | None) -> None:
     from lpd.data.tiles import TileSet
     from lpd.evaluation.files import check_writable
     from lpd.explain.data_gallery import top_places
+    from lpd.explain.figures import check_classes
     from lpd.inference.devices import choose_device
     from lpd.model.checkpoint import load_checkpoint
 
@@ -40,7 +53,8 @@ def run_on_tiles(args: argparse.Namespace) -> int:
     if info.model.groups:
         print(f"lpd prototypes: of {info.name} all are shown, those muted or merged in it, too", file=sys.stderr)
     tiles = TileSet.open(args.data, args.split or "valid", cache_bytes=0)
-    with progress_bar(args.data.name, "tile") as progress:
+    check_classes(tiles, info)
+    with _progress(args.data.name, state) as progress:
         found = top_places(network.eval(), tiles, info.input, args.per_prototype, args.per_case, progress=progress)
     if args.json:
         write_json_atomically(args.json, _document(found, tiles, info))
@@ -51,23 +65,41 @@ def run_on_tiles(args: argparse.Namespace) -> int:
         print(line)
     if found.figures is None:
         print(f"split {tiles.split} has no masks: what is dead or twice there is not known", file=sys.stderr)
-    return 0
+
+
+@contextmanager
+def _progress(name: str, state: ReportingRun | None) -> Iterator[Callable[[int, int], None]]:
+    """Tells the terminal, and the run's folder if there is one."""
+    if state is None:
+        with progress_bar(name, "tile") as show:
+            yield show
+        return
+    with state.bar(name, "tile"):
+
+        def report(done: int, total: int) -> None:
+            state.advance(done, total)
+            if state.stop_requested():
+                raise KeyboardInterrupt
+
+        yield report
 
 
 def _document(found: DataGallery, tiles: TileSet, info: CheckpointInfo) -> dict[str, Any]:
-    about = {"version": 1, "data": tiles.info.name, "split": tiles.split, "checkpoint": info.name}
+    about = {"version": 2, "data": tiles.info.name, "split": tiles.split, "checkpoint": info.name}
     places = [[asdict(place) for place in own] for own in found.places]
     return {**about, "tile_px": tiles.tile_px, "places": places, "figures": found.figures}
 
 
 def _write_table(out: Path, found: DataGallery, tiles: TileSet, info: CheckpointInfo) -> None:
+    from lpd.cli.prototypes.pictures import prototype_names
+
     called = names(info.classes.codes, info.model.prototypes_per_class)
     rows = [
-        [name, rank, tiles.split, *(getattr(p, column) for column in _COLUMNS[:-1]), f"{p.score:.6f}"]
-        for name, own in zip(called, found.places, strict=True)
+        [name, given, rank, tiles.split, *(getattr(p, column) for column in _COLUMNS[:-1]), f"{p.score:.6f}"]
+        for name, given, own in zip(called, prototype_names(info), found.places, strict=True)
         for rank, p in enumerate(own, 1)
     ]
-    write_csv(out / TABLE, ("prototype", "rank", "split", *_COLUMNS), rows)
+    write_csv(out / TABLE, ("prototype", "name", "rank", "split", *_COLUMNS), rows)
     print(f"{len(rows)} places of {len(called)} prototypes in {len(tiles)} tiles -> {out / TABLE}")
 
 

@@ -165,19 +165,21 @@ def _slide_path(args: argparse.Namespace, store: ResultStore) -> Path:
 def _of_picture(args: argparse.Namespace) -> list[Inspection]:
     from dataclasses import replace
 
-    from lpd.inference.devices import choose_device
-    from lpd.model.checkpoint import load_checkpoint
+    from lpd.model.header import read_info
 
-    device = choose_device(args.device or "auto")
-    models = [load_checkpoint(path, device) for path in args.checkpoint]
     if args.image is not None:
         shown = read_picture(args.image, args.mpp)
         if args.mask is not None:
-            scheme = models[0][1].classes
+            scheme = read_info(args.checkpoint[0]).classes
             shown = replace(shown, truth=read_truth(args.mask, shown, scheme), truth_scheme=scheme)
     else:
         tiles = open_tiles(args)
         shown = tile_shown(tiles, find_tile(tiles, args.name))
+    from lpd.inference.devices import choose_device  # only now: what cannot be shown is told at once
+    from lpd.model.checkpoint import load_checkpoint
+
+    device = choose_device(args.device or "auto")
+    models = [load_checkpoint(path, device) for path in args.checkpoint]
     return [inspected(network, info, shown, models[0][1].input.mpp) for network, info in models]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpd.cli.arguments import positive
 from lpd.cli.progress import progress_bar
-from lpd.cli.prototypes.tables import names, write_csv, write_plot
+from lpd.cli.prototypes.tables import names, with_given, write_csv, write_plot
 from lpd.errors import ConfigError
 from lpd.inference.settings import DEVICES
 
@@ -26,13 +26,15 @@ TABLE = "regions.csv"
 
 _EPILOG = f"""\
 RESULT is a folder that lpd segment --prototype-maps wrote; several must be of one model. FOLDER receives {TABLE}
-(prototype, rank, slide, rectangle in level-0 pixels, score) and a sheet CLASS.png of each class: a row for each
-prototype, its best regions from left to right. The score is the mean of the prototype's map over the tissue of the
-region, a cosine from -1 to 1. Slides are looked for where they were segmented, then below --slides.
+(prototype, its name, rank, slide, rectangle in level-0 pixels, score, unit) and a sheet CLASS.png of each class: a row
+for each prototype, its best regions from left to right. The score is the mean of the prototype's map over the tissue of
+the region, a cosine from -1 to 1; a linear head (plain CAM) has logits. Slides are looked for where they were
+segmented, then below --slides.
   lpd prototypes gallery results/a results/b --out gallery --per-prototype 8 --per-slide 4
-Over a tile set the network runs on each tile: FOLDER receives places.csv (prototype, rank, split, tile, case, rectangle
-in the tile, score) and the sheets, each tile with its place framed. A place is half as wide as a tile, all of its
-pixels count; a case is the patient or slide that a tile's name says, else the tile.
+Over a tile set the network runs on each tile: FOLDER receives places.csv (prototype, its name, rank, split, tile, case,
+rectangle in the tile, score) and the sheets, each tile with its place framed. Scores are cosines in the deepest scale,
+those of a linear head to its weights. A place is half as wide as a tile, all of its pixels count; a case is the patient
+or slide that a tile's name says, else the tile.
   lpd prototypes gallery --checkpoint FILE.safetensors --data TILES --split train --out gallery --per-case 1"""
 
 
@@ -63,6 +65,9 @@ def add_parser(commands: Any) -> None:
         type=positive,
         help="of these in one case's tiles (default: 2; all if there is one case)",
     )
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER", dest="run_folder", help="of a tile set: where to keep how far it is"
+    )
     parser.set_defaults(run=run)
 
 
@@ -77,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
         from lpd.cli.prototypes.data_gallery import run_on_tiles
 
         return run_on_tiles(args)
-    from lpd.cli.prototypes.results import open_result
+    from lpd.cli.prototypes.results import names_of_result, open_result
     from lpd.evaluation.files import check_writable
-    from lpd.explain.gallery import top_regions
+    from lpd.explain.gallery import top_regions, unit_of
     from lpd.explain.slide_figures import pooled_figures
 
     stores = [open_result(folder) for folder in args.results]
@@ -88,18 +93,20 @@ def run(args: argparse.Namespace) -> int:
     found = top_regions(list(zip(labels, stores, strict=True)), args.per_prototype, per_slide)
     figures = pooled_figures(stores)
     check_writable(args.out)
-    called = names(stores[0].meta.classes.codes, figures.per_class)
+    plain = names(stores[0].meta.classes.codes, figures.per_class)
+    given, unit = names_of_result(stores[0]) or [""] * len(plain), unit_of(stores[0])
+    called = with_given(plain, given)
     rows = [
-        [name, rank, r.slide, r.x_l0, r.y_l0, r.width_l0, r.height_l0, f"{r.score:.6f}"]
-        for name, own in zip(called, found, strict=True)
+        [*name, rank, r.slide, r.x_l0, r.y_l0, r.width_l0, r.height_l0, f"{r.score:.6f}", unit]
+        for name, own in zip(zip(plain, given, strict=True), found, strict=True)
         for rank, r in enumerate(own, 1)
     ]
-    header = ("prototype", "rank", "slide", "x_l0", "y_l0", "width_l0", "height_l0", "score")
+    header = ("prototype", "name", "rank", "slide", "x_l0", "y_l0", "width_l0", "height_l0", "score", "unit")
     write_csv(args.out / TABLE, header, rows)
     print(f"{len(rows)} regions of {len(called)} prototypes -> {args.out / TABLE}")
     with _slides(dict(zip(labels, stores, strict=True)), args.slides) as slides:
         if slides:
-            _write_sheets(args.out, stores[0], found, figures, slides)
+            _write_sheets(args.out, stores[0], found, figures, slides, called)
     return 0
 
 
@@ -108,10 +115,10 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("--checkpoint and --data belong together: pass both, or results")
     if bool(args.results) == bool(args.data):
         raise ConfigError("pass either result folders, or --checkpoint FILE and --data TILES")
-    others = ("slides", "per_slide") if args.data else ("split", "device", "json", "per_case")
+    others = ("slides", "per_slide") if args.data else ("split", "device", "json", "per_case", "run_folder")
     for flag in (name for name in others if getattr(args, name) is not None):
         kind = "results" if args.data else "tile sets"
-        raise ConfigError(f"--{flag.replace('_', '-')} is for {kind}: leave it out")
+        raise ConfigError(f"--{flag.removesuffix('_folder').replace('_', '-')} is for {kind}: leave it out")
     if args.out is None and args.json is None:
         raise ConfigError("nothing would be written: pass --out FOLDER")
 
@@ -145,15 +152,17 @@ def _write_sheets(
     found: Sequence[Sequence[TopRegion]],
     figures: SlideFigures,
     slides: Mapping[str, Slide],
+    called: Sequence[str],
 ) -> None:
     from lpd.explain.contact_sheet import contact_sheet
+    from lpd.explain.gallery import unit_of
 
     with progress_bar("gallery", "class") as progress:
         for index, own in enumerate(store.meta.classes.classes):
-            first = index * figures.per_class
-            regions = found[first : first + figures.per_class]
+            part = slice(index * figures.per_class, (index + 1) * figures.per_class)
             name = re.sub(r"[^\w.-]", "_", own.code)
             path = out / f"{name}.png"
-            write_plot(path, contact_sheet(own, regions, figures.classes[index], slides))
+            sheet = contact_sheet(own, found[part], figures.classes[index], slides, called[part], unit_of(store))
+            write_plot(path, sheet)
             progress(index + 1, store.meta.classes.count)
             print(f"{own.name} -> {path}")

@@ -136,7 +136,7 @@ def _title(own: Any) -> str:
 def _of_tiles(args: argparse.Namespace) -> Found:
     from lpd.cli.prototypes.pictures import prototype_names
     from lpd.data.tiles import TileSet
-    from lpd.explain.figures import prototype_figures
+    from lpd.explain.figures import check_classes, prototype_figures
     from lpd.inference.devices import choose_device
     from lpd.model.checkpoint import load_checkpoint
 
@@ -144,6 +144,7 @@ def _of_tiles(args: argparse.Namespace) -> Found:
     if info.model.groups:
         print(f"lpd prototypes: of {info.name} all are measured, those muted or merged in it, too", file=sys.stderr)
     tiles = TileSet.open(args.data, args.split or "valid")
+    check_classes(tiles, info)
     with progress_bar(args.data.name, "tile") as progress:
         found = prototype_figures(network.eval(), tiles, info.input, scale=args.scale, progress=progress)
     name = f"{tiles.info.name} ({args.split or 'valid'})"
@@ -151,7 +152,7 @@ def _of_tiles(args: argparse.Namespace) -> Found:
     def figure() -> Figure:
         from lpd.explain.plots import plot_data_figures
 
-        return plot_data_figures(f"{info.name}, {name}", found, info.classes)
+        return plot_data_figures([(f"{info.name}, {name}", found, info.classes)])
 
     title = f"{name}, {info.name}: {found['prototypes_per_class']} prototypes a class, maps of scale {found['scale']}"
     return [(title, with_names({"slide": name, "checkpoint": info.name, **found}, prototype_names(info)))], figure

@@ -30,8 +30,13 @@ _DPI = 200
 
 
 def names(codes: Sequence[str], per_class: int) -> list[str]:
-    """What people call the prototypes, class-major: ``TUM 1`` …"""
+    """The prototypes as class and number, class-major: ``TUM 1`` …"""
     return [f"{code} {k + 1}" for code in codes for k in range(per_class)]
+
+
+def with_given(plain: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The same with the names that people gave: ``TUM 1 (glands)``; ``given`` is [] if none has one."""
+    return [f"{name} ({own})" if own else name for name, own in zip(plain, given or [""] * len(plain), strict=True)]
 
 
 def figures_table(found: Mapping[str, Any]) -> str:
@@ -84,7 +89,7 @@ def flagged(found: Mapping[str, Any]) -> list[str]:
     """Dead prototypes and near-duplicates, a line each."""
     lines = []
     for code, own in found["classes"].items():
-        lines += [f"{code} {k + 1} is dead: it wins {own['usage'][k]:.2%} of its class" for k in own.get("dead", ())]
+        lines += [f"{code} {k + 1} is dead: it wins {own['usage'][k]:.3%} of its class" for k in own.get("dead", ())]
         lines += [
             f"{code} {i + 1} and {code} {j + 1} are near-duplicates: their maps correlate by {value:.3f}"
             for i, j, value in own.get("near_duplicates", ())
