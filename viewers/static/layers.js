@@ -56,7 +56,7 @@ export class Layers {
 
   /** Show a result as far as it has come. */
   showResult(job) {
-    if (this.job?.id !== job.id) this.clearResult();
+    if (this.job && this.job.id !== job.id) this.clearResult(); // else what is compared with may have been chosen already
     this.job = job;
     if (!job.has_mask) return;
     this.follow('mask', this.maskSource);

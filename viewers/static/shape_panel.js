@@ -46,6 +46,12 @@ export class ShapePanel {
 
   showMeasured(is) {
     this.keep.hidden = !is;
+    if (is) this.keep.scrollIntoView({ block: 'nearest' });
+  }
+
+  /** A bookmark was set: its note is written next. */
+  bringEditor() {
+    this.editor.scrollIntoView({ block: 'nearest' });
   }
 
   row(feature) {
@@ -83,6 +89,7 @@ export class ShapePanel {
     this.edited = key;
     const name = h('input', { type: 'text', value: feature.properties?.name ?? '', placeholder: 'Name or note', 'aria-label': 'Name or note', maxLength: 500 });
     name.addEventListener('change', () => this.change({ name: name.value.trim() || undefined }));
+    name.addEventListener('keydown', (event) => event.key === 'Enter' && this.view.host.focus()); // and keys are the viewer's again
     const rows = [h('div', { class: 'lpd-field' }, h('label', {}, 'Name'), name)];
     if (!feature.geometry.type.endsWith('Point')) rows.push(this.classField(feature));
     if (isArea(feature)) rows.push(h('p', { class: 'lpd-hint' }, this.measures(feature)));
