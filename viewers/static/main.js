@@ -69,6 +69,7 @@ class Workspace {
       mayCancel: (job) => this.mayCancel(job),
       chooseJob: (id) => this.showJob(this.jobs.find((job) => job.id === id)),
       colour: () => this.colour(),
+      chooseModel: () => this.colour(),
     });
     this.toasts = new Toasts();
     const title = h('h1', { class: 'lpd-unseen' }, 'LPD: tissue segmentation of whole slides');
@@ -82,7 +83,7 @@ class Workspace {
       onLink: () => this.attempt(() => this.copyLink()),
       onSnapshot: () => this.attempt(() => saveSnapshot(this)),
     });
-    this.layers = new Layers(this.view, () => this.onLayers());
+    this.layers = new Layers(this.view, { onChange: () => this.onLayers(), onLook: () => this.link.note(), chosen: () => this.chosenClasses });
     this.drawing = new Drawing(this.view, {
       classes: () => this.shapeClasses,
       onTrouble: (message) => this.toast(message),
@@ -300,11 +301,15 @@ class Workspace {
 
   /** Classes to name regions by: of the result that is shown, else of the chosen model. */
   get shapeClasses() {
-    const found = this.classes.length ? this.classes : this.models.find((model) => model.name === this.panel.model)?.classes ?? [];
+    const found = this.classes.length ? this.classes : this.chosenClasses;
     return found.slice(0, -1).map(({ name, color }) => ({ name, color }));
   }
 
-  /** Classes to show: those of the result, or of the chosen model before there is one. */
+  get chosenClasses() {
+    return this.models.find((model) => model.name === this.panel.model)?.classes ?? [];
+  }
+
+  /** Classes of the result that is shown. */
   get classes() {
     return this.job?.classes.length ? this.job.classes : [];
   }
