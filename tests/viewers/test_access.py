@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from starlette.websockets import WebSocketDisconnect
 import app
 from lpd.errors import LpdError
 from tests.viewers.test_users import PASSWORD, line
-from viewers import access
+from viewers import access, account_routes
 from viewers.access import Access
 from viewers.audit import AuditLog
 from viewers.gate import COOKIE, Visitor
 from viewers.services import Services
+from viewers.throttle import Throttle
 from viewers.web import make_api
 
 BASE = "http://127.0.0.1:7860"
@@ -108,7 +110,11 @@ def test_log_in_leads_nowhere_else(services: Services, by_password: Access, want
         assert log_in(client, way=f"/log-in?next={wanted}").headers["location"] == "/"
 
 
-def test_wrong_passwords_are_refused_slowed_and_shown_as_typed_safely(services: Services, by_password: Access) -> None:
+def test_wrong_passwords_are_refused_slowed_and_shown_as_typed_safely(
+    services: Services, by_password: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Time stands still: however long a busy machine takes for a password, nobody has waited long enough.
+    monkeypatch.setattr(account_routes, "Throttle", partial(Throttle, clock=lambda: 0.0))
     with asked(services, by_password) as client:
         answers = [log_in(client, '<script>"', "wrong").status_code for _ in range(7)]
         assert answers == [401] * 5 + [429] * 2

@@ -136,7 +136,7 @@ export class AreasPanel {
     this.table.hidden = !places.length;
     this.table.classList.toggle('lpd-unseen', places.length === 1 && places[0][1] === this.whole);
     if (!places.length) return;
-    const th = (scope, text, span) => h('th', { scope, colSpan: span ?? 1 }, text);
+    const th = (scope, text, span) => h('th', { scope, colSpan: span ?? 1, title: text }, text);
     const heads = places.map(([name]) => th('colgroup', name, 2));
     const units = places.flatMap(() => [th('col', 'mm²'), th('col', '%')]);
     const rows = places[0][1].areas.map(({ code, name }, i) => h('tr', { class: code === 'TISSUE' ? 'lpd-sum' : '' }, th('row', name), places.flatMap(([, { areas }]) => cells(areas, i))));

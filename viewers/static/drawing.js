@@ -24,6 +24,7 @@ export class Drawing {
         this.panel.showMeasured(this.canvas.draft?.id !== undefined);
         onTool(name);
       },
+      onMark: () => this.panel.bringEditor(),
     });
   }
 

@@ -41,22 +41,28 @@ export class LayerPanel {
 
   more_mask() {
     const { layers } = this;
-    const outline = h('input', { type: 'checkbox', id: 'lpd-mask-outline', checked: Boolean(layers.settings.mask.outline) });
-    outline.addEventListener('change', () => layers.set('mask', 'outline', outline.checked));
-    return h('label', { class: 'lpd-small', htmlFor: outline.id }, outline, 'outlines only');
+    this.outline = h('input', { type: 'checkbox', id: 'lpd-mask-outline' });
+    this.outline.addEventListener('change', () => layers.set('mask', 'outline', this.outline.checked));
+    return h('label', { class: 'lpd-small', htmlFor: this.outline.id }, this.outline, 'outlines only');
   }
 
   more_heat() {
     this.what = h('select', { 'aria-label': 'Heatmap of', onchange: () => this.layers.setHeat(this.what.value) });
-    const threshold = h('input', { type: 'range', min: 0, max: 0.95, step: 0.01, value: this.layers.settings.heat.threshold, 'aria-label': 'Heatmap: threshold', title: 'Show from this value on' });
+    this.threshold = h('input', { type: 'range', min: 0, max: 0.95, step: 0.01, 'aria-label': 'Heatmap: threshold', title: 'Show from this value on' });
     const scale = h('span', { class: 'lpd-heat-scale' });
     scale.style.background = `linear-gradient(90deg, ${[0, 0.2, 0.4, 0.6, 0.8, 1].map((share) => `rgb(${heat(share)})`).join(',')})`;
-    const number = h('output', {}, Number(threshold.value).toFixed(2));
-    threshold.addEventListener('input', () => {
-      number.textContent = threshold.valueAsNumber.toFixed(2);
-      this.layers.set('heat', 'threshold', threshold.valueAsNumber);
+    this.number = h('output');
+    this.threshold.addEventListener('input', () => {
+      this.layers.set('heat', 'threshold', this.threshold.valueAsNumber);
+      this.showThreshold();
     });
-    return h('div', { class: 'lpd-layer-more' }, this.what, h('label', { class: 'lpd-threshold' }, h('span', {}, 'from'), threshold, number), h('div', { class: 'lpd-heat-ends' }, h('span', {}, '0'), scale, h('span', {}, '1')));
+    return h('div', { class: 'lpd-layer-more' }, this.what, h('label', { class: 'lpd-threshold' }, h('span', {}, 'from'), this.threshold, this.number), h('div', { class: 'lpd-heat-ends' }, h('span', {}, '0'), scale, h('span', {}, '1')));
+  }
+
+  showThreshold() {
+    const { threshold } = this.layers.settings.heat;
+    this.threshold.value = threshold;
+    this.number.textContent = Number(threshold).toFixed(2);
   }
 
   more_difference() {
@@ -79,6 +85,8 @@ export class LayerPanel {
       row.slider.value = layers.settings[name].opacity;
       if (row.more) row.more.hidden = !layers.on[name];
     }
+    this.outline.checked = Boolean(layers.settings.mask.outline);
+    this.showThreshold();
     if (shown) this.renderChoices(job);
   }
 

@@ -15,9 +15,10 @@ const MARKS = 0.5; // darkness of the lines that mark what people have judged
 export const LAYERS = ['tissue', 'truth', 'mask', 'review', 'difference', 'heat'];
 
 export class Layers {
-  constructor(view, onChange) {
-    this.view = view;
-    this.onChange = onChange;
+  /** `onChange` is told when a layer is switched, `onLook` when one looks otherwise; `chosen` tells the classes of the
+   *  chosen model: a ground truth has their colours before there is a result. */
+  constructor(view, { onChange, onLook, chosen }) {
+    Object.assign(this, { view, onChange, onLook, chosen });
     this.stack = Object.fromEntries(LAYERS.map((name) => [name, new GreyLayer(view)]));
     this.settings = { ...defaults(), ...memory.get('layers', {}) };
     this.on = { tissue: false, truth: false, mask: true, review: true, difference: false, heat: false };
@@ -56,7 +57,7 @@ export class Layers {
 
   /** Show a result as far as it has come. */
   showResult(job) {
-    if (this.job?.id !== job.id) this.clearResult();
+    if (this.job && this.job.id !== job.id) this.clearResult(); // else what is compared with may have been chosen already
     this.job = job;
     if (!job.has_mask) return;
     this.follow('mask', this.maskSource);
@@ -120,6 +121,7 @@ export class Layers {
     memory.set('layers', this.settings);
     if (setting === 'opacity') this.stack[name].setOpacity(value);
     else this.colour();
+    this.onLook();
   }
 
   /** Bring sources and switches together. */
@@ -147,10 +149,11 @@ export class Layers {
     if (this.progress) layer.grow(this.progress.rects, this.progress.revision, this.progress.run);
   }
 
-  /** Colours [r, g, b] of classes, background excluded. */
+  /** Colours [r, g, b] of the classes of the result, else of the chosen model, background excluded. */
   get palette() {
     const own = memory.get('colors', {});
-    return (this.job?.classes ?? []).slice(0, -1).map((entry) => own[entry.code] ?? entry.color);
+    const classes = this.job?.classes.length ? this.job.classes : this.chosen();
+    return classes.slice(0, -1).map((entry) => own[entry.code] ?? entry.color);
   }
 
   /** Colours of all mask values, background included. */

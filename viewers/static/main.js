@@ -3,6 +3,7 @@
 
 import { api, memory } from './api.js';
 import { AreasPanel } from './areas_panel.js';
+import { Computing } from './computing.js';
 import { h, saveFile } from './dom.js';
 import { Drawing } from './drawing.js';
 import { Drawers } from './drawers.js';
@@ -13,7 +14,8 @@ import { JobWatch } from './job_watch.js';
 import { Labels } from './labels.js';
 import { LayerPanel } from './layer_panel.js';
 import { Layers } from './layers.js';
-import { firstShown, lookAgain } from './look_again.js';
+import { lookAgain } from './look_again.js';
+import { Opening } from './opening.js';
 import { Panel } from './panel.js';
 import { Permalink } from './permalink.js';
 import { makeProbe } from './probe.js';
@@ -24,19 +26,13 @@ import { SlideView } from './slide_view.js';
 import { saveSnapshot } from './snapshot.js';
 import { Toasts } from './toasts.js';
 import { Uploads } from './uploads.js';
-import { restore, shownBy } from './view_address.js';
+import { shownBy } from './view_address.js';
 import { welcome } from './welcome.js';
 
 const UNREAD_MS = { first: 400, last: 3000 }; // between looks while slides are being read, less and less often
 const EMPTY_MS = 4000;
 const OTHERS_MS = 5000;
-const PREPARING_MS = 700; // between looks at how far a slide is that is made ready
 const NOBODY_MS = 30000;
-/** What is said where a request is not computed from the start, see viewers/asked_before.py. */
-const FOUND = {
-  there: (job) => (job.ended ? 'This has been segmented with this model before: here is the result.' : 'This is being segmented already.'),
-  'going on': () => 'The segmentation that had not come to its end goes on from there.',
-};
 
 export async function mount(root) {
   window.__lpd?.destroy?.();
@@ -48,6 +44,8 @@ export async function mount(root) {
 class Workspace {
   constructor(root) {
     this.root = root;
+    this.opening = new Opening(this);
+    this.computing = new Computing(this);
     this.slides = [];
     this.models = [];
     this.jobs = [];
@@ -59,18 +57,19 @@ class Workspace {
     this.list = new SlideList((id) => this.openSlide(id), (slide) => this.toast(slide.error), [this.uploads.input, this.uploads.button, this.guide.button]);
     this.jobList = new JobList({
       onOpen: (job) => this.openSlide(job.slide_id, job.id),
-      onCancel: (job) => this.attempt(() => this.cancel(job)),
+      onCancel: (job) => this.attempt(() => this.computing.cancel(job)),
       mayCancel: (job) => this.mayCancel(job),
     });
     this.list.element.append(this.uploads.element, this.jobList.element);
     this.drawers = new Drawers(root);
     this.panel = new Panel({
       setMpp: (mpp) => this.attempt(() => this.setMpp(mpp)),
-      segment: (what) => this.attempt(() => this.segment(what)),
-      cancel: () => this.attempt(() => this.cancel(this.job)),
+      segment: (what) => this.attempt(() => this.computing.segment(what)),
+      cancel: () => this.attempt(() => this.computing.cancel(this.job)),
       mayCancel: (job) => this.mayCancel(job),
       chooseJob: (id) => this.showJob(this.jobs.find((job) => job.id === id)),
       colour: () => this.colour(),
+      chooseModel: () => this.colour(),
     });
     this.toasts = new Toasts();
     const title = h('h1', { class: 'lpd-unseen' }, 'LPD: tissue segmentation of whole slides');
@@ -84,11 +83,11 @@ class Workspace {
       onLink: () => this.attempt(() => this.copyLink()),
       onSnapshot: () => this.attempt(() => saveSnapshot(this)),
     });
-    this.layers = new Layers(this.view, () => this.onLayers());
+    this.layers = new Layers(this.view, { onChange: () => this.onLayers(), onLook: () => this.link.note(), chosen: () => this.chosenClasses });
     this.drawing = new Drawing(this.view, {
       classes: () => this.shapeClasses,
       onTrouble: (message) => this.toast(message),
-      onSegment: (feature) => this.attempt(() => this.segment(feature)),
+      onSegment: (feature) => this.attempt(() => this.computing.segment(feature)),
       onTool: (name) => name !== 'hand' && [this.review, this.labels].forEach((mode) => mode.leave()),
       onChange: () => this.areasPanel?.changed(),
     });
@@ -220,56 +219,7 @@ class Workspace {
   /** Open a slide, and a result over it: the named one, else one at work, else the newest with a mask. */
   async openSlide(id, result) {
     this.drawers.open(null);
-    await this.attempt(async () => {
-      this.probe.slideOpen = false;
-      this.wanted = id;
-      const slide = { ...this.slides.find((known) => known.id === id), ...(await this.prepared(id)) };
-      if (this.wanted !== id) return; // another slide was chosen meanwhile
-      this.slide = slide;
-      this.empty = false;
-      this.list.select(id);
-      memory.set('slide', id);
-      this.showJob(null);
-      this.panel.model = slide.suggested_checkpoint;
-      this.jobs = [];
-      this.panel.render(this);
-      const [{ jobs }] = await Promise.all([api.jobs(id), this.view.open(slide), this.attempt(() => this.drawing.open(slide))]);
-      if (this.wanted !== id) return;
-      this.jobs = jobs;
-      this.layers.open(slide);
-      const asked = this.link.take(id);
-      this.showJob(jobs.find((job) => job.id === (result ?? asked.result)) ?? firstShown(jobs));
-      restore(this, asked);
-      this.probe.slideOpen = true;
-    });
-  }
-
-  /** What a slide says of itself once it can be shown; people see what it waits for. */
-  async prepared(id) {
-    while (this.wanted === id && this.root.isConnected) {
-      try {
-        return await api.slide(id);
-      } catch (error) {
-        if (error.done === undefined) {
-          if (!this.slide && this.wanted === id) this.view.close([h('strong', {}, 'This slide cannot be shown'), h('span', {}, error.message)]);
-          throw error;
-        }
-        if (this.wanted === id) this.waitFor(id, error);
-        await new Promise((resolve) => setTimeout(resolve, PREPARING_MS));
-      }
-    }
-    return null;
-  }
-
-  waitFor(id, { message, done }) {
-    if (this.slide) {
-      this.slide = null;
-      this.jobs = [];
-      this.showJob(null);
-      this.drawing.close();
-    }
-    this.list.select(id);
-    this.view.close([h('strong', {}, 'Getting the slide ready'), h('span', { role: 'status' }, message), h('progress', { max: 1, value: done })]);
+    await this.attempt(() => this.opening.open(id, result));
   }
 
   async copyLink() {
@@ -335,46 +285,6 @@ class Workspace {
     this.panel.render(this);
   }
 
-  async segment(what) {
-    const request = { slide: this.slide.id, checkpoint: this.panel.model, device: this.panel.device };
-    if (what === 'view') request.region = this.view.region();
-    if (what.geometry) request.polygons = what.geometry.type === 'Polygon' ? [what.geometry.coordinates] : what.geometry.coordinates;
-    await this.compute(request);
-  }
-
-  /** Have a request computed, or show what was computed for the same one before. */
-  async compute(request) {
-    const job = await this.startOnce(request);
-    this.followOthers();
-    if (job?.slide_id !== this.slide.id) return; // another slide was chosen meanwhile
-    this.jobs = [job, ...this.jobs.filter((known) => known.id !== job.id)];
-    this.layers.on.mask = true;
-    this.showJob(job);
-    if (FOUND[job.found]) {
-      const anew = { name: 'Compute anew', act: () => this.attempt(() => this.compute({ ...request, anew: true })) };
-      this.toast(FOUND[job.found](job), 'info', job.ended ? anew : null);
-    }
-  }
-
-  /** Start a job; nothing while another start has not been answered, so that a double click asks once. */
-  async startOnce(request) {
-    if (this.starting) return null;
-    this.starting = true;
-    this.panel.render(this);
-    try {
-      return await api.start(request);
-    } finally {
-      this.starting = false;
-      this.panel.render(this);
-    }
-  }
-
-  async cancel({ id }) {
-    const job = await api.cancel(id);
-    if (job.id === this.job?.id) this.onState(job);
-    this.followOthers();
-  }
-
   /** The folder of the result that is shown was deleted: offer the others, and the buttons again. */
   forget(id) {
     this.jobs = this.jobs.filter((job) => job.id !== id);
@@ -391,11 +301,15 @@ class Workspace {
 
   /** Classes to name regions by: of the result that is shown, else of the chosen model. */
   get shapeClasses() {
-    const found = this.classes.length ? this.classes : this.models.find((model) => model.name === this.panel.model)?.classes ?? [];
+    const found = this.classes.length ? this.classes : this.chosenClasses;
     return found.slice(0, -1).map(({ name, color }) => ({ name, color }));
   }
 
-  /** Classes to show: those of the result, or of the chosen model before there is one. */
+  get chosenClasses() {
+    return this.models.find((model) => model.name === this.panel.model)?.classes ?? [];
+  }
+
+  /** Classes of the result that is shown. */
   get classes() {
     return this.job?.classes.length ? this.job.classes : [];
   }

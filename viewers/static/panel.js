@@ -74,7 +74,7 @@ export class Panel {
   }
 
   buildRun() {
-    this.models = h('select', { id: 'lpd-model', onchange: () => this.showModel() });
+    this.models = h('select', { id: 'lpd-model', onchange: () => (this.showModel(), this.acts.chooseModel()) });
     this.devices = h('select', { id: 'lpd-device', onchange: () => memory.set('device', this.devices.value) });
     for (const [value, name] of Object.entries(DEVICES)) this.devices.append(h('option', { value }, name));
     this.devices.value = memory.get('device', 'auto') in DEVICES ? memory.get('device', 'auto') : 'auto';

@@ -1,12 +1,14 @@
 // The address of the page says what is looked at: slide, place, result, layers; whoever opens it sees the same.
 
+import { NAMES } from './view_address.js';
+
 const WAIT_MS = 350;
 
 export class Permalink {
   constructor(read) {
     this.read = read; // () => {name: text} of what the page shows
     const given = new URLSearchParams(location.search);
-    this.asked = Object.fromEntries(['slide', 'x', 'y', 'scale', 'turn', 'result', 'on', 'heat', 'hide', 'opacity'].filter((name) => given.has(name)).map((name) => [name, given.get(name)]));
+    this.asked = Object.fromEntries(NAMES.filter((name) => given.has(name)).map((name) => [name, given.get(name)]));
   }
 
   /** Take what the address asked for of one slide, once. */

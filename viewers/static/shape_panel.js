@@ -2,8 +2,9 @@
 
 import { api } from './api.js';
 import { areaText, h, hex, length, rgb, trim } from './dom.js';
+import { featuresOf } from './geojson.js';
 import { colorOf } from './shape_canvas.js';
-import { boxOf, featuresOf, isArea, measure } from './shapes.js';
+import { boxOf, classOf, isArea, measure } from './shapes.js';
 
 const SHOWN = 200; // rows; more would slow the page, and nobody reads them
 const NONE = '';
@@ -46,6 +47,12 @@ export class ShapePanel {
 
   showMeasured(is) {
     this.keep.hidden = !is;
+    if (is) this.keep.scrollIntoView({ block: 'nearest' });
+  }
+
+  /** A bookmark was set: its note is written next. */
+  bringEditor() {
+    this.editor.scrollIntoView({ block: 'nearest' });
   }
 
   row(feature) {
@@ -83,6 +90,7 @@ export class ShapePanel {
     this.edited = key;
     const name = h('input', { type: 'text', value: feature.properties?.name ?? '', placeholder: 'Name or note', 'aria-label': 'Name or note', maxLength: 500 });
     name.addEventListener('change', () => this.change({ name: name.value.trim() || undefined }));
+    name.addEventListener('keydown', (event) => event.key === 'Enter' && this.view.host.focus()); // and keys are the viewer's again
     const rows = [h('div', { class: 'lpd-field' }, h('label', {}, 'Name'), name)];
     if (!feature.geometry.type.endsWith('Point')) rows.push(this.classField(feature));
     if (isArea(feature)) rows.push(h('p', { class: 'lpd-hint' }, this.measures(feature)));
@@ -100,16 +108,16 @@ export class ShapePanel {
   }
 
   classField(feature) {
-    const own = feature.properties?.classification;
+    const own = classOf(feature);
     const known = this.classes();
     const choice = h('select', { 'aria-label': 'Class' });
     choice.append(h('option', { value: NONE }, 'no class'), ...known.map((entry) => h('option', { value: entry.name }, entry.name)));
-    if (own?.name && !known.some((entry) => entry.name === own.name)) choice.append(h('option', { value: own.name }, own.name));
-    choice.value = own?.name ?? NONE;
+    if (own && !known.some((entry) => entry.name === own)) choice.append(h('option', { value: own }, own));
+    choice.value = own ?? NONE;
     const colour = h('input', { type: 'color', value: hex(colorOf(feature)), title: 'Colour', 'aria-label': 'Colour of the outline' });
     choice.addEventListener('change', () => {
       const entry = known.find((one) => one.name === choice.value);
-      this.change({ classification: choice.value ? { ...(own?.name === choice.value ? own : {}), name: choice.value, color: entry?.color ?? colorOf(feature) } : undefined });
+      this.change({ classification: choice.value ? { ...(own === choice.value ? feature.properties.classification : {}), name: choice.value, color: entry?.color ?? colorOf(feature) } : undefined });
     });
     colour.addEventListener('change', () => {
       const current = this.shapes.get(feature.id).properties ?? {};
@@ -146,6 +154,6 @@ export class ShapePanel {
   }
 }
 
-const KINDS = { Point: 'Mark', LineString: 'Length' };
+const KINDS = { Point: 'Mark', MultiPoint: 'Marks', LineString: 'Length', MultiLineString: 'Lengths' };
 
-const titleOf = ({ properties, geometry }) => properties?.name || properties?.classification?.name || KINDS[geometry.type] || 'Region';
+const titleOf = (feature) => feature.properties?.name || classOf(feature) || KINDS[feature.geometry.type] || 'Region';

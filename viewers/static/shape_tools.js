@@ -10,7 +10,7 @@ const TOOLS = [
   ['hand', 'Move and select (Esc)', 'Escape'],
   ['rectangle', 'Draw a rectangle (e)', 'e'],
   ['polygon', 'Draw a region: click its corners, or drag freehand (p)', 'p'],
-  ['ruler', 'Measure a length (l)', 'l'],
+  ['ruler', 'Measure a length (l; Enter keeps it)', 'l'],
   ['pin', 'Set a bookmark (b)', 'b'],
 ];
 const LEAST_PX = 4; // a slip of the hand draws nothing
@@ -19,8 +19,8 @@ const FREEHAND_PX = 1; // how far an outline may be from what the hand drew
 const CLOSE_PX = 10;
 
 export class ShapeTools {
-  constructor(view, shapes, canvas, { classification, onTool }) {
-    Object.assign(this, { view, shapes, canvas, classification, onTool });
+  constructor(view, shapes, canvas, { classification, onTool, onMark }) {
+    Object.assign(this, { view, shapes, canvas, classification, onTool, onMark });
     this.tool = 'hand';
     this.paused = false; // somebody else has the pointer
     this.points = [];
@@ -40,7 +40,7 @@ export class ShapeTools {
     const { others } = this.view.keys;
     for (const [name, , key] of TOOLS.slice(1)) others.set(key, () => this.choose(name) ?? true);
     others.set('Escape', () => this.escape());
-    others.set('Enter', () => this.tool === 'polygon' && this.finishPolygon());
+    others.set('Enter', () => (this.tool === 'polygon' && this.finishPolygon()) || (this.tool === 'ruler' && this.keepMeasured()));
     others.set('Backspace', () => this.dropPoint() || this.deleteSelected());
     others.set('Delete', () => this.deleteSelected());
     others.set('Ctrl+z', (event) => (event.shiftKey ? this.shapes.redo() : this.shapes.undo()) ?? true);
@@ -181,6 +181,7 @@ export class ShapeTools {
     const made = point(place, `Mark ${marks + 1}`);
     made.properties.lpd = { view: this.view.where };
     this.add(made);
+    this.onMark();
   }
 
   finishPolygon() {
@@ -191,7 +192,7 @@ export class ShapeTools {
     return true;
   }
 
-  /** A measurement stays until the next one, and is kept only if its Keep button is pressed. */
+  /** A measurement stays until the next one, and is kept only if its Keep button or Enter is pressed. */
   measured(points) {
     this.canvas.draft = line(points);
     this.canvas.schedule();
@@ -202,6 +203,7 @@ export class ShapeTools {
     const { draft } = this.canvas;
     this.drop();
     if (draft) this.add(draft);
+    return Boolean(draft);
   }
 
   add(feature) {

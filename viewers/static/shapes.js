@@ -19,6 +19,7 @@ export class Shapes {
     clearTimeout(this.timer);
     this.slide = null;
     this.features = [];
+    this.accepted = []; // what the server has
     this.revision = 0;
     this.past = [];
     this.future = [];
@@ -32,6 +33,7 @@ export class Shapes {
     this.onChange();
     const { features, revision } = await api.annotations(slide.id);
     Object.assign(this, { slide, revision, features: features.map(withId) });
+    this.accepted = this.features;
     this.onChange();
   }
 
@@ -108,6 +110,7 @@ export class Shapes {
       const answer = await api.saveAnnotations(slide.id, revision, features);
       if (this.slide !== slide) return;
       this.revision = answer.revision;
+      this.accepted = features;
       if (this.features === features) this.unsaved = false;
       else this.timer = setTimeout(() => this.save(), SAVE_AFTER_MS);
     } catch (error) {
@@ -116,25 +119,25 @@ export class Shapes {
       if (error.status === 409) {
         this.unsaved = false;
         await this.open(slide).catch(() => undefined);
-      } else if (error.status === 400) this.unsaved = false; // trying again would be refused again
+      } else if (error.status === 400) this.takeBack();
       else this.timer = setTimeout(() => this.save(), RETRY_MS);
     }
     this.onChange();
+  }
+
+  /** What was refused would be refused again, and all that is drawn after it: show what is saved. */
+  takeBack() {
+    clearTimeout(this.timer);
+    this.features = this.accepted;
+    [this.past, this.future] = [[], []]; // steps that lead through what was refused
+    if (!this.get(this.selected)) this.selected = null;
+    this.unsaved = false;
   }
 
   destroy() {
     clearTimeout(this.timer);
     window.removeEventListener('beforeunload', this.beforeLeaving);
   }
-}
-
-/** Features of what somebody exported: a collection, a list, one feature, or a bare geometry. */
-export function featuresOf(document) {
-  if (Array.isArray(document)) return document.flatMap(featuresOf);
-  if (document?.type === 'FeatureCollection') return document.features ?? [];
-  if (document?.type === 'Feature') return [document];
-  if (document?.coordinates) return [{ type: 'Feature', geometry: document, properties: {} }];
-  throw new Error('it holds no GeoJSON features');
 }
 
 export const polygon = (ring, classification, name) => ({
@@ -174,6 +177,9 @@ export function outlinesOf({ geometry: { type, coordinates } }) {
   if (type === 'MultiPolygon') return coordinates.flat();
   return coordinates;
 }
+
+/** Name of a feature's class; QuPath lists those of a class that is made of several. */
+export const classOf = ({ properties }) => properties?.classification?.name ?? properties?.classification?.names?.join?.(': ');
 
 export const isArea = (feature) => feature.geometry.type.endsWith('Polygon');
 

@@ -59,7 +59,7 @@ function state(slide) {
   const result = shownResult(slide);
   if (!result) return h('span', { class: 'lpd-state' }, 'not segmented');
   const more = slide.results.length > 1 ? ` +${slide.results.length - 1}` : '';
-  const text = [WORDS[result.state], result.checkpoint, moment(result.updated || result.created)].filter(Boolean).join(' · ');
+  const text = [WORDS[result.state], moment(result.updated || result.created), result.checkpoint].filter(Boolean).join(' · ');
   return h('span', { class: `lpd-state lpd-is-${result.state}` }, h('b', {}, `${MARKS[result.state] ?? ''}${more} `), text);
 }
 

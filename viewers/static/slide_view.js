@@ -40,6 +40,7 @@ export class SlideView {
       drawer: ['canvas'],
       crossOriginPolicy: false,
     });
+    this.osd.canvas.tabIndex = -1; // whoever walks with Tab stops at the host alone, which has a name
     this.osd.addHandler('canvas-key', (event) => {
       event.preventDefaultAction = true; // our own keys below also work while the pointer is elsewhere
     });
