@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,19 @@ class TrainingRoom:
     evaluations: Evaluations
     checkpoints: Checkpoints
     queue: Path
+
+    def shortened(self, text: str) -> str:
+        """A text for everybody: where the folders lie on the server is left out."""
+        for root in (
+            self.trainings.folder,
+            self.data_sets.folder,
+            self.starts.folder,
+            self.checkpoints.folder,
+            self.queue,
+        ):
+            if root.parent != root.parent.parent:  # "/" is no place to hide
+                text = re.sub(rf"{re.escape(str(root.parent))}/?", "", text)
+        return text
 
 
 def make_room(

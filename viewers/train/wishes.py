@@ -131,7 +131,8 @@ def _variants(new: NewTraining, source: str) -> Iterator[tuple[str, dict[str, st
             for seed in dict.fromkeys(new.seeds) or (None,):
                 name, changes = kind, dict(own)
                 if weight is not None:
-                    name, changes = f"{name}-div{weight:g}", changes | {"losses.diversity.weight": f"{weight:g}"}
+                    text = f"{weight:g}" if float(f"{weight:g}") == weight else repr(weight)
+                    name, changes = f"{name}-div{text}", changes | {"losses.diversity.weight": text}
                 if seed is not None:
                     name, changes = f"{name}-seed{seed}", changes | {"loop.seed": str(seed)}
                 yield name, changes
