@@ -1,4 +1,4 @@
-"""Previews: one sheet per validation of what the network makes of a few tiles: some fixed ones, the best and the worst."""
+"""Previews: one sheet per validation of what the network makes of a few tiles: fixed ones, the best, the worst."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def _places(training: Training) -> list[Path]:
 
 
 def _is_older(report: Path, checkpoint: Path) -> bool:
-    """Whether a checkpoint was written again after it was scored: by a training that was gone on with, or begun anew."""
+    """Whether a checkpoint was written again after it was scored: its training has gone on, or begun anew."""
     try:
         return report.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns
     except OSError:

@@ -44,13 +44,8 @@ class TrainingRoom:
 
     def shortened(self, text: str) -> str:
         """A text for everybody: where the folders lie on the server is left out."""
-        for root in (
-            self.trainings.folder,
-            self.data_sets.folder,
-            self.starts.folder,
-            self.checkpoints.folder,
-            self.queue,
-        ):
+        places = (self.trainings, self.data_sets, self.starts, self.checkpoints)
+        for root in (*(place.folder for place in places), self.queue):
             if root.parent != root.parent.parent:  # "/" is no place to hide
                 text = re.sub(rf"{re.escape(str(root.parent))}/?", "", text)
         return text

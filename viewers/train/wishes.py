@@ -127,7 +127,8 @@ def _variants(new: NewTraining, source: str) -> Iterator[tuple[str, dict[str, st
         plain = {"prototypes.source": "linear", "prototypes.per_class": "1", "losses.similarity.tower": "off"}
         kinds.append(("-linear", plain))
     for kind, own in kinds:
-        for weight in dict.fromkeys(new.diversity) or (None,):
+        sweep = new.diversity if kind != "-linear" else []  # one direction a class: nothing to keep apart
+        for weight in dict.fromkeys(sweep) or (None,):
             for seed in dict.fromkeys(new.seeds) or (None,):
                 name, changes = kind, dict(own)
                 if weight is not None:
