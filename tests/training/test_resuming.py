@@ -22,8 +22,9 @@ from lpd.recipe.run_files import METRICS, RESUME
 from lpd.recipe.settings_file import changed, read_config
 from lpd.runs import Run, read_state, request_stop
 from lpd.training import keeping
-from lpd.training.loop import check_untrained, train
+from lpd.training.loop import train
 from lpd.training.schedule import step_seed
+from lpd.training.unfinished import check_untrained
 
 # Drop path, batch norms, augmentation, averaging and looks at the valid split: everything that has a memory.
 CONFIG = read_config(

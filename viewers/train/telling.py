@@ -32,6 +32,7 @@ def describe(training: Training, line: Mapping[str, int]) -> dict[str, Any]:
         "started": run.started,
         "updated": run.updated,
         "queue_position": line.get(training.name),
+        "device": training.in_line.device,
         "can_go_on": training.can_go_on,
         "exact": training.goes_on_exactly,
         "terminal": not training.argv,

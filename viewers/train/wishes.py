@@ -22,6 +22,9 @@ from viewers.train.weights import Starts
 _Text = Annotated[str, Field(max_length=1000)]
 #: So many trainings may be asked for at once.
 _MOST_RUNS = 24
+_UNTRAINED = (
+    "clustered prototypes of an untrained encoder mean nothing: choose weights or a model for the encoder to start from"
+)
 
 
 class NewTraining(BaseModel):
@@ -99,6 +102,8 @@ def plan(new: NewTraining, data_sets: DataSets, starts: Starts, queue: Path, use
         config_of_run, problems = form.check(new.preset, settings, {**files, **bank})
         if config_of_run is None:
             return Plan(problems=problems)
+        if clustered and not config_of_run.encoder.pretrained:
+            return Plan(problems={"prototypes.source" if config.prototypes.clustered else "": _UNTRAINED})
         words = {**form.overrides(new.preset, settings), **files}
         if new.preset == "default" or "encoder.name" not in words:
             words = {"encoder.name": config_of_run.encoder.name, **words}

@@ -171,6 +171,12 @@ def test_a_sweep_trains_with_the_very_weights_that_were_typed(asked, wish):
     assert told["names"] == ["first-div0.12345671", "first-div0.12345672", "first-div0.5", "first-div1e-05"]
 
 
+def test_what_cannot_be_clustered_is_refused_before_it_waits_in_line(asked, wish):
+    told = asked.post("/api/trainings/check", json={**wish, "also": ["kmeans"]}).json()
+    assert "untrained encoder mean nothing" in told["problems"][""]
+    assert asked.post("/api/trainings", json={**wish, "also": ["kmeans"]}).status_code == 400
+
+
 def test_killed_at_once_and_it_stays_killed(asked, wish, wait_for):
     asked.post("/api/trainings", json=seeded(wish, 4))
     wait_for(lambda: state(asked) == "running")
@@ -184,6 +190,7 @@ def test_trainings_wait_in_the_line_of_segmentations(asked, wish, wait_for, trai
             asked.post("/api/trainings", json={**wish, "name": name})
         wait_for(lambda: [state(asked, name) for name in ("first", "second")] == ["queued", "queued"])
         wait_for(lambda: asked.get("/api/trainings/second").json()["queue_position"] == 1)
+        assert asked.get("/api/trainings/second").json()["device"] == "cpu"
         asked.post("/api/trainings/second/stop")
         wait_for(lambda: state(asked, "second") == "cancelled")
     wait_for(lambda: state(asked, "first") == "done")
