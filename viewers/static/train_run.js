@@ -185,5 +185,6 @@ class Previews {
   }
 }
 
-const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) : '');
+/** A name of a file that begins it stays as it is. */
+const sentence = (text) => (/^[a-z][a-z’]*( |$)/.test(text) ? text[0].toUpperCase() + text.slice(1) : text);
 const pace = (rate) => (rate < 1 ? `${(1 / rate).toFixed(1)} s a step` : `${rate.toFixed(1)} steps a second`);
