@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -221,6 +221,7 @@ class Run:
         self.folder = folder
         self._state = RunState(kind=kind, pid=os.getpid(), device=line.device if line else "")
         self._lock = FileLock(folder / _LOCK_FILE)
+        self._line = line
         self._device_lock = FileLock(line.lock) if line else None
         self._stop = threading.Event()
         self._complete = False
@@ -319,16 +320,17 @@ class Run:
         self._last_write = time.monotonic()
 
     def _wait_for_device(self) -> None:
-        while self._device_lock is not None:
-            try:
-                self._device_lock.acquire(timeout=0.2)
-                return
-            except Timeout:
-                if self.stop_requested():
-                    raise KeyboardInterrupt from None
-            except OSError as error:
-                lock = self._device_lock.lock_file
-                raise RunError(f"cannot wait for {lock} ({error.strerror or error}): name another folder") from error
+        if self._line is None or self._device_lock is None:
+            return
+        try:
+            with _waiting(self._line) as is_first:
+                while not (is_first() and _taken(self._device_lock)):
+                    if self.stop_requested():
+                        raise KeyboardInterrupt
+                    time.sleep(0.1)
+        except OSError as error:
+            lock = self._device_lock.lock_file
+            raise RunError(f"cannot wait for {lock} ({error.strerror or error}): name another folder") from error
 
     def _catch_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -338,3 +340,39 @@ class Run:
             self._stop.set()
 
         self._handlers = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+
+
+@contextmanager
+def _waiting(line: DeviceLine) -> Iterator[Callable[[], bool]]:
+    """A place in a line: a file named by when it was taken, locked as long as somebody waits; tells if it is the first.
+
+    A lock alone would go to whoever happens to try it next.
+    """
+    names = f"device-{line.device}-*.wait"
+    own = line.folder / names.replace("*", f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
+    lock = FileLock(own)
+    lock.acquire(timeout=2)  # somebody who looks whether it is held may hold it for an instant
+    try:
+        yield lambda: not any(_is_held(path) for path in sorted(line.folder.glob(names)) if path.name < own.name)
+    finally:
+        lock.release()
+        with suppress(OSError):
+            own.unlink(missing_ok=True)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether somebody waits by a file; that of a process which died is deleted."""
+    if not _taken(lock := FileLock(path)):
+        return True
+    lock.release()
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+    return False
+
+
+def _taken(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True

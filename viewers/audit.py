@@ -57,6 +57,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("DELETE", re.compile(r"/api/trainings/(?P<training>[^/]+)"), "deleted training"),
     ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/evaluations"), "evaluated training"),
     ("POST", re.compile(r"/api/trainings/(?P<training>[^/]+)/publication"), "published model"),
+    ("GET", re.compile(r"/api/trainings/(?P<training>[^/]+)/config.yaml"), "downloaded"),
     ("POST", re.compile(r"/api/jobs/(?P<job>[^/]+)/cancel"), "cancelled"),
     ("GET", re.compile(r"/results/(?P<job>[^/]+)/download/.*"), "downloaded"),
     ("POST", re.compile(r"/results/(?P<job>[^/]+)/review/(region|stroke|undo|redo)"), "corrected"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lpd.cli.arguments import add_settings, positive
 from lpd.cli.progress import ReportingRun
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
     from lpd.data.tiles import TileSet
     from lpd.recipe.config import TrainConfig
-    from lpd.training.distribution import Distribution, Team
+    from lpd.training.distribution import Distribution
 
+T = TypeVar("T")
 
 _EPILOG = """\
 Settings come from --preset, on top of it --config, on top of that --set:
@@ -93,11 +95,11 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 130 if the run was stopped (its checkpoint is saved all the same).
     """
-    from lpd.training.distribution import connected
-
     distribution = torchrun_distribution(os.environ)
     if distribution is None:
         return _train(args, None)
+    from lpd.training.distribution import connected
+
     with connected(distribution):
         try:
             return _train(args, distribution)
@@ -113,11 +115,11 @@ def torchrun_distribution(environ: Mapping[str, str]) -> Distribution | None:
     Raises:
         ConfigError: they are no numbers, or do not fit one another.
     """
-    from lpd.training.distribution import Distribution
-
     words = [environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
     if not all(words):
         return None
+    from lpd.training.distribution import Distribution
+
     try:
         distribution = Distribution(*map(int, words))
     except ValueError as error:
@@ -127,39 +129,41 @@ def torchrun_distribution(environ: Mapping[str, str]) -> Distribution | None:
 
 @dataclass(frozen=True)
 class _Task:
-    """What the flags come down to."""
+    """What the flags come down to, without torch."""
 
     config: TrainConfig
     tiles: TileSet
     valid: TileSet | None
     run: Run
-    device: torch.device
 
 
 def _train(args: argparse.Namespace, distribution: Distribution | None) -> int:
-    from lpd.inference.devices import cpu_threads
-    from lpd.training.distribution import Team
-    from lpd.training.loop import train
-
     if args.probe:
         return _probe(args)
-    team = Team(distribution)
-    task = team.together(partial(_task, args, team))
+    together = _together(distribution)
+    task = together(partial(_task, args, leads=distribution is None or distribution.leads))
     if task is None:
         return 0
     with ExitStack() as stack:
-        team.together(partial(stack.enter_context, task.run))
+        together(partial(stack.enter_context, task.run))
+        # Torch comes in here, after the wait: a long line of trainings must not fill the memory.
+        from lpd.inference.devices import choose_device, cpu_threads
+        from lpd.training.distribution import Team
+        from lpd.training.loop import train
+
+        team = Team(distribution)
+        device = team.together(lambda: team.own_device(choose_device(args.device)))
         if isinstance(task.run, ReportingRun):
             stack.enter_context(task.run.bar(args.out.name, "step"))
             if args.build_bank:
-                _build_bank(args, task)
+                _build_bank(args, task, device)
         stack.enter_context(cpu_threads(args.threads))
         summary = train(
             task.config,
             task.tiles,
             task.valid,
             task.run,
-            device=task.device,
+            device=device,
             replace=args.force,
             resume=args.resume,
             distribution=distribution,
@@ -189,36 +193,70 @@ def _probe(args: argparse.Namespace) -> int:
     return 0
 
 
-def _task(args: argparse.Namespace, team: Team) -> _Task | None:
+def _together(distribution: Distribution | None) -> Callable[[Callable[[], T]], T]:
+    """How something is done that all processes do, see :meth:`lpd.training.distribution.Team.together`."""
+    if distribution is None:
+        return lambda work: work()
+    from lpd.training.distribution import Team
+
+    return Team(distribution).together
+
+
+def _task(args: argparse.Namespace, *, leads: bool) -> _Task | None:
     """The task of this process, checked as far as files and flags go; None if the settings were only to be shown."""
     from lpd.data.tiles import TileSet, has_split
-    from lpd.inference.devices import choose_device
     from lpd.recipe.settings_file import read_config, to_yaml
-    from lpd.training.distribution import FollowerRun
-    from lpd.training.loop import check_untrained
-    from lpd.training.resuming import check_unfinished
+    from lpd.training.unfinished import check_unfinished, check_untrained
 
     if args.force and args.resume:
         raise ConfigError("--force starts anew and --resume goes on: pass one of them")
     config = read_config(args.preset, _settings_file(args), (*_own_bank(args), *args.settings))
     if args.print_config:
-        if team.leads:
+        if leads:
             print(to_yaml(config))
         return None
     if args.resume:
         check_unfinished(args.out)
-    elif not args.force and team.leads:
+    elif not args.force and leads:
         check_untrained(args.out)
-    device = team.own_device(choose_device(args.device))
     tiles = TileSet.open(args.data, "train")
-    if not team.leads:
-        return _Task(config, tiles, None, FollowerRun(args.out, "train"), device)
+    if not leads:
+        from lpd.training.distribution import FollowerRun
+
+        return _Task(config, tiles, None, FollowerRun(args.out, "train"))
     valid = TileSet.open(args.data, "valid") if has_split(args.data, "valid") else None
     print(to_yaml(config))
     if valid is None:
         print(f"training without scores: {args.data} has no valid split", file=sys.stderr)
-    line = DeviceLine(args.queue, device.type) if args.queue else None
-    return _Task(config, tiles, valid, ReportingRun(args.out, "train", line=line), device)
+    if not args.queue:  # nobody waits: a device that is not there is said before a folder is made
+        from lpd.inference.devices import choose_device
+
+        choose_device(args.device)
+    line = DeviceLine(args.queue, _kind(args.device)) if args.queue else None
+    return _Task(config, tiles, valid, ReportingRun(args.out, "train", line=line))
+
+
+def _kind(device: str) -> str:
+    """The kind of a device, in whose line is waited.
+
+    What ``auto`` is here a process of its own says: torch takes hundreds of MB, and whoever waits shall not hold them.
+
+    Raises:
+        ConfigError: torch cannot be loaded.
+    """
+    if device != "auto":
+        return device
+    if "torch" in sys.modules:
+        from lpd.inference.devices import choose_device
+
+        return choose_device("auto").type
+    code = "from lpd.inference.devices import choose_device; print(choose_device('auto').type)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    asked = subprocess.run((sys.executable, "-c", code), env=environment, capture_output=True, text=True, check=False)
+    if asked.returncode:
+        said = asked.stderr.strip().splitlines() or ["it does not say why"]
+        raise ConfigError(f"PyTorch cannot be loaded ({said[-1]}): install it anew")
+    return asked.stdout.split()[-1]
 
 
 def _own_bank(args: argparse.Namespace) -> tuple[str, ...]:
@@ -232,7 +270,7 @@ def _own_bank(args: argparse.Namespace) -> tuple[str, ...]:
     return (*source, f"prototypes.bank={json.dumps(str(args.out.resolve() / BANK), ensure_ascii=False)}")
 
 
-def _build_bank(args: argparse.Namespace, task: _Task) -> None:
+def _build_bank(args: argparse.Namespace, task: _Task, device: torch.device) -> None:
     """Cluster the tiles into the bank that the settings name, unless it is there from before an interruption."""
     from lpd.model.bank import save_bank
     from lpd.training.banking import BankConfig, build_bank, load_bank_encoder
@@ -244,7 +282,7 @@ def _build_bank(args: argparse.Namespace, task: _Task) -> None:
     wish = BankConfig(per_class=config.prototypes.per_class, seed=config.loop.seed)
     encoder, record = load_bank_encoder(config.encoder)
     spec = config.input_spec(task.tiles.info.mpp, task.tiles.tile_px)
-    save_bank(path, build_bank(encoder, record, task.tiles, spec, wish, device=task.device))
+    save_bank(path, build_bank(encoder, record, task.tiles, spec, wish, device=device))
     task.run.say("")
 
 

@@ -100,7 +100,7 @@ def write_dataset(
     Args:
         export: what to write.
         out: a new folder.
-        replace: put it in place of a tile set that is there.
+        replace: put it in place of a tile set that is there, if that was made of a label set, too.
         progress: see :data:`Progress`.
 
     Raises:
@@ -113,6 +113,8 @@ def write_dataset(
         raise DatasetError(export.plan.problem or "nothing is labelled")
     if out.exists() and not replace:
         raise DatasetError(f"{out.name} exists already: choose another name")
+    if out.exists() and not (out / PROVENANCE).is_file():  # tiles cut elsewhere, or a folder of several sets
+        raise DatasetError(f"{out.name} was not made of a label set, so it is not replaced: choose another name")
     try:
         with _staging(out) as folder:
             writer = _Writer(export, classes, folder, out.name, progress)

@@ -221,7 +221,8 @@ class LoopConfig(Settings):
             and the checkpoints state which it was.
         compile: let ``torch.compile`` translate the network first, which takes minutes and pays on long trainings.
         validate_every: epochs between two looks at the valid split; 0 looks only at the end.
-        previews: valid tiles in the picture drawn at each look; 0 draws none.
+        previews: valid tiles in the picture drawn at each look, a third of them the best and a third the worst of that
+            look; 0 draws none.
         tensorboard: write event files too.
     """
 

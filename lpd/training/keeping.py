@@ -16,7 +16,7 @@ from lpd.config import Calibration
 from lpd.data.dataset_info import NOT_STATED
 from lpd.data.tiles import TileSet
 from lpd.errors import CheckpointError
-from lpd.evaluation.report import evaluate
+from lpd.evaluation.report import Measured, measure
 from lpd.model.checkpoint import load_checkpoint, save_checkpoint
 from lpd.model.header import CheckpointInfo
 from lpd.model.network import LPDNet
@@ -28,7 +28,7 @@ from lpd.runs import replacing
 from lpd.training.calibrating import calibrate
 from lpd.training.metrics import MetricsLog, writing
 from lpd.training.objective import LOSS_NAMES
-from lpd.training.previews import forget_previews, preview_indices, save_preview, validation_preview
+from lpd.training.previews import forget_previews, preview_tiles, save_preview, validation_preview
 from lpd.training.resuming import Snapshot
 from lpd.training.setup import Origin
 
@@ -178,10 +178,11 @@ class Keeper:
         save_checkpoint(last, stored, info, dtype="float16")
         if self._valid is None:
             return Kept(last, None, None)
-        report = evaluate(stored, self._valid, self.spec, info.classes, calibration)
+        measured = measure(stored, self._valid, self.spec, info.classes, calibration)
+        report = measured.report
         if scheduled:
             self.metrics.validation(step, report, self.seconds)
-            self._draw(stored, calibration, step, report)
+            self._draw(stored, calibration, step, measured)
         info = dataclasses.replace(info, scores={"valid": report}, training=self._training(step))
         save_checkpoint(last, stored, info, dtype="float16")
         if scheduled:
@@ -204,19 +205,21 @@ class Keeper:
         weights = self.record["encoder_weights"]["notice"]
         return f"{licence}; {weights}" if weights else licence
 
-    def _draw(self, network: LPDNet, calibration: Calibration, step: int, report: Mapping[str, Any]) -> None:
+    def _draw(self, network: LPDNet, calibration: Calibration, step: int, measured: Measured) -> None:
         assert self._valid is not None
         if not self._config.loop.previews:
             return
+        shown = preview_tiles([score.miou for score in measured.tiles], self._config.loop.previews)
         picture = validation_preview(
             network,
             self._valid,
             self.spec,
             self._valid.info.scheme,
             calibration,
-            preview_indices(len(self._valid), self._config.loop.previews),
+            list(shown),
             step=step,
-            miou=report["gates"]["predicted"]["ignored"]["miou"],
+            miou=measured.report["gates"]["predicted"]["ignored"]["miou"],
+            notes=list(shown.values()),
         )
         save_preview(self._folder, step, picture)
         self.metrics.pictures(step, {"valid": picture})

@@ -17,8 +17,8 @@ from lpd.evaluation.report import check_fit
 from lpd.model.inputs import to_network_input
 from lpd.model.network import LPDNet, check_tile_px
 from lpd.recipe.config import TrainConfig
-from lpd.recipe.run_files import LAST, RESUME
-from lpd.runs import Run, exists
+from lpd.recipe.run_files import RESUME
+from lpd.runs import Run
 from lpd.training.depthwise import hasten_depthwise
 from lpd.training.distribution import Distribution, SharedObjective, Team
 from lpd.training.feeding import feeding
@@ -29,6 +29,7 @@ from lpd.training.precision import settled
 from lpd.training.resuming import Snapshot, load_snapshot, save_snapshot
 from lpd.training.schedule import AveragedWeights, batches, rate_factor, step_seed
 from lpd.training.setup import build_network, build_optimizer
+from lpd.training.unfinished import check_untrained
 from lpd.training.usage import Usage
 
 _LOG_EVERY = 10
@@ -152,18 +153,6 @@ def check_every_class_is_shown(tiles: TileSet) -> None:
                 f"none of the {len(tiles)} {tiles.split} tiles of {tiles.info.name!r} shows class {code}: add tiles "
                 "that do, or take the class out of dataset.yaml and its digit out of the file names"
             )
-
-
-def check_untrained(folder: Path) -> None:
-    """Make sure that a training in ``folder`` would not cost anybody a model.
-
-    Raises:
-        RunError: the folder holds one, finished or not.
-    """
-    if exists(folder / RESUME):
-        raise RunError(f"{folder} holds an unfinished training: pass --resume to go on or --force to start anew")
-    if exists(folder / LAST):
-        raise RunError(f"{folder} already holds a trained model: pass --force to replace it or another --out")
 
 
 class Trainer:

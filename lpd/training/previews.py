@@ -1,7 +1,8 @@
-"""Previews: one sheet per validation of what the network makes of a few tiles, the same ones all along."""
+"""Previews: one sheet per validation of what the network makes of a few tiles: fixed ones, the best, the worst."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ _PANELS = ("picture", "truth", "prediction", "confidence")
 
 # Lengths in px of the sheet: of a panel, whatever the size of the tiles, and of what is around it.
 _PANEL, _GAP, _BETWEEN, _MARGIN = 224, 8, 32, 24
-_TEXT, _TITLE, _LINE, _SWATCH, _RAMP_WIDTH = 20, 24, 40, 20, 120
+_TEXT, _TITLE, _LINE, _SWATCH, _RAMP_WIDTH, _NOTE = 20, 24, 40, 20, 120, 18
 _PAPER, _INK, _FRAME = (255, 255, 255), (40, 44, 52), (160, 164, 172)
 #: Confidence from 0 to 1: ever lighter, so that it reads without colour, too, and never as light as glass.
 _RAMP = ((20, 14, 54), (76, 30, 116), (148, 46, 122), (212, 76, 92), (240, 132, 52), (255, 214, 74))
@@ -43,6 +44,28 @@ def preview_indices(count: int, most: int = 6) -> tuple[int, ...]:
     return tuple(i * count // shown for i in range(shown))
 
 
+def preview_tiles(scores: Sequence[float], most: int = 6) -> dict[int, str]:
+    """Which tiles to show at a look, and what is written on each.
+
+    A third of the places is for the tiles of highest score at this look, a third for those of lowest, the rest for the
+    same ones all along (see :func:`preview_indices`); all tiles, if they fit.
+
+    Args:
+        scores: mIoU of each tile, 0 to 1; NaN where nothing can be scored.
+        most: places.
+
+    Returns:
+        By index, in the order to show them in, a word and the score; nothing for fixed ones.
+    """
+    extra = most // 3 if len(scores) > most else 0
+    fixed = preview_indices(len(scores), most - 2 * extra)
+    others = [i for i, score in enumerate(scores) if i not in fixed and not math.isnan(score)]
+    ranked = sorted(others, key=lambda i: -scores[i])
+    named = {i: f"best, mIoU {100 * scores[i]:.0f} %" for i in ranked[:extra]}
+    named |= {i: f"worst, mIoU {100 * scores[i]:.0f} %" for i in reversed(ranked[extra:][-extra:] if extra else [])}
+    return {**dict.fromkeys(fixed, ""), **named}
+
+
 def validation_preview(
     network: LPDNet,
     tiles: TileSet,
@@ -53,6 +76,7 @@ def validation_preview(
     *,
     step: int | None = None,
     miou: float | None = None,
+    notes: Sequence[str] = (),
 ) -> Pixels:
     """Draw picture, truth, prediction and confidence of some tiles side by side, two tiles a row.
 
@@ -67,6 +91,7 @@ def validation_preview(
         calibration: of the network.
         indices: of the tiles, see :func:`preview_indices`; at least one.
         step: stated above the tiles, with ``miou`` (0 to 1), where they are known.
+        notes: written on the picture of each tile, if there are any.
 
     Returns:
         (H, W, 3) uint8 RGB; its size depends on the number of tiles and of classes alone.
@@ -80,7 +105,10 @@ def validation_preview(
     shown = TileSet(tiles.info, tiles.split, [tiles.files[i] for i in indices])
     samples = list(_samples(network, shown, spec, calibration))
     unlabelled = any((sample.truth == NOT_COMPUTED).any() for sample in samples)
-    sheet = _sheet([_panels(sample, scheme) for sample in samples], _legend(scheme, unlabelled), _caption(step, miou))
+    panels = [_panels(sample, scheme) for sample in samples]
+    for (picture, *_), note in zip(panels, notes, strict=False):
+        _write_on(picture, note)
+    sheet = _sheet(panels, _legend(scheme, unlabelled), _caption(step, miou))
     return np.asarray(sheet)
 
 
@@ -153,6 +181,15 @@ def _panels(sample: _Sample, scheme: ClassScheme) -> tuple[Image.Image, ...]:
         _mask_panel(sample.prediction, scheme),
         Image.fromarray(heat).resize((_PANEL, _PANEL), Image.Resampling.NEAREST),
     )
+
+
+def _write_on(picture: Image.Image, note: str) -> None:
+    if not note:
+        return
+    pen, text = ImageDraw.Draw(picture), ImageFont.load_default(_NOTE)
+    left, top, right, bottom = pen.textbbox((_GAP, _GAP), note, text)
+    pen.rectangle((left - 4, top - 4, right + 4, bottom + 4), _PAPER)
+    pen.text((_GAP, _GAP), note, _INK, text)
 
 
 def _mask_panel(mask: Pixels, scheme: ClassScheme, side: int = _PANEL) -> Image.Image:

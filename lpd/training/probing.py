@@ -94,11 +94,12 @@ def _seconds_per_step(trainer: Trainer, tiles: TileSet, order: list[list[int]], 
     taken: list[float] = []
     last = min(first + 1 + _STEPS, total)
     with feeding(tiles, order[:last], first, config.augment, config.loop.seed, trainer.team.part, device) as varied:
+        start = time.monotonic()
         for own in varied:
-            start = time.monotonic()
             trainer.advance(own, labels[order[trainer.step]], 1.0, total)
             _finish(device)
             taken.append(time.monotonic() - start)
+            start = time.monotonic()
             if sum(taken) > _LONGEST_S:
                 break
     measured = taken[1:] or taken  # the first one pays for what all others find ready

@@ -11,7 +11,8 @@ import torch
 
 from lpd.errors import RunError
 from lpd.recipe.run_files import RESUME
-from lpd.runs import exists, replacing
+from lpd.runs import replacing
+from lpd.training.unfinished import check_unfinished
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +51,6 @@ def save_snapshot(folder: Path, snapshot: Snapshot) -> None:
         raise RunError(
             f"cannot write {folder / RESUME} ({reason}): free some space or choose another folder"
         ) from error
-
-
-def check_unfinished(folder: Path) -> None:
-    """Make sure that there is a training to go on with.
-
-    Raises:
-        RunError: there is none.
-    """
-    if not exists(folder / RESUME):
-        raise RunError(f"{folder} holds no unfinished training: start it without --resume")
 
 
 def load_snapshot(folder: Path, record: Mapping[str, Any]) -> Snapshot:

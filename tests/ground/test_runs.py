@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
+from filelock import FileLock
 
 from lpd.errors import RunError, SlideError
 from lpd.runs import (
@@ -131,6 +133,30 @@ def test_runs_queue_for_a_device(tmp_path):
     assert one.wait(10) == 0
     request_stop(second)
     assert two.wait(10) == 0
+
+
+def test_who_came_first_is_served_first(tmp_path):
+    line, served = DeviceLine(tmp_path, "cpu"), []
+
+    def work(number):
+        with Run(tmp_path / str(number), "train", line=line):
+            served.append(number)
+
+    dead = tmp_path / f"device-cpu-{0:020d}-dead.wait"  # of a process that died while it waited
+    dead.touch()
+    with FileLock(line.lock):
+        waiting = []
+        for number in range(6):
+            waiting.append(threading.Thread(target=work, args=(number,)))
+            waiting[-1].start()
+            _wait_for(tmp_path / str(number), "queued")
+            until = time.monotonic() + 5
+            while len(list(tmp_path.glob("*.wait"))) < number + 1 + dead.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+    for thread in waiting:
+        thread.join(10)
+    assert served == list(range(6))
+    assert not list(tmp_path.glob("*.wait"))
 
 
 def test_runs_on_different_devices_do_not_wait_for_one_another(tmp_path):

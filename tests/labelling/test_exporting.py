@@ -216,6 +216,11 @@ def test_a_set_that_is_there_is_replaced_only_if_that_is_said(labelling, slides,
     assert len(list((out / "train").iterdir())) == 8
     export(labelling, out, tmp_path, replace=True)
     assert len(list((out / "train").iterdir())) == 9
+    other = tmp_path / "others" / "bcss"
+    other.mkdir(parents=True)
+    with pytest.raises(DatasetError, match="others was not made of a label set"):
+        export(labelling, other.parent, tmp_path, replace=True)
+    assert other.is_dir()
 
 
 def test_the_command_finds_renamed_slides_and_says_what_it_wrote(labelling, slides, tmp_path, capsys):

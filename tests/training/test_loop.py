@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from lpd.data.tiles import TileSet
 from lpd.data.transforms import augment
 from lpd.errors import CheckpointError, ConfigError, DatasetError, RunError
-from lpd.evaluation.report import evaluate
+from lpd.evaluation.report import evaluate, measure
 from lpd.model.checkpoint import load_checkpoint
 from lpd.model.encoders import build_encoder
 from lpd.model.header import read_info
@@ -173,22 +173,22 @@ def test_the_best_checkpoint_is_not_replaced_by_a_worse_one(few_tiles, tmp_path,
     scores = iter([0.4, 0.3])
 
     def falling(*args):
-        report = evaluate(*args)
-        report["gates"]["predicted"]["ignored"]["miou"] = next(scores)
-        return report
+        measured = measure(*args)
+        measured.report["gates"]["predicted"]["ignored"]["miou"] = next(scores)
+        return measured
 
-    monkeypatch.setattr(keeping, "evaluate", falling)
+    monkeypatch.setattr(keeping, "measure", falling)
     summary = run_training(changed(QUICK, "loop.validate_every=1"), few_tiles, tmp_path)
     assert [read_info(path).training["steps"] for path in (summary.best, summary.last)] == [2, 4]
 
 
 def test_without_a_score_there_is_no_best(few_tiles, tmp_path, monkeypatch):
     def unknown(*args):
-        report = evaluate(*args)
-        report["gates"]["predicted"]["ignored"]["miou"] = None
-        return report
+        measured = measure(*args)
+        measured.report["gates"]["predicted"]["ignored"]["miou"] = None
+        return measured
 
-    monkeypatch.setattr(keeping, "evaluate", unknown)
+    monkeypatch.setattr(keeping, "measure", unknown)
     summary = run_training(QUICK, few_tiles, tmp_path)
     assert summary.best is None
     assert not (tmp_path / "best.safetensors").exists()
@@ -213,7 +213,7 @@ def test_nothing_in_the_valid_split_can_lose_a_training(few_tiles, tmp_path, mon
     def broken(*args):
         raise DatasetError("a tile went away")
 
-    monkeypatch.setattr(keeping, "evaluate", broken)
+    monkeypatch.setattr(keeping, "measure", broken)
     with pytest.raises(DatasetError, match="went away"):
         run_training(QUICK, few_tiles, tmp_path)
     assert load_checkpoint(tmp_path / "last.safetensors")[1].training["steps"] == 4

@@ -15,7 +15,7 @@ from lpd.errors import DatasetError, RunError, ShapeError
 from lpd.evaluation.tiles import TileLogits, class_map, gated_scores, tile_logits
 from lpd.model.network import LPDNet
 from lpd.training import previews
-from lpd.training.previews import forget_previews, preview_indices, save_preview, validation_preview
+from lpd.training.previews import forget_previews, preview_indices, preview_tiles, save_preview, validation_preview
 
 SIDE = 224
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 160, 0), (0, 0, 255), (255, 255, 255)
@@ -227,6 +227,33 @@ def test_the_tiles_are_the_first_and_others_evenly_spread():
         assert len(set(chosen)) == min(count, 6)
         assert chosen[0] == 0
         assert chosen[-1] < count
+
+
+def test_the_best_and_the_worst_of_a_look_stand_beside_the_fixed_ones():
+    nan = float("nan")
+    scores = [0.9, 0.2, nan, 0.8, 0.1, 0.5, 0.7, 0.3]  # 0 and 4 are the fixed ones
+    assert list(preview_tiles(scores, 6).items()) == [
+        (0, ""),
+        (4, ""),
+        (3, "best, mIoU 80 %"),
+        (6, "best, mIoU 70 %"),
+        (1, "worst, mIoU 20 %"),
+        (7, "worst, mIoU 30 %"),
+    ]
+    assert preview_tiles(scores, 8) == dict.fromkeys(range(8), "")  # all of them
+    assert preview_tiles(scores, 2) == {0: "", 4: ""}
+    assert list(preview_tiles([nan, 0.5, nan, nan], 3)) == [0, 1]
+
+
+def test_what_a_tile_is_is_written_on_its_picture_alone(few_tiles):
+    tiles = TileSet.open(few_tiles, "valid")
+    spec = InputSpec(mpp=1.0, tile_px=128)
+    arguments = (network_of(3), tiles, spec, tiles.info.scheme, calibration_of(3), [0, 1])
+    plain, noted = (validation_preview(*arguments, notes=notes) for notes in ((), ("", "best")))
+    rows, columns = np.nonzero((plain != noted).any(2))
+    panel = plain.shape[1] // 2  # of the second tile; its picture comes first
+    assert len(rows)
+    assert panel < columns.min() <= columns.max() < panel + SIDE
 
 
 def test_a_sheet_needs_a_tile_and_a_truth(few_tiles):

@@ -15,15 +15,16 @@ from safetensors.torch import load_file
 
 from lpd.data.tiles import TileSet
 from lpd.errors import RunError
-from lpd.evaluation.report import evaluate
+from lpd.evaluation.report import measure
 from lpd.model.header import read_info
 from lpd.recipe.config import TrainConfig
 from lpd.recipe.run_files import METRICS, RESUME
 from lpd.recipe.settings_file import changed, read_config
 from lpd.runs import Run, read_state, request_stop
 from lpd.training import keeping
-from lpd.training.loop import check_untrained, train
+from lpd.training.loop import train
 from lpd.training.schedule import step_seed
+from lpd.training.unfinished import check_untrained
 
 # Drop path, batch norms, augmentation, averaging and looks at the valid split: everything that has a memory.
 CONFIG = read_config(
@@ -128,11 +129,11 @@ def test_the_best_so_far_is_remembered(few_tiles, tmp_path, monkeypatch):
     scores = iter([0.4, 0.3, 0.2])  # at steps 3, 6 and 9
 
     def falling(*args):
-        report = evaluate(*args)
-        report["gates"]["predicted"]["ignored"]["miou"] = next(scores)
-        return report
+        measured = measure(*args)
+        measured.report["gates"]["predicted"]["ignored"]["miou"] = next(scores)
+        return measured
 
-    monkeypatch.setattr(keeping, "evaluate", falling)
+    monkeypatch.setattr(keeping, "measure", falling)
     interrupt(few_tiles, tmp_path, 5, dies=True)
     summary = run_training(few_tiles, tmp_path, resume=True)
     assert [read_info(path).training["steps"] for path in (summary.best, summary.last)] == [3, 9]

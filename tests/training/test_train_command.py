@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -292,3 +293,18 @@ def test_a_full_memory_says_which_setting_to_lower(error, settings, cure):
 def test_other_errors_are_not_taken_for_a_full_memory():
     with pytest.raises(RuntimeError, match="shapes"), enough_memory(TrainConfig(EncoderConfig("mit_b0", "none"))):
         raise RuntimeError("shapes do not fit")
+
+
+def test_who_waits_for_the_device_does_so_without_torch(few_tiles, tmp_path):
+    """A long line of trainings would fill the memory: torch takes hundreds of MB in each."""
+    words = ["train", "--data", str(few_tiles), "--out", str(tmp_path / "run"), "--queue", str(tmp_path)]
+    words += ["--device", "cpu", "--set", "encoder.name=mit_b0", "encoder.weights=none"]
+    code = f"""
+import sys
+from lpd.cli import build_parser
+from lpd.cli.train import _task
+task = _task(build_parser().parse_args({words!r}), leads=True)
+sys.exit("torch" in sys.modules or task.run._state.device != "cpu")
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdout=subprocess.DEVNULL)

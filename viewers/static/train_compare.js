@@ -58,6 +58,7 @@ export class TrainCompare {
       ...gates.flatMap((gate) => [row(`mIoU, ${GATES[gate] ?? gate}, at the end`, scored(gate, 'last')), row(`mIoU, ${GATES[gate] ?? gate}, best of all looks`, scored(gate, 'best'))]),
       row('likeness of prototypes', compared.map(({ scores }) => scores?.similarity?.toFixed(3) ?? '–')),
       row('time', compared.map(({ scores, started, updated }) => duration(scores?.seconds ?? updated - started))),
+      row('checkpoints', compared.map(({ checkpoints }) => checkpoints.join(', ') || '–')),
       ...paths.map((path) => row(path, values.map((own) => own[path] ?? '–'), 'lpd-differs')),
     ];
     this.table.replaceChildren(h('table', {}, h('thead', {}, h('tr', {}, h('td'), compared.map(({ name }, i) => h('th', { scope: 'col', class: `lpd-tone-${1 + (i % 8)}` }, h('i'), name)))), h('tbody', {}, rows)));

@@ -65,6 +65,12 @@ export class TrainCurves {
     return { losses: this.losses.length, valid: this.valid.length, last: this.losses.at(-1)?.step ?? 0 };
   }
 
+  /** Seconds of work, those before an interruption included. */
+  get seconds() {
+    const logged = [...this.losses.slice(-1), ...this.valid.slice(-1)].map((entry) => entry.seconds ?? 0);
+    return logged.length ? Math.max(...logged) : undefined;
+  }
+
   /** The newest scores, for a table: rows of gate and numbers. */
   get newest() {
     const last = this.valid.at(-1);

@@ -60,7 +60,7 @@ export class TrainEvaluations {
     const name = this.name;
     const { evaluations } = await trainApi.evaluations(name);
     if (name !== this.name) return;
-    const now = JSON.stringify(evaluations.map(({ key, state, when }) => [key, state, state === 'running' ? 0 : when]));
+    const now = JSON.stringify(evaluations.map(({ key, state, when, outdated }) => [key, state, state === 'running' ? 0 : when, outdated]));
     if (now !== this.shown) this.list.replaceChildren(...evaluations.map((one, i) => this.entry(one, i === 0)));
     this.shown = now;
     clearTimeout(this.timer);
@@ -74,7 +74,8 @@ export class TrainEvaluations {
     const codes = Object.keys(one.gates.predicted.iou);
     const gates = table(['Gate', 'mIoU', 'mDice', ...codes.map((code) => `IoU ${code}`)], Object.entries(one.gates).map(([gate, scores]) => [gate, ...[scores.miou, scores.mdice, ...codes.map((code) => scores.iou[code])].map(percent)]));
     const picture = one.picture && h('figure', {}, h('figcaption', { class: 'lpd-hint' }, 'The tiles of lowest mean IoU: picture, truth, prediction, errors.'), h('img', { src: trainApi.worst(this.name, one.key, one.when), alt: 'The tiles that it gets most wrong, with truth, prediction and errors', loading: 'lazy' }));
-    return h('details', { open: first }, h('summary', {}, `${title}: mIoU ${percent(one.gates.predicted.miou)} by the predicted gate, ${percent(one.gates.oracle?.miou)} by the oracle’s (${one.tiles} tiles)`), gates, h('p', { class: 'lpd-hint' }, 'Which class pixels were given to, in per cent of those that truly are of the row’s class (predicted gate, tissue alone):'), confusion(codes, one.confusion), picture);
+    const since = one.outdated ? ' The training has gone on since: score it again.' : '';
+    return h('details', { open: first }, h('summary', {}, `${title}: mIoU ${percent(one.gates.predicted.miou)} by the predicted gate, ${percent(one.gates.oracle?.miou)} by the oracle’s (${one.tiles} tiles).${since}`), gates, h('p', { class: 'lpd-hint' }, 'Which class pixels were given to, in per cent of those that truly are of the row’s class (predicted gate, tissue alone):'), confusion(codes, one.confusion), picture);
   }
 
   async stop(key) {

@@ -98,10 +98,11 @@ export class TrainForm {
     this.chooseStart();
   }
 
-  /** Where an encoder of that name could start from here. */
+  /** Where an encoder of that name could start from here: a file, else a model; untrained only where there is neither. */
   likely(encoder) {
     const file = this.starts.find((start) => start.kind === 'file' && start.label.includes(encoder));
-    return file?.id ?? 'none';
+    const model = this.starts.find((start) => start.kind === 'model' && start.settings['encoder.name'] === encoder);
+    return (file ?? model)?.id ?? 'none';
   }
 
   chooseStart() {

@@ -66,7 +66,8 @@ export class TrainNew {
 
   async check() {
     const round = (this.round += 1);
-    if (!this.data.id) return this.plan.tell({ problems: { '': 'Choose a data set first.' }, names: [], commands: [], yaml: '' }, []);
+    const trouble = this.data.id ? this.plan.trouble : 'Choose a data set first.';
+    if (trouble) return this.plan.tell({ problems: { '': trouble }, names: [], commands: [] }, this.form.refuse({ '': trouble }));
     let told;
     try {
       told = await trainApi.check(this.wish);

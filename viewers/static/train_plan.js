@@ -55,6 +55,15 @@ export class TrainPlan {
     return { name: this.name.trim(), device: this.device.value, also, seeds: numbers(this.seeds.value), diversity: numbers(this.sweep.value) };
   }
 
+  /** What is no value among those of a sweep, as a sentence; empty if all are. */
+  get trouble() {
+    const wrong = (input, sound) => words(input.value).find((word) => !sound(Number(word)));
+    const seed = wrong(this.seeds, (value) => Number.isInteger(value) && value >= 0 && value < 2 ** 32);
+    if (seed !== undefined) return `Seed ${seed} must be a whole number from 0 to ${2 ** 32 - 1}.`;
+    const weight = wrong(this.sweep, (value) => value >= 0 && value <= 1e6);
+    return weight === undefined ? '' : `λ_div ${weight} must be a number from 0 to 1000000.`;
+  }
+
   /** Something was changed and is being checked. */
   waiting() {
     this.estimate.forget();
@@ -92,5 +101,6 @@ export class TrainPlan {
   }
 }
 
-/** Numbers in a line, apart by spaces or commas; what is none goes to the server, which says so. */
-const numbers = (text) => text.split(/[\s,;]+/).filter(Boolean).map((word) => (Number.isNaN(Number(word)) ? word : Number(word)));
+/** What stands in a line, apart by spaces or commas. */
+const words = (text) => text.split(/[\s,;]+/).filter(Boolean);
+const numbers = (text) => words(text).map(Number);

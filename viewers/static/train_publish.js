@@ -6,7 +6,7 @@ import { trainApi } from './train_api.js';
 
 export async function askPublication(acts, training) {
   const name = h('input', { required: true, value: training.name, maxLength: 80, 'aria-label': 'Name of the model' });
-  const which = training.checkpoints.map((value) => h('label', { class: 'lpd-tick' }, h('input', { type: 'radio', name: 'lpd-which', value, checked: value === training.checkpoints[0] }), h('span', {}, WORDS[value])));
+  const which = training.checkpoints.map((value) => h('label', { class: 'lpd-tick' }, h('input', { type: 'radio', name: 'lpd-which', value, checked: value === training.checkpoints[0] }), h('span', {}, value === 'last' && training.state !== 'done' ? EARLY : WORDS[value])));
   const licence = h('input', { maxLength: 500, placeholder: 'for example: CC BY 4.0, or internal use only' });
   const use = h('textarea', { rows: 3, maxLength: 4000, placeholder: 'For which tissue, stain, scanner and question; what it is not for' });
   const trouble = h('p', { class: 'lpd-trouble', role: 'alert' });
@@ -38,5 +38,6 @@ export async function askPublication(acts, training) {
   if (model) acts.say(`${model.name} is among the models now: choose it in Slides and Compare.`, 'info');
 }
 
+const EARLY = 'Last: averaged weights as they were last saved, before the end of the schedule';
 const WORDS = { last: 'Last: averaged weights at the end of the schedule (recommended)', best: 'Best: highest score on valid, which flatters small splits' };
 const field = (text, input) => h('label', { class: 'lpd-dialog-field' }, h('span', {}, text), input);

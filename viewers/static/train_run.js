@@ -67,7 +67,7 @@ export class TrainRun {
     this.title.textContent = training.name;
     this.about.textContent = [training.data && `on ${training.data}`, `begun ${moment(training.created)}`, training.user && `by ${training.user}`, training.terminal && 'started in a terminal'].filter(Boolean).join(' · ');
     this.state.textContent = sentence(inWords(training));
-    this.pace.textContent = total ? [`step ${done} of ${total}`, !training.ended && rate && pace(rate), training.ended && done && `took ${duration(training.updated - training.started)}`].filter(Boolean).join(' · ') : '';
+    this.pace.textContent = total ? [`step ${done} of ${total}`, !training.ended && rate && pace(rate), training.ended && done && `took ${duration(this.curves.seconds ?? training.updated - training.started)}`].filter(Boolean).join(' · ') : '';
     this.bar.hidden = training.state === 'done' || (training.ended && !total);
     if (total) Object.assign(this.bar, { max: total, value: done });
     else this.bar.removeAttribute('value');
@@ -185,5 +185,6 @@ class Previews {
   }
 }
 
-const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) : '');
+/** A name of a file that begins it stays as it is. */
+const sentence = (text) => (/^[a-z][a-z’]*( |$)/.test(text) ? text[0].toUpperCase() + text.slice(1) : text);
 const pace = (rate) => (rate < 1 ? `${(1 / rate).toFixed(1)} s a step` : `${rate.toFixed(1)} steps a second`);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,18 @@ def read_curves(folder: Path, run: str = "", since: int = 0) -> dict[str, Any]:
     return {"run": now, "since": start + len(whole), "anew": start == 0, "losses": kept, "valid": valid}
 
 
-def best_scores(folder: Path) -> dict[str, Any]:
-    """The best and the last mIoU under each gate that a training logged, empty without any."""
-    valid = read_curves(folder)["valid"]
+def best_scores(valid: Sequence[Mapping[str, Any]], before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The best and the last mIoU under each gate after some more looks, see :func:`read_curves`; empty without any."""
     if not valid:
-        return {}
+        return before
     gates = valid[-1]["gates"]
-    scored = {gate: [e["gates"][gate]["miou"] for e in valid if e["gates"].get(gate, {}).get("miou")] for gate in gates}
+    best = dict(before.get("best", {}))
+    for gate, numbers in (pair for entry in valid for pair in entry["gates"].items()):
+        if numbers["miou"] is not None:
+            best[gate] = max(best.get(gate) or 0, numbers["miou"])
     return {
         "step": valid[-1]["step"],
-        "best": {gate: max(values, default=None) for gate, values in scored.items()},
+        "best": {gate: best.get(gate) for gate in gates},
         "last": {gate: numbers["miou"] for gate, numbers in gates.items()},
         "seconds": valid[-1]["seconds"],
         "similarity": valid[-1]["similarity"],

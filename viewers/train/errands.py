@@ -53,6 +53,10 @@ class Errands:
         process = self._running.get(key)
         return process is not None and process.poll() is None
 
+    def running(self) -> list[str]:
+        """The keys of those that run."""
+        return [key for key in list(self._running) if self.runs(key)]
+
     def end(self, key: str) -> None:
         """Give it up."""
         process = self._running.get(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ class Evaluations:
         what = ["--checkpoint", str(checkpoint), "--data", str(data.path), "--split", split]
         argv = ("evaluate", *what, "--out", str(out), "--refine", "none")
         self._errands.start(f"{training.name}/{key}", (*self._command, *argv), out)
+        for old in (_REPORT, _SHEET):  # if this one is stopped or fails, scores of before must not be told as its own
+            with suppress(OSError):
+                (out / old).unlink(missing_ok=True)
         return key
 
     def end(self, training: Training, key: str) -> None:
@@ -52,8 +56,9 @@ class Evaluations:
 
     def end_all(self, training: Training) -> None:
         """Give up whatever is at work on a training, before its folder is deleted."""
-        for place in (training.folder / _FOLDER).glob("*"):
-            self._errands.end(f"{training.name}/{place.name}")
+        for key in self._errands.running():
+            if key.startswith(f"{training.name}/"):
+                self._errands.end(key)
 
     def all(self, training: Training, names: Mapping[str, str]) -> list[dict[str, Any]]:
         """All evaluations of a training, the newest first, as plain JSON.
@@ -62,8 +67,7 @@ class Evaluations:
             training: whose they are.
             names: of data sets by id.
         """
-        places = [path for path in (training.folder / _FOLDER).glob("*") if path.is_dir()]
-        told = [self._tell(training, place, names) for place in places]
+        told = [self._tell(training, place, names) for place in _places(training)]
         return sorted(told, key=lambda one: -float(one["when"]))
 
     def _tell(self, training: Training, place: Path, names: Mapping[str, str]) -> dict[str, Any]:
@@ -74,10 +78,16 @@ class Evaluations:
         if self._errands.runs(f"{training.name}/{place.name}"):
             return said | {"state": "running", "when": time.time(), "picture": False}
         try:
-            report = json.loads((place / _REPORT).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            scores = _scores(json.loads((place / _REPORT).read_text(encoding="utf-8")))
+        except OSError:
             return said | {"state": "failed", "error": failure(place)}
-        return said | {"state": "done", **_scores(report)}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return said | {"state": "failed", "error": "its report is damaged or of another lpd: score it again"}
+        return said | {
+            "state": "done",
+            "outdated": _is_older(place / _REPORT, training.folder / _FILES[which]),
+            **scores,
+        }
 
 
 def sheet(training: Training, key: str) -> Path:
@@ -93,8 +103,22 @@ def sheet(training: Training, key: str) -> Path:
     return path
 
 
+def _places(training: Training) -> list[Path]:
+    """Folders of evaluations, without those that somebody else made there."""
+    inner = (training.folder / _FOLDER).glob("*-*-*")
+    return [path for path in inner if path.name.rpartition("-")[2] in _FILES and path.is_dir()]
+
+
+def _is_older(report: Path, checkpoint: Path) -> bool:
+    """Whether a checkpoint was written again after it was scored: its training has gone on, or begun anew."""
+    try:
+        return report.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns
+    except OSError:
+        return True
+
+
 def _known(training: Training, key: str) -> Path:
-    places = {path.name: path for path in (training.folder / _FOLDER).glob("*")}
+    places = {path.name: path for path in _places(training)}
     if key not in places:
         raise NotFoundError(f"training {training.name} has no evaluation {key[:60]!r}: reload the page")
     return places[key]

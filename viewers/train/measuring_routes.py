@@ -38,15 +38,19 @@ def measuring_router(room: TrainingRoom) -> APIRouter:
 
     @router.get("/api/probes/{number}")
     def measured(number: str) -> dict[str, Any]:
-        return room.probes.state(number)
+        return plain(room.probes.state(number))
 
     @router.delete("/api/probes/{number}", status_code=204)
     def give_up(number: str) -> None:
         room.probes.end(number)
 
+    def plain(said: dict[str, Any]) -> dict[str, Any]:
+        return {**said, "error": room.shortened(said["error"])} if "error" in said else said
+
     def told(name: str) -> dict[str, Any]:
         names = {data.id: data.relative for data in room.data_sets.all()}
-        return {"evaluations": room.evaluations.all(room.trainings.get(name), names)}
+        found = room.evaluations.all(room.trainings.get(name), names)
+        return {"evaluations": [plain(one) for one in found]}
 
     @router.get("/api/trainings/{name}/evaluations")
     def evaluations(name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ _GATES = (
     "*Predicted*: the network says by itself how likely each class is in a tile, as on slides. *Oracle* is told the "
     "true label, *none* leaves the gate open; both are for comparison only."
 )
+#: Of two people who ask for one name at once, the second is told that it is taken.
+_ONE_AT_A_TIME = threading.Lock()
 _DISCLAIMER = "**Research use only. Not a medical device.**"
 
 
@@ -47,18 +50,22 @@ def publish(training: Training, wish: Publication, models: Path) -> CheckpointIn
     if not source.is_file():
         why = "only a training that scores itself has one" if wish.which == "best" else "it has not saved itself yet"
         raise LpdError(f"training {training.name} has no {wish.which} checkpoint: {why}")
-    info = read_info(source)
+    read_info(source)  # a damaged one is named by its own name
     target, card = models / f"{wish.name}.safetensors", models / f"{wish.name}.md"
-    if target.exists() or card.exists():
-        raise LpdError(f"there is a model {wish.name} already: choose another name")
-    try:
-        with replacing(card) as temporary:
-            temporary.write_text(write_card(training, wish, info), encoding="utf-8")
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        card.unlink(missing_ok=True)
-        raise LpdError(f"the model {wish.name} cannot be written ({error.strerror}): check the disk") from error
+    with _ONE_AT_A_TIME:
+        if target.exists() or card.exists():
+            raise LpdError(f"there is a model or card {wish.name} already: choose another name")
+        try:
+            with replacing(target) as temporary:
+                shutil.copyfile(source, temporary)  # of a training at work: the card is of what was copied
+                text = write_card(training, wish, read_info(temporary))
+                with replacing(card) as written:
+                    written.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise LpdError(f"the model {wish.name} cannot be written ({error.strerror}): check the disk") from error
+        finally:
+            if not target.exists():
+                card.unlink(missing_ok=True)
     return read_info(target)
 
 
@@ -109,7 +116,9 @@ def _how(training: Training, wish: Publication, info: CheckpointInfo) -> str:
         kind = "the weights that scored highest on the valid split, which flatters small splits"
     count = f"{info.model.prototypes_per_class} {info.prototype_source} prototypes a class"
     took = f"{told.get('steps', '?')} steps in {told.get('seconds', '?')} s"
-    return f"Training {training.name}: {took}; {count}; {versions}. The file holds {kind}."
+    raw = {*info.calibration.gate_gain} == {1.0} and {*info.calibration.gate_bias} == {0.0}
+    gate = " Its gate is not calibrated: the training ended before." if raw else ""
+    return f"Training {training.name}: {took}; {count}; {versions}. The file holds {kind}.{gate}"
 
 
 def _settings(info: CheckpointInfo) -> str:
@@ -124,7 +133,9 @@ def _settings(info: CheckpointInfo) -> str:
 def _scores(info: CheckpointInfo) -> str:
     valid = info.scores.get("valid")
     if not isinstance(valid, Mapping):
-        return "It was not scored: the data set has no valid split."
+        has_valid = info.training.get("valid") is not None
+        ended = "the training ended before it had scored this checkpoint"
+        return f"It was not scored: {ended if has_valid else 'the data set has no valid split'}."
     codes = info.classes.codes
     head = ["gate", "mIoU", "mDice", *(f"IoU {code}" for code in codes)]
     rows = [head, ["---"] * len(head)]

@@ -155,7 +155,7 @@ def _how_it_died(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         code = 0
     if code == -getattr(signal, "SIGKILL", 9):
-        return "the process was killed, by somebody or by a system short of memory"
+        return "the process was killed, by somebody or by a system short of memory: then lower optimizer.batch_size"
     if code < 0:
         return f"the process was ended by signal {-code}"
     return "the process ended without a word: it was killed, or the machine went down"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,14 @@ class TrainingRoom:
     evaluations: Evaluations
     checkpoints: Checkpoints
     queue: Path
+
+    def shortened(self, text: str) -> str:
+        """A text for everybody: where the folders lie on the server is left out."""
+        places = (self.trainings, self.data_sets, self.starts, self.checkpoints)
+        for root in (*(place.folder for place in places), self.queue):
+            if root.parent != root.parent.parent:  # "/" is no place to hide
+                text = re.sub(rf"{re.escape(str(root.parent))}/?", "", text)
+        return text
 
 
 def make_room(

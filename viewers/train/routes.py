@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,14 +56,16 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
     trainings = room.trainings
 
     def told(training: Training) -> dict[str, Any]:
-        return describe(training, services.queue())
+        return plain(describe(training, services.queue()))
+
+    def plain(said: dict[str, Any]) -> dict[str, Any]:
+        return {**said, "message": room.shortened(said["message"])}
 
     def seen(request: Request, text: str) -> str:
         """Where things lie on the server is the business of those alone who may end everything."""
         if visitor(request).may_cancel_all:
             return text
-        roots = (trainings.folder, room.data_sets.folder, room.starts.folder, room.checkpoints.folder, room.queue)
-        return _without(text, roots)
+        return room.shortened(text)
 
     @router.get("/api/training")
     def setup(request: Request) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
     def listing() -> dict[str, Any]:
         found = trainings.all()
         line = services.queue(trainings=found)
-        return {"trainings": [described_once(training, line) for training in found]}
+        return {"trainings": [plain(described_once(training, line)) for training in found]}
 
     @router.post("/api/trainings/check")
     def check(request: Request, new: NewTraining) -> dict[str, Any]:
@@ -126,9 +127,12 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
 
     @router.delete("/api/trainings/{name}", status_code=204)
     def delete(request: Request, name: str) -> None:
-        visitor(request).require_may_cancel(trainings.get(name).user)
-        room.evaluations.end_all(trainings.get(name))
+        training = trainings.get(name)
+        visitor(request).require_may_cancel(training.user)
+        if training.run.ended:
+            room.evaluations.end_all(training)
         trainings.delete(name)
+        room.evaluations.end_all(training)  # one that was begun meanwhile would bring half of the folder back
 
     @router.get("/api/trainings/{name}/curves")
     def curves(
@@ -175,9 +179,3 @@ def _config(training: Training) -> str:
         return (training.folder / CONFIG).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise NotFoundError(f"training {training.name} has not written its settings: it ended before") from None
-
-
-def _without(text: str, roots: tuple[Any, ...]) -> str:
-    for root in roots:
-        text = re.sub(rf"{re.escape(str(root.parent))}/?", "", text)
-    return text

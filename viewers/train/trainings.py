@@ -109,6 +109,7 @@ class Trainings:
         if not training.can_go_on:
             why = "is finished" if training.run.state == "done" else "was started in a terminal: go on with it there"
             raise LpdError(f"training {name} {why}")
+        argv = _with_folder(training)
         folder = training.folder
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -118,7 +119,7 @@ class Trainings:
             raise LpdError(f"the record of training {name} cannot be changed ({error}): delete it") from error
         forget_end(folder)
         write_json_atomically(folder / RECORD, {**record, "asked": time.time()})
-        self._children.start(name, (*training.argv, *_how_to_go_on(folder)), folder)
+        self._children.start(name, (*argv, *_how_to_go_on(folder)), folder)
         return self.get(name)
 
     def get(self, name: str) -> Training:
@@ -171,9 +172,9 @@ class Trainings:
             pids = [child] if child else []
             if training.run.pid and is_alive(training.folder):
                 pids.append(training.run.pid)
-            for pid in dict.fromkeys(pids):
-                with suppress(OSError):  # it ended between the look and the signal
-                    signal_group(pid, force=True)
+            ended = [_end_by_force(pid) for pid in dict.fromkeys(pids)]
+            if not any(ended):  # nobody knows its process yet, or it leads no group, as in a script: ask at least
+                self._keep_asking(name)
         return self.get(name)
 
     def delete(self, name: str) -> None:
@@ -183,12 +184,13 @@ class Trainings:
             NotFoundError: there is no such training.
             LpdError: it is at work, or its folder cannot be deleted.
         """
-        training = self._at_rest(name)
         gone = self.folder / f"{_DELETED}{secrets.token_hex(6)}"
-        try:
-            training.folder.rename(gone)  # at once, so that nobody sees half a training
-        except OSError as error:
-            raise LpdError(f"{where(training.folder, '')} cannot be deleted ({error.strerror})") from error
+        with self._guard:  # nobody goes on with it meanwhile, which would bring half of it back
+            training = self._at_rest(name)
+            try:
+                training.folder.rename(gone)  # at once, so that nobody sees half a training
+            except OSError as error:
+                raise LpdError(f"{where(training.folder, '')} cannot be deleted ({error.strerror})") from error
         shutil.rmtree(gone, ignore_errors=True)
 
     def log_tail(self, name: str, lines: int = 60) -> str:
@@ -221,6 +223,22 @@ class Trainings:
                 with suppress(OSError):
                     request_stop(training.folder)
                 time.sleep(0.3)
+
+
+def _end_by_force(pid: int) -> bool:
+    try:
+        signal_group(pid, force=True)
+    except OSError:  # it leads no group, or ended between the look and the signal
+        return False
+    return True
+
+
+def _with_folder(training: Training) -> tuple[str, ...]:
+    """The command of a training, for where its folder lies now: somebody may have renamed it."""
+    argv = list(training.argv)
+    if "--out" in argv[:-1]:
+        argv[argv.index("--out") + 1] = str(training.folder)
+    return tuple(argv)
 
 
 def _how_to_go_on(folder: Path) -> tuple[str, ...]:

@@ -22,6 +22,9 @@ from viewers.train.weights import Starts
 _Text = Annotated[str, Field(max_length=1000)]
 #: So many trainings may be asked for at once.
 _MOST_RUNS = 24
+_UNTRAINED = (
+    "clustered prototypes of an untrained encoder mean nothing: choose weights or a model for the encoder to start from"
+)
 
 
 class NewTraining(BaseModel):
@@ -99,6 +102,8 @@ def plan(new: NewTraining, data_sets: DataSets, starts: Starts, queue: Path, use
         config_of_run, problems = form.check(new.preset, settings, {**files, **bank})
         if config_of_run is None:
             return Plan(problems=problems)
+        if clustered and not config_of_run.encoder.pretrained:
+            return Plan(problems={"prototypes.source" if config.prototypes.clustered else "": _UNTRAINED})
         words = {**form.overrides(new.preset, settings), **files}
         if new.preset == "default" or "encoder.name" not in words:
             words = {"encoder.name": config_of_run.encoder.name, **words}
@@ -127,11 +132,13 @@ def _variants(new: NewTraining, source: str) -> Iterator[tuple[str, dict[str, st
         plain = {"prototypes.source": "linear", "prototypes.per_class": "1", "losses.similarity.tower": "off"}
         kinds.append(("-linear", plain))
     for kind, own in kinds:
-        for weight in dict.fromkeys(new.diversity) or (None,):
+        sweep = new.diversity if kind != "-linear" else []  # one direction a class: nothing to keep apart
+        for weight in dict.fromkeys(sweep) or (None,):
             for seed in dict.fromkeys(new.seeds) or (None,):
                 name, changes = kind, dict(own)
                 if weight is not None:
-                    name, changes = f"{name}-div{weight:g}", changes | {"losses.diversity.weight": f"{weight:g}"}
+                    text = f"{weight:g}" if float(f"{weight:g}") == weight else repr(weight)
+                    name, changes = f"{name}-div{text}", changes | {"losses.diversity.weight": text}
                 if seed is not None:
                     name, changes = f"{name}-seed{seed}", changes | {"loop.seed": str(seed)}
                 yield name, changes

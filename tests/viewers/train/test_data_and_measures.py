@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
+import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +20,14 @@ from lpd.errors import LpdError
 from lpd.model.header import read_info
 from lpd.recipe.settings_file import read_config
 from lpd.runs import RunState
-from viewers.train import routes
+from viewers.train import routes, telling
 from viewers.train.checks import Checks, fingerprint
+from viewers.train.curves import read_curves
 from viewers.train.datasets import DataSets
 from viewers.train.making import PhantomMaker
-from viewers.train.publishing import Publication, write_card
+from viewers.train.publishing import Publication, publish, write_card
 from viewers.train.records import Training
+from viewers.train.telling import described_once
 
 from .conftest import seeded, state
 
@@ -86,6 +92,14 @@ def test_a_checkpoint_is_scored_on_a_data_set(asked, wish, wait_for, folders):
     assert told["gates"]["predicted"] == {"miou": 0.5, "mdice": 0.6, "iou": {"AA": 0.25, "BB": 0.75}}
     assert asked.get(f"{place}/{told['key']}/worst.png").status_code == 404
     assert asked.get(f"{place}/..%2f..%2f/worst.png").status_code == 404
+    evaluations = folders.runs / "first" / "evaluations"
+    (evaluations / "notes").mkdir()  # somebody's own
+    assert not told["outdated"]
+    os.utime(folders.runs / "first" / "last.safetensors", (4e9, 4e9))  # as when the training has gone on
+    assert [one["outdated"] for one in asked.get(place).json()["evaluations"]] == [True]
+    (evaluations / told["key"] / "report.json").write_text("[]")
+    (broken,) = asked.get(place).json()["evaluations"]
+    assert "score it again" in broken["error"]
     asked.post(place, json={**wanted, "split": "test"})
     assert asked.delete("/api/trainings/first").status_code == 204  # which gives the other one up
     assert list(folders.runs.iterdir()) == []
@@ -145,6 +159,59 @@ def test_a_card_says_what_the_checkpoint_says_and_no_paths(checkpoints, tmp_path
     assert "optimizer: {epochs: 3, batch_size: 6, learning_rate: 0.001" in card
     assert "Licence of this model: not stated." in card
     assert "secret" not in card
+    unscored = replace(info, scores={}, training={**told, "valid": {"fingerprint": "f00d"}})
+    assert "ended before it had scored" in write_card(training, Publication("mine", "last"), unscored)
+    assert "no valid split" in write_card(training, Publication("mine", "last"), replace(info, scores={}))
+    raw = replace(info.calibration, gate_gain=(1.0,) * 4, gate_bias=(0.0,) * 4)
+    fitted = replace(raw, gate_gain=(1.0, 2.0, 1.0, 1.0))
+    said = [write_card(training, Publication("mine", "last"), replace(info, calibration=c)) for c in (raw, fitted)]
+    assert ["is not calibrated" in text for text in said] == [True, False]
+
+
+def test_of_two_who_publish_under_one_name_one_is_told_that_it_is_taken(checkpoints, tmp_path):
+    training = Training("first", tmp_path / "first", 0.0, 0.0, RunState())
+    training.folder.mkdir()
+    shutil.copy(checkpoints / "good.safetensors", training.folder / "last.safetensors")
+
+    def ask(author: str) -> str:
+        try:
+            publish(training, Publication("mine", "last", author=author), tmp_path / "models")
+        except LpdError as error:
+            return str(error)
+        return author
+
+    with ThreadPoolExecutor(8) as people:
+        told = list(people.map(ask, map(str, range(8))))
+    (winner,) = [text for text in told if "already" not in text]
+    assert f"Published by {winner}." in (tmp_path / "models" / "mine.md").read_text()
+
+
+def test_scores_are_told_from_what_is_new_in_the_metrics(tmp_path, monkeypatch):
+    training = Training("first", tmp_path, 0.0, 0.0, RunState())
+    log = tmp_path / "metrics.jsonl"
+
+    def look(step: int, miou: float | None) -> str:
+        scores = {"miou": miou, "mdice": None, "iou": {}}
+        return json.dumps({"step": step, "seconds": step, "valid": {"predicted": {"ignored": scores}}}) + "\n"
+
+    def told() -> Any:
+        return {key: value["predicted"] for key, value in described_once(training, {})["scores"].items() if key in both}
+
+    both = ("best", "last")
+    assert told() == {}
+    log.write_text(look(1, 0.6) + look(2, 0.4))
+    assert told() == {"best": 0.6, "last": 0.4}
+    offsets = []
+    monkeypatch.setattr(telling, "read_curves", lambda *known: offsets.append(known[2]) or read_curves(*known))
+    with log.open("a") as more:
+        more.write(look(3, 0.5))
+    before = len(look(1, 0.6) + look(2, 0.4))
+    assert told() == {"best": 0.6, "last": 0.5}
+    assert offsets == [before]
+    other = tmp_path / "new.jsonl"
+    other.write_text(look(1, 0.3))  # as after an interruption
+    other.replace(log)
+    assert told() == {"best": 0.3, "last": 0.3}
 
 
 def test_tensorboard_is_told_of_where_it_is_installed(asked, folders, monkeypatch):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import shlex
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,10 +17,12 @@ from filelock import FileLock
 
 from lpd.cli import build_parser
 from lpd.recipe.settings_file import read_config
-from lpd.runs import Run
+from lpd.runs import Run, RunState
 from viewers.access import Access
 from viewers.services import Services
-from viewers.train.trainings import Trainings
+from viewers.train.datasets import DataSets
+from viewers.train.records import Training
+from viewers.train.trainings import Trainings, _with_folder
 from viewers.web import make_api
 
 from .conftest import seeded, state
@@ -119,6 +125,58 @@ def test_how_it_ended_is_said(asked, wish, wait_for, folders, command):
     assert "choose others" in asked.get("/api/trainings/run1/log").json()["text"]
 
 
+def test_a_renamed_training_goes_on_where_it_lies_now(tmp_path):
+    words = ("lpd", "train", "--data", "/tiles", "--out", str(tmp_path / "old"))
+    renamed = Training("new", tmp_path / "new", 0.0, 0.0, RunState(), argv=words)
+    assert _with_folder(renamed) == (*words[:-1], str(tmp_path / "new"))
+
+
+def test_a_training_is_not_gone_on_with_while_it_is_deleted(asked, wish, folders, wait_for, training_services):
+    asked.post("/api/trainings", json=seeded(wish, 1))
+    wait_for(lambda: state(asked) == "failed")
+    trainings, at_rest = training_services.training.trainings, threading.Event()
+    rename, told = Path.rename, []
+
+    def slow_rename(path: Path, target: Path) -> Path:
+        at_rest.set()
+        time.sleep(0.2)
+        return rename(path, target)
+
+    def go_on() -> None:
+        at_rest.wait()
+        told.append(asked.post("/api/trainings/first/go-on").status_code)
+
+    other = threading.Thread(target=go_on)
+    other.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", slow_rename)
+        trainings.delete("first")
+    other.join()
+    assert told == [404]
+    assert list(folders.runs.iterdir()) == []
+
+
+def test_where_things_lie_is_told_to_nobody(training_services, folders):
+    room = training_services.training
+    text = f"{folders.data.resolve()}/ward/t.png cannot be read: look into {folders.runs.resolve()}/first"
+    assert room.shortened(text) == "data/ward/t.png cannot be read: look into runs/first"
+    at_root = replace(room, data_sets=DataSets(Path("/data")))
+    assert at_root.shortened("python -m lpd train --data /data/a") == "python -m lpd train --data /data/a"
+
+
+def test_a_sweep_trains_with_the_very_weights_that_were_typed(asked, wish):
+    told = asked.post("/api/trainings/check", json={**wish, "diversity": [0.12345671, 0.12345672, 0.5, 1e-05]}).json()
+    values = [w.partition("=")[2] for line in told["commands"] for w in line.split() if "diversity.weight" in w]
+    assert list(map(float, values)) == [0.12345671, 0.12345672, 1e-05]  # 0.5 is the preset's
+    assert told["names"] == ["first-div0.12345671", "first-div0.12345672", "first-div0.5", "first-div1e-05"]
+
+
+def test_what_cannot_be_clustered_is_refused_before_it_waits_in_line(asked, wish):
+    told = asked.post("/api/trainings/check", json={**wish, "also": ["kmeans"]}).json()
+    assert "untrained encoder mean nothing" in told["problems"][""]
+    assert asked.post("/api/trainings", json={**wish, "also": ["kmeans"]}).status_code == 400
+
+
 def test_killed_at_once_and_it_stays_killed(asked, wish, wait_for):
     asked.post("/api/trainings", json=seeded(wish, 4))
     wait_for(lambda: state(asked) == "running")
@@ -132,6 +190,7 @@ def test_trainings_wait_in_the_line_of_segmentations(asked, wish, wait_for, trai
             asked.post("/api/trainings", json={**wish, "name": name})
         wait_for(lambda: [state(asked, name) for name in ("first", "second")] == ["queued", "queued"])
         wait_for(lambda: asked.get("/api/trainings/second").json()["queue_position"] == 1)
+        assert asked.get("/api/trainings/second").json()["device"] == "cpu"
         asked.post("/api/trainings/second/stop")
         wait_for(lambda: state(asked, "second") == "cancelled")
     wait_for(lambda: state(asked, "first") == "done")
