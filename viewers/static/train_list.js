@@ -29,7 +29,8 @@ export class TrainList {
 
   /** command: what starts TensorBoard on the trainings; empty where it is not installed. */
   tellOfTensorBoard(command) {
-    const link = h('a', { href: `http://${location.hostname}:6006`, target: '_blank', rel: 'noopener' }, 'TensorBoard');
+    const there = Object.assign(new URL(location.origin), { port: 6006 });
+    const link = h('a', { href: there.href, target: '_blank', rel: 'noopener' }, 'TensorBoard');
     this.elsewhere.hidden = !command;
     this.elsewhere.replaceChildren(link, ' draws these curves, too, once it runs: ', h('code', {}, command));
   }
