@@ -19,7 +19,7 @@ export class TrainCurves {
       likeness: new LineChart('Likeness of a class’s prototypes (1 alike, 0 disjoint)', { ceiling: 1 }),
       rate: new LineChart('Learning rate, share of its height', { ceiling: 1 }),
       busy: new LineChart('Device at work, share of the time (else it waits for tiles)', { ceiling: 1 }),
-      memory: new LineChart('Most memory needed so far, GB', { format: (value) => (value / 1024).toFixed(1) }),
+      memory: new LineChart('Most memory needed so far, GiB', { format: (value) => (value / 1024).toFixed(1) }),
     };
     this.elements = Object.values(this.charts).map((chart) => chart.element);
     this.forget();
