@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
-
-from anyio import CapacityLimiter, Semaphore, to_thread
+from functools import partial
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 @dataclass
-class _Turn:
-    """Those who want the same slide."""
+class _Line:
+    """Work on one slide: what waits, and how much of it runs."""
 
-    free: Semaphore
-    users: int = field(default=0)
+    waiting: deque[Callable[[], None]] = field(default_factory=deque)
+    running: int = 0
 
 
 class Decoders:
     """Runs work on slides in threads: for one slide as much at a time as there are cores, for all four times as much.
 
-    Whoever waits does so in the event loop, which costs no thread: lists, jobs and the page are answered meanwhile. A
-    slide that is slow, such as a large plain image that is decoded whole, takes only its own share of the threads.
+    Whoever waits takes no thread: lists, jobs and the page are answered meanwhile. A slide that is slow, such as a
+    large plain image that is decoded whole, takes only its own share of the threads. A thread that is done takes the
+    next work by itself: the event loop, which may have much to do, need not be asked in between.
 
     Args:
         cores: that the machine has.
@@ -33,22 +36,41 @@ class Decoders:
 
     def __init__(self, cores: int | None = None) -> None:
         self._at_once = max(2, cores or os.cpu_count() or 1)
-        self._threads = CapacityLimiter(4 * self._at_once)
-        self._turns: dict[str, _Turn] = {}
+        self._threads = ThreadPoolExecutor(4 * self._at_once, "decode")
+        self._lines: dict[str, _Line] = {}
+        self._guard = threading.Lock()
 
     async def run(self, slide_id: str, work: Callable[[], T]) -> T:
-        """What ``work`` returns, or raises, when it is its turn."""
-        async with self._turn(slide_id):
-            return await to_thread.run_sync(work, limiter=self._threads)
+        """What ``work`` returns, or raises, when it is its turn. What nobody waits for any more is not begun."""
+        result: Future[T] = Future()
+        task = partial(_settle, result, work)
+        with self._guard:
+            line = self._lines.setdefault(slide_id, _Line())
+            begins = line.running < self._at_once
+            if begins:
+                line.running += 1
+            else:
+                line.waiting.append(task)
+        if begins:
+            self._threads.submit(self._do, slide_id, line, task)
+        return await asyncio.wrap_future(result)
 
-    @asynccontextmanager
-    async def _turn(self, slide_id: str) -> AsyncIterator[None]:
-        turn = self._turns.setdefault(slide_id, _Turn(Semaphore(self._at_once)))
-        turn.users += 1
-        try:
-            async with turn.free:
-                yield
-        finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._turns[slide_id]
+    def _do(self, slide_id: str, line: _Line, task: Callable[[], None]) -> None:
+        task()
+        with self._guard:
+            following = line.waiting.popleft() if line.waiting else None
+            if following is None:
+                line.running -= 1
+                if not line.running:
+                    del self._lines[slide_id]
+        if following is not None:  # last of all: then slides that have waited meanwhile have their turn
+            self._threads.submit(self._do, slide_id, line, following)
+
+
+def _settle(result: Future[Any], work: Callable[[], Any]) -> None:
+    if not result.set_running_or_notify_cancel():
+        return
+    try:
+        result.set_result(work())
+    except BaseException as error:
+        result.set_exception(error)

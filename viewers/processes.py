@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lpd.errors import LpdError
+from lpd.niceness import give_way
 
 _NICER = 10
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -32,9 +32,7 @@ def start_process(argv: tuple[str, ...], folder: Path, log: Path) -> subprocess.
             )
     except OSError as error:
         raise LpdError(f"cannot start {argv[0]} ({error.strerror}): check the Python installation") from error
-    if os.name != "nt":
-        with suppress(OSError):  # it has ended already
-            os.setpriority(os.PRIO_PROCESS, process.pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICER))
+    give_way(process.pid, by=_NICER)
     return process
 
 

@@ -62,6 +62,11 @@ def slide_router(services: Services) -> APIRouter:
 
     @router.get("/slides/{slide_id}_files/{level}/{col}_{row}.jpeg")
     async def tile(request: Request, slide_id: str, level: int, col: int, row: int) -> Response:
+        known = catalogue.known_info(slide_id)
+        kept = tiles.kept(known, level, col, row) if known else None
+        if known and kept:  # no thread need look
+            return _picture(request, known, lambda: kept)
+
         def answer() -> Response:
             info = catalogue.info(slide_id)
             return _picture(request, info, lambda: tiles.jpeg(info, level, col, row))

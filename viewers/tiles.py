@@ -1,6 +1,8 @@
-"""Deep Zoom tiles of slides as JPEG: the file's own where it has them, else encoded and kept for a while."""
+"""Deep Zoom tiles of slides as JPEG: the file's own where it has them, else encoded; kept for a while."""
 
 from __future__ import annotations
+
+from collections.abc import Hashable
 
 from lpd.errors import ConfigError
 from lpd.slide.deepzoom import DeepZoom
@@ -11,8 +13,8 @@ from viewers.catalog import Catalogue
 from viewers.errors import NotFoundError
 from viewers.slide_info import SlideInfo
 
-#: About 4,000 tiles: what several people look at on the same slides, and what one comes back to with another browser.
-_CACHE_BYTES = 64 * 1024 * 1024
+#: About 6,000 tiles: what several people look at on the same slides, and what one comes back to with another browser.
+_CACHE_BYTES = 128 * 1024 * 1024
 _LARGEST_INDEX = 2**31
 
 
@@ -23,6 +25,10 @@ class Tiles:
         self._catalogue = catalogue
         self._cache = ByteCache(_CACHE_BYTES)
 
+    def kept(self, info: SlideInfo, level: int, col: int, row: int) -> bytes | None:
+        """The tile if it is in memory; never waits."""
+        return self._cache.get(_key(info, level, col, row))
+
     def jpeg(self, info: SlideInfo, level: int, col: int, row: int) -> bytes:
         """One tile.
 
@@ -31,15 +37,19 @@ class Tiles:
             LpdError: it cannot be read.
         """
         region, size = tile_address(info, level, col, row)
-        key = info.fingerprint, info.file.version, level, col, row
+        key = _key(info, level, col, row)
         content = self._cache.get(key)
         if content is None:
             with self._catalogue.borrow(info.file.id) as slide:
                 content = slide.stored_jpeg(region, size)
-                if content is None:  # what the file has need not be kept
+                if content is None:
                     content = images.jpeg(slide.read(region, size))
-                    self._cache.put(key, content)
+                self._cache.put(key, content)
         return content
+
+
+def _key(info: SlideInfo, level: int, col: int, row: int) -> tuple[Hashable, ...]:
+    return info.fingerprint, info.file.version, level, col, row
 
 
 def deep_zoom(info: SlideInfo) -> DeepZoom:

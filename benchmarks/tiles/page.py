@@ -29,10 +29,11 @@ def page(machine: str, rows: Sequence[Row], loads: Sequence[Load]) -> str:
 
 
 _OVER_HTTP = """\
-Each moves a screen of 6 × 4 tiles a step four times a second, over six connections, on levels larger than the screen;
-waits count from wish to last byte while panning, not while a screen is first filled. Server, people and segmentation
-share the machine. *Seen before*: of a slide that has been looked at; *first sight*: of a copy that nobody has asked for
-yet, its opening included. CPU is the server's."""
+Each moves a screen of 6 × 4 tiles a step four times a second, over six connections, on levels larger than the screen,
+and after eight steps goes on with another level, each person at a moment of their own; waits count from wish to last
+byte while panning, not while a screen is first filled. Server, people and segmentation share the machine.
+*Seen before*: of a slide that has been looked at; *first sight*: of a copy that nobody has asked for yet, its opening
+included. CPU is the server's."""
 
 
 def _table(condition: str, loads: Sequence[Load]) -> str:

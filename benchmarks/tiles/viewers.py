@@ -65,12 +65,14 @@ class _Person:
         for _ in range(_CONNECTIONS):
             self._free.put_nowait(await asyncio.open_connection("127.0.0.1", self._port))
         await asyncio.sleep(self._chance.random() * _STEP_S)
+        # People turn the wheel when they like, not all at once: the first level is left after a share of the steps.
+        await self._look_at_a_level(until, self._chance.randint(1, _STEPS_A_LEVEL))
         while time.perf_counter() < until:
-            await self._look_at_a_level(until)
+            await self._look_at_a_level(until, _STEPS_A_LEVEL)
         while not self._free.empty():
             self._free.get_nowait()[1].close()
 
-    async def _look_at_a_level(self, until: float) -> None:
+    async def _look_at_a_level(self, until: float, steps: int) -> None:
         """Pan over one of the levels that are larger than the screen, as one does after turning the wheel."""
         larger = [n for n in range(self._zoom.level_count) if _is_larger(self._zoom.grid_size(n))]
         level = self._chance.choice(larger)
@@ -78,7 +80,7 @@ class _Person:
         x, y = self._chance.randint(0, columns), self._chance.randint(0, rows)
         seen: set[tuple[int, int]] = set()
         self._pans = False
-        for _ in range(_STEPS_A_LEVEL):
+        for _ in range(steps):
             began = time.perf_counter()
             if began > until:
                 return

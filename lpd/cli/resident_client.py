@@ -21,6 +21,7 @@ from lpd.cli.resident_place import LOG_NAME, Card, Line, code_stamp, read_card, 
 from lpd.cli.segmenting import Outcome
 from lpd.errors import LpdError, RunError
 from lpd.inference.cohort import CohortSlide
+from lpd.niceness import give_way
 from lpd.runs import is_alive, read_state
 
 #: A worker that has not answered by then is not waited for.
@@ -141,6 +142,7 @@ def _started(folder: Path) -> Card | None:
             env={**os.environ, "PYTHONPATH": path},
             **_apart(),
         )
+    give_way(process.pid)
     deadline = time.monotonic() + _START_PATIENCE_S
     while time.monotonic() < deadline:
         card = read_card(folder)

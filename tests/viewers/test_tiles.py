@@ -45,6 +45,14 @@ def pixels(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
 
 
+def wait_until_forgotten(decoders: Decoders) -> None:
+    """Of a slide that nobody asks for any more nothing is left, a moment after the last answer."""
+    end = time.monotonic() + 10
+    while decoders._lines:
+        assert time.monotonic() < end, decoders._lines
+        time.sleep(0.005)
+
+
 def test_tiles_of_a_level_are_openslide_s_very_pixels_and_edges_are_cut(
     client: TestClient, slides: Path, phantom: dict[str, Any]
 ) -> None:
@@ -62,14 +70,31 @@ def test_tiles_of_a_level_are_openslide_s_very_pixels_and_edges_are_cut(
                     assert np.abs(tile - expected).mean() < 4
 
 
-def test_the_file_s_own_bytes_are_not_kept_and_encoded_tiles_are(services: Services, phantom: dict[str, Any]) -> None:
+def test_tiles_are_kept_the_file_s_own_and_encoded_ones(services: Services, phantom: dict[str, Any]) -> None:
     tiles, info = Tiles(services.catalogue), services.catalogue.info(phantom["id"])
     top = phantom["levels"] - 1
-    assert tiles.jpeg(info, top, 1, 1)[:2] == b"\xff\xd8"
-    assert tiles._cache.size == 0
-    first = tiles.jpeg(info, top - 1, 0, 0)
-    assert tiles._cache.size == len(first)
-    assert tiles.jpeg(info, top - 1, 0, 0) is first
+    size = 0
+    for place in ((top, 1, 1), (top - 1, 0, 0)):
+        assert tiles.kept(info, *place) is None
+        first = tiles.jpeg(info, *place)
+        size += len(first)
+        assert tiles.kept(info, *place) is tiles.jpeg(info, *place) is first
+    assert tiles._cache.size == size
+
+
+def test_what_is_in_memory_is_answered_while_every_decoder_is_busy(
+    client: TestClient, phantom: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"{phantom['tiles']}/{phantom['levels'] - 1}/1_1.jpeg?f={phantom['fingerprint']}"
+    first = client.get(address)
+
+    async def never(*_args: object) -> None:
+        raise AssertionError("a thread was asked")
+
+    monkeypatch.setattr(Decoders, "run", never)
+    again = client.get(address)
+    assert (again.content, again.headers["etag"]) == (first.content, first.headers["etag"])
+    assert client.get(address, headers={"If-None-Match": first.headers["etag"]}).status_code == 304
 
 
 def test_the_cache_forgets_what_was_not_asked_for_the_longest() -> None:
@@ -120,7 +145,32 @@ def test_a_slow_slide_takes_its_own_share_of_threads_only() -> None:
     anyio.run(run)
     assert max(at_once) == 2
     assert len(at_once) == 12
-    assert decoders._turns == {}
+    wait_until_forgotten(decoders)
+
+
+def test_slides_take_turns_and_what_nobody_waits_for_is_not_begun() -> None:
+    decoders = Decoders(cores=1)  # eight threads, two a slide
+    release, done = threading.Event(), []
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            for slide in "abcd":
+                for _ in range(2):
+                    group.start_soon(decoders.run, slide, lambda: release.wait(20))
+            await anyio.sleep(0)
+            with anyio.move_on_after(0.05):
+                await decoders.run("a", lambda: done.append("given up"))
+            for number in range(3):
+                group.start_soon(decoders.run, "a", lambda number=number: done.append(f"a{number}"))
+            await anyio.sleep(0.05)
+            group.start_soon(decoders.run, "e", lambda: done.append("e"))
+            await anyio.sleep(0.05)
+            assert done == []
+            release.set()
+
+    anyio.run(run)
+    assert sorted(done) == ["a0", "a1", "a2", "e"]
+    wait_until_forgotten(decoders)
 
 
 def test_an_error_reaches_who_asked_and_frees_the_turn() -> None:
@@ -135,7 +185,7 @@ def test_an_error_reaches_who_asked_and_frees_the_turn() -> None:
                 await decoders.run("a", fail)
 
     anyio.run(run)
-    assert decoders._turns == {}
+    wait_until_forgotten(decoders)
 
 
 def test_eight_people_on_one_slide_see_the_same_and_others_are_answered_meanwhile(
