@@ -96,6 +96,23 @@ def test_tiles_are_ticked_and_become_a_data_set(page: Page, app: Any, state: Sta
     settle(page, 8)
     look("labels-many")
 
+    # Whoever goes on before the answer has come loses nothing.
+    page.mouse.click(*at(page, 1.5 * STEP, 2.5 * STEP))
+    held: list[Any] = []
+    page.route("**/api/labels/*/edit", lambda route: route.continue_() if held else held.append(route))
+    page.keyboard.press("1")
+    page.keyboard.press("2")
+    page.wait_for_function("window.__lpd.state.labels.busy")
+    assert state()["labels"]["selected"] == [[1, 2]]
+    page.locator(".lpd-card", has_text="large-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10")
+    held[0].continue_()
+    page.wait_for_function("!window.__lpd.state.labels.busy")
+    page.unroute("**/api/labels/*/edit")
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 4")
+    assert state()["labels"]["tiles"]["1,2"] == [0, 1]
+
     page.reload()  # all of it is on the server
     page.wait_for_function("window.__lpd?.slideOpen")
     page.get_by_role("button", name="Label", exact=True).click()

@@ -89,6 +89,7 @@ export class LabelTools {
     return {
       'canvas-press': (event) => {
         this.from = drawing(event) ? event.position : null;
+        this.drawn = false; // a long drag ends in no click
       },
       'canvas-drag': (event) => {
         if (!this.from) return;

@@ -33,6 +33,7 @@ export class Labels {
   /** What is known of the label set on this slide; nothing yet. */
   forget() {
     this.status = null;
+    this.seen = { revision: 0 }; // an edit that has still to be sent keeps this one, whatever is shown by then
     this.tiles = new Map(); // "column,row" -> numbers of classes
     this.selected = []; // [column, row]
     this.ahead = []; // proposals
@@ -133,7 +134,7 @@ export class Labels {
   }
 
   take(id, slide, status) {
-    if (this.id !== id || this.slide !== slide || (this.status && status.revision < this.status.revision)) return;
+    if (!this.shows(id, slide) || (this.status && status.revision < this.status.revision)) return;
     for (const [column, row, classes] of status.slide.tiles) {
       if (classes) this.tiles.set(`${column},${row}`, classes);
       else this.tiles.delete(`${column},${row}`);
@@ -141,6 +142,7 @@ export class Labels {
     const known = this.sets.find((set) => set.id === id);
     if (known) Object.assign(known, { tiles: status.tiles, slides: status.slides });
     this.status = status;
+    this.seen.revision = status.revision;
     this.changed();
   }
 
@@ -179,12 +181,13 @@ export class Labels {
 
   /** Say something of the selected tiles: shown at once, sent when what was said before has been answered. */
   edit(kind, numbers) {
-    const { id, slide, selected: cells, proposal } = this;
+    const { id, slide, selected: cells, proposal, seen } = this;
     if (!proposal) this.ahead = []; // what was proposed did not know of this
     for (const cell of cells) this.say(cell, kind, numbers);
     const body = { slide: slide.id, kind, cells, classes: numbers.map((number) => this.classes[number].code), proposed: proposal?.reason ?? '' };
     this.changed();
-    this.send(() => api.labelAct(id, 'edit', { ...body, revision: this.status.revision }), id, slide);
+    // Whoever goes on to another slide while an answer is awaited has said it all the same.
+    this.send(() => api.labelAct(id, 'edit', { ...body, revision: seen.revision }), id, slide);
   }
 
   say([column, row], kind, numbers) {
@@ -198,18 +201,24 @@ export class Labels {
   undo() {
     const { id, slide } = this;
     if (!this.status?.mine && !this.busy) return;
-    this.send(() => api.labelAct(id, 'undo', { slide: slide.id, revision: this.status.revision }), id, slide).then((answer) => {
+    this.send(() => this.shows(id, slide) && api.labelAct(id, 'undo', { slide: slide.id, revision: this.status.revision }), id, slide).then((answer) => {
       if (answer?.elsewhere) this.onTold('Taken back on another slide.');
-      else if (answer && this.slide === slide) this.show(answer.undone);
+      else if (answer && this.shows(id, slide)) this.show(answer.undone);
     });
   }
 
+  shows(id, slide) {
+    return this.id === id && this.slide?.id === slide.id && this.slide.mpp === slide.mpp;
+  }
+
   send(ask, id, slide) {
+    const { seen } = this;
     this.waiting = this.waiting.then(() =>
       this.attempt(async () => {
-        if (this.id !== id || this.slide !== slide || !this.status) return null;
+        if (this.shows(id, slide) && !this.status) return null; // something failed, and what is saved could not be fetched
         const answer = await ask();
-        this.take(id, slide, answer);
+        if (answer) seen.revision = answer.revision;
+        if (answer) this.take(id, slide, answer);
         return answer;
       }),
     );
@@ -221,7 +230,7 @@ export class Labels {
     const { id, slide } = this;
     await this.attempt(async () => {
       const { cells, glass } = await api.labelAct(id, 'inside', { slide: slide.id, polygons });
-      if (this.slide !== slide || !this.active) return;
+      if (!this.shows(id, slide) || !this.active) return;
       if (!cells.length) this.onTold(glass ? 'No tissue there.' : 'No tile has its middle there.');
       this.select(cells);
     });
@@ -261,7 +270,7 @@ export class Labels {
     this.asked ??= api
       .labelAct(id, 'proposals', { slide: slide.id, job, count: AHEAD, skipped: known })
       .then(({ proposals }) => {
-        if (this.id === id && this.slide === slide) this.ahead.push(...proposals);
+        if (this.shows(id, slide)) this.ahead.push(...proposals);
       })
       .finally(() => {
         this.asked = null;
