@@ -32,6 +32,7 @@ export class Review {
     this.leave();
     this.job = job;
     this.status = null;
+    this.seen = null; // run and revision: an edit that has still to be sent keeps them, whatever is shown by then
     this.rects = []; // of all edits
     if (job) await this.refresh();
   }
@@ -57,6 +58,7 @@ export class Review {
     if (!known) this.rects = [];
     this.rects = [...this.rects, ...status.rects.slice(status.rects.length - (status.revision - known))];
     this.status = status;
+    this.seen = Object.assign(this.seen ?? {}, { run: status.run, revision: status.revision });
     this.layers.showReview(job, status.run, this.rects);
     this.panel.render();
     if (this.active) this.panel.reveal();
@@ -127,14 +129,15 @@ export class Review {
     return this.edit('redo', {});
   }
 
-  /** Send an edit when those before it have been answered. */
+  /** Send an edit when those before it have been answered, also of a result that is not shown any more by then. */
   edit(what, body) {
-    const { job } = this;
+    const { job, seen } = this;
+    if (!seen) return this.waiting; // nothing to judge has been shown
     this.waiting = this.waiting.then(() =>
       this.attempt(async () => {
-        if (this.job !== job || !this.status) return;
-        const { run, revision } = this.status;
-        this.take(job, await api.reviewEdit(job.id, what, { run, revision, ...body }));
+        const answer = await api.reviewEdit(job.id, what, { ...seen, ...body });
+        Object.assign(seen, { run: answer.run, revision: answer.revision });
+        this.take(job, answer);
       }),
     );
     return this.waiting;
