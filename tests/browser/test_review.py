@@ -167,3 +167,19 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     assert corrected["Tumour"] == f"{(labels == TUMOUR).sum():,} µm²"
     assert (labels == TUMOUR).sum() == 100 * 100 - (labels == NECROSIS)[142:242, 206:306].sum()
     assert set(np.unique(labels).tolist()) == {TUMOUR, NECROSIS, 255}
+
+    # Whoever goes on to another slide before the answers have come loses nothing.
+    held: list[Any] = []
+    page.route("**/review/undo", lambda route: route.continue_() if held else held.append(route))
+    page.get_by_role("button", name="Review", exact=True).click()
+    undo.click()
+    page.keyboard.press("Control+z")
+    page.wait_for_function("window.__lpd.state.review.busy")
+    page.locator(".lpd-card", has_text="large-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.review.revision === null")
+    held[0].continue_()
+    page.wait_for_function("!window.__lpd.state.review.busy")
+    page.unroute("**/review/undo")
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.review.revision === 8")
+    assert words.text_content() == "Not reviewed by a person"
