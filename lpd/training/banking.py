@@ -22,6 +22,7 @@ from lpd.model.header import file_digest
 from lpd.model.inputs import to_network_input
 from lpd.model.kmeans import Clustering, cosine_kmeans, cosine_silhouette
 from lpd.recipe.config import EncoderConfig
+from lpd.training.fitting_memory import enough_memory
 
 _EXEMPLARS = 5
 
@@ -93,7 +94,22 @@ def build_bank(
             cannot be cut into so many patches.
         DatasetError: a class is in no tile alone, or a tile cannot be read.
         CheckpointError: the encoder answers with something that has no direction.
+        RunError: the memory of the device or of the machine does not suffice.
     """
+    cure = f"choose a smaller encoder than {record.name}, smaller tiles, or --device cpu if that was not the device"
+    with enough_memory("clustering these tiles", cure):
+        return _build(encoder, record, tiles, spec, config, device, progress)
+
+
+def _build(
+    encoder: Encoder,
+    record: EncoderRecord,
+    tiles: TileSet,
+    spec: InputSpec,
+    config: BankConfig,
+    device: torch.device | str,
+    progress: Callable[[int, int], None] | None,
+) -> PrototypeBank:
     chosen = single_class_tiles(tiles)
     _check_enough(tiles, chosen, config)
     encoder.to(device).eval()

@@ -22,7 +22,7 @@ from lpd.runs import Run
 from lpd.training.depthwise import hasten_depthwise
 from lpd.training.distribution import Distribution, SharedObjective, Team
 from lpd.training.feeding import feeding
-from lpd.training.fitting_memory import enough_memory
+from lpd.training.fitting_memory import enough_memory, training_cure
 from lpd.training.keeping import Keeper, Kept
 from lpd.training.objective import Losses, Objective
 from lpd.training.precision import settled
@@ -104,7 +104,7 @@ def train(
         team.lead(partial(check_untrained, run.folder))
     # Random numbers of layers (initial weights, drop path) come from torch's global state, borrowed for the while.
     config = with_precision(config, device, team)
-    with torch.random.fork_rng(team.borrowed(device)), enough_memory(config):
+    with torch.random.fork_rng(team.borrowed(device)), enough_memory("this training", training_cure(config)):
         trainer = team.together(partial(set_up, config, tiles, valid, run.folder, device, team))
         with trainer.keeper.metrics:
             team.together(partial(trainer.begin, run, resume=resume))

@@ -17,7 +17,7 @@ from lpd.model.scoring import default_calibration
 from lpd.recipe.config import TrainConfig
 from lpd.training.distribution import Team
 from lpd.training.feeding import feeding
-from lpd.training.fitting_memory import enough_memory
+from lpd.training.fitting_memory import enough_memory, training_cure
 from lpd.training.loop import Trainer, set_up, with_precision
 from lpd.training.schedule import batches
 from lpd.training.usage import peak_memory
@@ -72,7 +72,7 @@ def probe(config: TrainConfig, tiles: TileSet, valid: TileSet | None, device: to
     config = with_precision(config, device, team)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    with torch.random.fork_rng(team.borrowed(device)), enough_memory(config):
+    with torch.random.fork_rng(team.borrowed(device)), enough_memory("this training", training_cure(config)):
         trainer = set_up(config, tiles, valid, Path(), device, team)
         order = list(batches(len(tiles), config.optimizer.batch_size, config.optimizer.epochs, config.loop.seed))
         total, first = len(order), config.losses.first_step(len(order))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lpd.config import InputSpec, ModelConfig
 from lpd.data.tiles import TileSet
-from lpd.errors import CheckpointError, ConfigError, DatasetError
+from lpd.errors import CheckpointError, ConfigError, DatasetError, RunError
 from lpd.model.bank import EncoderRecord
 from lpd.model.encoder_weights import load_encoder_weights
 from lpd.model.encoders import Encoder, build_encoder
@@ -212,6 +212,16 @@ def test_an_encoder_that_refuses_the_tiles_is_named(tiles):
 
     with pytest.raises(ConfigError, match=r"encoder colours cannot take tiles of 64 px \(Input height"):
         build_bank(ColourEncoder(refuse), RECORD, tiles, SPEC, BankConfig(per_class=1))
+
+
+def test_a_full_memory_is_told_in_one_sentence(tiles):
+    def fill(maps: Tensor) -> Tensor:
+        if len(maps) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return maps
+
+    with pytest.raises(RunError, match="too little memory for clustering these tiles: choose a smaller encoder"):
+        build_bank(ColourEncoder(fill), RECORD, tiles, SPEC, BankConfig(per_class=1))
 
 
 @pytest.mark.parametrize("spoilt", [0.0, float("nan"), float("inf")])

@@ -21,7 +21,7 @@ from lpd.model.header import read_info
 from lpd.recipe.config import EncoderConfig, OptimizerConfig, TrainConfig
 from lpd.recipe.settings_file import read_config
 from lpd.runs import read_state, request_stop
-from lpd.training.fitting_memory import enough_memory
+from lpd.training.fitting_memory import enough_memory, training_cure
 
 
 def call(*words: object) -> int:
@@ -286,12 +286,12 @@ def test_a_training_waits_for_the_device(few_tiles, tmp_path, capsys):
 )
 def test_a_full_memory_says_which_setting_to_lower(error, settings, cure):
     config = TrainConfig(EncoderConfig("mit_b0", "none"), optimizer=OptimizerConfig(**settings))
-    with pytest.raises(RunError, match=re.escape(cure)), enough_memory(config):
+    with pytest.raises(RunError, match=re.escape(cure)), enough_memory("this training", training_cure(config)):
         raise error
 
 
 def test_other_errors_are_not_taken_for_a_full_memory():
-    with pytest.raises(RuntimeError, match="shapes"), enough_memory(TrainConfig(EncoderConfig("mit_b0", "none"))):
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory("this", "cure"):
         raise RuntimeError("shapes do not fit")
 
 
