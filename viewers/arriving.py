@@ -19,6 +19,7 @@ from lpd.errors import LpdError, SlideError
 from lpd.slide.endings import SLIDE_SUFFIXES
 from lpd.slide.label_image import LABEL_ENDINGS
 from lpd.slide.opening import open_slide
+from viewers.file_names import RESERVED
 
 _PREFIX = ".arriving-"
 #: What a power cut left behind is cleared away after so long.
@@ -27,7 +28,6 @@ _STALE_S = 24 * 3600
 _MANY_FILES = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})
 _LONGEST_NAME_BYTES = 150
 _FORBIDDEN = re.compile(r'[<>:"|?*%]')
-_RESERVED = re.compile(r"^(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)
 _SPARE_BYTES = 200 * 10**6
 _placing = threading.Lock()
 
@@ -57,7 +57,7 @@ def safe_name(told: str) -> str:
         raise LpdError(f"{name[:80] or 'a file without a name'} is no slide by its ending: it must be one of {known}")
     if name.lower().endswith(LABEL_ENDINGS):
         raise LpdError(f"{name[:80]} is the ground truth of another slide by its name: give it a name of its own")
-    stem = _RESERVED.sub(r"_\1", stem.rstrip(" ."))
+    stem = RESERVED.sub(r"_\1", stem.rstrip(" ."))
     stem = stem.encode("utf-8", "replace")[:_LONGEST_NAME_BYTES].decode("utf-8", "ignore")
     return f"{stem}.{ending}"
 

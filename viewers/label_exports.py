@@ -19,13 +19,13 @@ from lpd.review.review import Review
 from lpd.runs import RunState, read_state, request_stop, write_json_atomically
 from viewers.children import EXIT_NAME, Children
 from viewers.errors import NotFoundError, NotReadyError
+from viewers.file_names import require_name
 from viewers.job_log import log_lines
 from viewers.jobs import Job
 from viewers.services import Services
 from viewers.slide_info import SlideInfo
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
-_NAME = re.compile(r"\w[\w .+-]{0,99}")
 _FOLDER, _RECORD = "exports", "export.json"
 #: An export without a state counts as dead after this long.
 _START_PATIENCE_S = 120.0
@@ -67,9 +67,7 @@ class LabelExports:
         Raises:
             LpdError: the name will not do, there is nothing to learn from, a slide is gone, or it cannot be started.
         """
-        name = wish.name.strip()
-        if not _NAME.fullmatch(name) or name.endswith("."):
-            raise LpdError(f"{name[:80]!r} cannot name a tile set: use letters, digits, spaces and . _ + - alone")
+        name = require_name(wish.name, "a tile set's name")
         out = self._services.data / name
         if out.exists() and not wish.replace:
             raise LpdError(f"a tile set {name!r} is there already: choose another name, or let it be replaced")

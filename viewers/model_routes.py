@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +12,10 @@ from lpd.errors import LpdError
 from lpd.model.editing import save_edited
 from lpd.model.names import write_names
 from viewers import checkpoints
+from viewers.file_names import require_name
 from viewers.gate import visitor
 from viewers.services import Services
 
-_NAME = re.compile(r"[\w][\w .+-]{0,99}")
 _Number = Annotated[int, Field(ge=0, le=9999)]
 
 
@@ -63,9 +62,7 @@ def model_router(services: Services) -> APIRouter:
     @router.post("/api/checkpoints/{name}/edited", status_code=201)
     def edited(request: Request, name: str, new: NewModel) -> dict[str, Any]:
         source = meant(name, new.digest)
-        wanted = new.name.strip().removesuffix(".safetensors")
-        if not _NAME.fullmatch(wanted):
-            raise LpdError(f"{wanted[:80]!r} cannot be a model's name: use letters, digits, spaces and . _ + - alone")
+        wanted = require_name(new.name.strip().removesuffix(".safetensors"), "a model's name")
         out = services.checkpoints.folder / f"{wanted}.safetensors"
         merged = [frozenset(members) for members in new.merged]
         try:

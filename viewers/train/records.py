@@ -19,8 +19,6 @@ from viewers.errors import NotFoundError
 from viewers.job_log import log_lines, reason, where
 from viewers.lines import InLine
 
-#: A name is a folder's and part of addresses: nothing else than these letters is one.
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-])?")
 RECORD, STOP_WANTED = "training.json", "cancel"
 #: How a run reports an error that is not one of ours: by the name of its class.
 _UNEXPECTED = re.compile(r"\w+(Error|Exception|Warning|Exit|Iteration): ")

@@ -15,12 +15,13 @@ from lpd.errors import LpdError
 from lpd.recipe.run_files import CONFIG, PREVIEWS
 from viewers import checkpoints
 from viewers.errors import NotFoundError, NotReadyError
+from viewers.file_names import require_plain_name
 from viewers.gate import visitor
 from viewers.services import Services
 from viewers.train import form
 from viewers.train.curves import read_curves
 from viewers.train.publishing import Publication, publish
-from viewers.train.records import NAME, Training
+from viewers.train.records import Training
 from viewers.train.room import TrainingRoom
 from viewers.train.saved import saved_settings
 from viewers.train.telling import describe, described_once
@@ -113,9 +114,7 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
     @router.post("/api/trainings/{name}/publication", status_code=201)
     def publication(request: Request, name: str, new: NewPublication) -> dict[str, Any]:
         training = trainings.get(name)
-        wanted = new.name.strip().removesuffix(".safetensors")
-        if not NAME.fullmatch(wanted):
-            raise LpdError(f"{wanted[:80]!r} cannot be a model's name: use letters A-Z, digits, spaces and . _ - alone")
+        wanted = require_plain_name(new.name.strip().removesuffix(".safetensors"), "a model's name")
         wish = Publication(wanted, new.which, new.licence, new.use, visitor(request).name)
         return checkpoints.describe(publish(training, wish, room.checkpoints.folder))
 

@@ -17,9 +17,10 @@ from lpd.recipe.run_files import LAST, RESUME
 from lpd.runs import forget_end, is_alive, request_stop, write_json_atomically
 from viewers.children import EXIT_NAME, Children
 from viewers.errors import NotFoundError
+from viewers.file_names import is_plain_name, require_plain_name
 from viewers.job_log import log_lines, where
 from viewers.processes import signal_group
-from viewers.train.records import NAME, RECORD, STOP_WANTED, Training, is_training, read_training
+from viewers.train.records import RECORD, STOP_WANTED, Training, is_training, read_training
 
 _DELETED = ".deleted-"
 #: A process that has said how its run ended is gone by then.
@@ -86,10 +87,7 @@ class Trainings:
         Raises:
             LpdError: it cannot be a name, or a training has it.
         """
-        if not NAME.fullmatch(name):
-            raise LpdError(
-                f"{name[:80]!r} cannot be a training's name: use up to 80 letters A-Z, digits, spaces and . _ - alone"
-            )
+        require_plain_name(name, "a training's name")
         if (self.folder / name).exists():
             raise LpdError(_taken(name))
         return self.folder / name
@@ -129,14 +127,14 @@ class Trainings:
             NotFoundError: there is no such training, or its record cannot be read.
         """
         folder = self.folder / name
-        if not NAME.fullmatch(name) or not is_training(folder):
+        if not is_plain_name(name) or not is_training(folder):
             raise NotFoundError(f"there is no training {name[:80]!r}: it may have been deleted, so reload the page")
         return read_training(folder, child=name in self._children)
 
     def all(self) -> list[Training]:
         """Trainings on disk, newest first. Unreadable ones are left out."""
         try:
-            names = [path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
+            names = [path.name for path in self.folder.iterdir() if is_plain_name(path.name)]
         except OSError:  # the folder comes with the first training
             return []
         found = []
