@@ -15,7 +15,6 @@ import zarr
 
 from lpd.errors import ResultError, ShapeError
 from lpd.inference.changes import ChangeLog, Changes
-from lpd.inference.chunk_buffer import ChunkBuffer
 from lpd.inference.meta import ResultMeta
 from lpd.inference.pyramid import Pyramid, level_count
 from lpd.inference.store import ResultStore, remove_result
@@ -212,40 +211,6 @@ def test_readers_hear_of_a_panel_when_its_pixels_are_on_the_disk(store: ResultSt
     store.flush()
     assert reader.changes().rects == tuple(rects)
     assert (reader.read_mask_px(0, 0, (600, 100)) == 2).all()
-
-
-def test_chunks_that_do_not_fit_into_memory_together_are_written_and_read_again(tmp_path: Path):
-    shape = (2, 300, 700)
-    values = np.random.default_rng(8).integers(0, 255, shape, dtype=np.uint8)
-    arrays = [
-        zarr.create(shape, chunks=(1, 64, 64), dtype="uint8", fill_value=255, store=str(tmp_path), path=str(n))
-        for n in range(2)
-    ]
-    buffer = ChunkBuffer(arrays, 5 * 2 * 64 * 64)
-    for y in range(0, 300, 50):
-        for x in range(0, 700, 90):
-            for number in range(2):
-                buffer.put(number, x, y, values[:, y : y + 50, x : x + 90] // (1 + number))
-                assert buffer.bytes <= 5 * 2 * 64 * 64
-    buffer.flush()
-    for number in range(2):
-        np.testing.assert_array_equal(arrays[number][:], values // (1 + number))
-
-
-def test_chunks_above_what_is_put_now_are_written_and_dropped(tmp_path: Path):
-    shape = (2, 320, 512)
-    values = np.random.default_rng(9).integers(0, 255, shape, dtype=np.uint8)
-    array = zarr.create(shape, chunks=(1, 64, 64), dtype="uint8", fill_value=255, store=str(tmp_path), path="0")
-    buffer = ChunkBuffer([array], 1 << 30)
-    for y in range(0, 320, 40):
-        for x in range(0, 512, 128):
-            buffer.put(0, x, y, values[:, y : y + 40, x : x + 128])
-            assert buffer.bytes <= 2 * 8 * 2 * 64 * 64  # two rows of chunks
-        np.testing.assert_array_equal(array[:, : y // 64 * 64], values[:, : y // 64 * 64])
-    buffer.put(0, 0, 0, values[:, :10, :10])  # and back, as a band after another: what was dropped is read again
-    assert buffer.bytes == 2 * 64 * 64
-    buffer.flush()
-    np.testing.assert_array_equal(array[:], values)
 
 
 def test_a_log_that_does_not_fit_on_the_disk_ends_with_a_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

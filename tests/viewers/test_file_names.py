@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from fastapi.testclient import TestClient
 
 from lpd.errors import LpdError
 from viewers.file_names import is_plain_name, require_name, require_plain_name
@@ -28,3 +31,12 @@ def test_letters_of_any_script_are_for_files_alone() -> None:
     assert require_name("Lunge groß + 肺", "it") == "Lunge groß + 肺"
     assert not is_plain_name("Lunge groß")
     assert require_name("connective", "it") == "connective"
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden", "x" * 101, "a\nb", "a<b"])
+def test_names_that_no_model_can_have(client: TestClient, checkpoints: Path, name: str) -> None:
+    before = sorted(checkpoints.iterdir())
+    answer = client.post("/api/checkpoints/good/edited", json={"name": name, "muted": [0]})
+    assert answer.status_code == 400
+    assert "cannot be a model's name" in answer.json()["error"]
+    assert sorted(checkpoints.iterdir()) == before
