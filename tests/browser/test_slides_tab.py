@@ -76,8 +76,13 @@ def test_resolution_is_asked_once_and_remembered(page: Page, app: Any) -> None:
     button = page.get_by_role("button", name="Segment slide")
     assert button.is_disabled()
     assert "does not say its resolution" in page.locator(".lpd-question").inner_text()
+    page.get_by_label("µm per pixel").fill("20")  # which people take the magnification for
+    page.get_by_role("button", name="Use").click()
+    page.get_by_text("If 20 is the magnification, a 20× scan has 0.5").wait_for()
+    page.get_by_role("button", name="change").click()
     page.get_by_label("µm per pixel").fill("0.5")
     page.get_by_role("button", name="Use").click()
+    page.locator(".lpd-facts .lpd-caution").wait_for(state="detached")
     page.wait_for_function("!document.querySelector('.lpd-primary').disabled")
     page.reload()
     page.wait_for_function("window.__lpd?.slideOpen")

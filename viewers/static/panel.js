@@ -14,7 +14,15 @@ const DOWNLOADS = [
   ['png', 'PNG', 'Picture of the slide with the mask and a legend'],
 ];
 const LOST = 'The app does not answer; trying again …';
+/** µm per pixel between which scans of tissue lie. */
+const [FINEST, COARSEST] = [0.05, 4];
 const SCANS = [['20× scan', 0.5], ['40× scan', 0.25]];
+
+/** What makes a size of one pixel that somebody entered unlikely; empty if nothing does. */
+function doubtOf(mpp) {
+  if (mpp > COARSEST) return `${trim(mpp)} µm per pixel is coarser than any scan that shows cells. If ${trim(mpp)} is the magnification, a 20× scan has 0.5 and a 40× scan 0.25.`;
+  return mpp < FINEST ? `${trim(mpp)} µm per pixel is finer than light shows: a 40× scan has 0.25.` : '';
+}
 
 export class Panel {
   constructor(acts) {
@@ -118,9 +126,10 @@ export class Panel {
       ['Size', `${count(slide.width)} × ${count(slide.height)} px`, extent && h('span', { class: 'lpd-origin' }, extent)],
       ['Resolution', slide.mpp ? `${trim(slide.mpp)} µm/px` : 'unknown', slide.mpp ? this.origin(slide) : null],
     ];
+    const doubt = slide.mpp_origin === 'given' && doubtOf(slide.mpp);
     const list = h('dl', {}, rows.map(([name, value, extra]) => [h('dt', {}, name), h('dd', {}, value, extra)]));
     const synthetic = slide.synthetic && h('p', { class: 'lpd-caution' }, 'Synthetic: drawn by a program, not tissue.');
-    this.facts.replaceChildren(h('h2', { title: slide.relative }, slide.name), ...(synthetic ? [synthetic] : []), list, this.details(slide));
+    this.facts.replaceChildren(h('h2', { title: slide.relative }, slide.name), ...(synthetic ? [synthetic] : []), list, ...(doubt ? [h('p', { class: 'lpd-caution', role: 'status' }, doubt)] : []), this.details(slide));
   }
 
   origin(slide) {
