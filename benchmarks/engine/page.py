@@ -64,6 +64,13 @@ _AIMS = (
     _Aim("second job to its first window: ≤ 1 s", "start-up", "the resident worker", _seconds),
 )
 
+#: Written by hand: what is known of why an aim is missed.
+_CAUSES = Path(__file__).parents[2] / "docs" / "performance-causes.md"
+_WHY = """\
+## What is missed, and why
+
+Written by hand from decisions and profiles, in `performance-causes.md`; the table above is made anew each time."""
+
 _HEAD = """\
 # Performance of the engine
 
@@ -83,5 +90,14 @@ def write_page(path: Path, rows: Sequence[Row]) -> None:
         lines.append(f"| {aim.text} | {aim.found(own) or 'not measured'} |")
     half = "with" if computes_bf16(torch.device("cpu")) else "without"
     head = _HEAD.format(cores=os.cpu_count(), machine=platform.machine(), half=half)
-    text = "\n\n".join([head.strip(), "## Against the aims\n\n" + "\n".join(lines), "## All figures", tables(rows)])
+    text = "\n\n".join(
+        [
+            head.strip(),
+            "## Against the aims\n\n" + "\n".join(lines),
+            _WHY,
+            _CAUSES.read_text(encoding="utf-8").strip(),
+            "## All figures",
+            tables(rows),
+        ]
+    )
     path.write_text(text + "\n", encoding="utf-8")
