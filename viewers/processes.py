@@ -11,7 +11,7 @@ from typing import Any
 from lpd.errors import LpdError
 from lpd.niceness import give_way
 
-_NICER = 10
+_NICER = 5
 _PROJECT = Path(__file__).resolve().parents[1]
 
 

@@ -60,7 +60,7 @@ def training(page: Page) -> dict[str, Any]:
 
 
 def until(page: Page, state: str) -> None:
-    page.wait_for_function("state => window.__lpdTrain.state.trainings[0]?.state === state", arg=state)
+    page.wait_for_function("state => window.__lpdTrain.state.trainings[0]?.state === state", arg=state, timeout=180_000)
 
 
 def tab(page: Page, name: str) -> None:
@@ -97,7 +97,7 @@ def test_from_ticks_to_a_segmented_slide(app: App, page: Page, look: Callable[..
     page.wait_for_function("() => !document.querySelector('.lpd-plan .lpd-primary').disabled")
     page.get_by_role("button", name="Start", exact=True).click()
 
-    page.wait_for_function("window.__lpdTrain.state.curves.losses > 1")  # the curve moves
+    page.wait_for_function("window.__lpdTrain.state.curves.losses > 1", timeout=180_000)  # the curve moves
     page.get_by_role("button", name="Stop", exact=True).click()
     until(page, "cancelled")
     stopped = training(page)["progress"]["done"]

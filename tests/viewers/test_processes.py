@@ -16,10 +16,10 @@ from viewers.processes import start_process
 def test_what_is_started_runs_at_a_lower_priority(tmp_path: Path) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     with start_process((sys.executable, "-c", "import time; time.sleep(60)"), tmp_path, tmp_path / "log") as process:
-        assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(19, own + 10)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(19, own + 5)
         session = Path(f"/proc/{process.pid}/autogroup")
         if session.exists():  # else the cores are not shared among sessions
-            assert session.read_text().split()[-1] == str(min(19, own + 10))
+            assert session.read_text().split()[-1] == str(min(19, own + 5))
         process.kill()
 
 
