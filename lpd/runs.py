@@ -352,6 +352,9 @@ def _waiting(line: DeviceLine) -> Iterator[Callable[[], bool]]:
     own = line.folder / names.replace("*", f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
     lock = FileLock(own)
     lock.acquire(timeout=2)  # somebody who looks whether it is held may hold it for an instant
+    while not own.exists():  # and takes it for that of a process which died
+        lock.release()
+        lock.acquire(timeout=2)
     try:
         yield lambda: not any(_is_held(path) for path in sorted(line.folder.glob(names)) if path.name < own.name)
     finally:
@@ -364,9 +367,11 @@ def _is_held(path: Path) -> bool:
     """Whether somebody waits by a file; that of a process which died is deleted."""
     if not _taken(lock := FileLock(path)):
         return True
-    lock.release()
+    if os.name == "nt":  # which deletes no file that is open
+        lock.release()
     with suppress(OSError):
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # elsewhere while it is held, so that whoever waits for it finds that it is gone
+    lock.release()
     return False
 
 
