@@ -11,7 +11,7 @@ from lpd.errors import CheckpointError, LpdError, OutdatedError
 from lpd.model.header import BadCheckpoint, CheckpointInfo, file_digest, list_checkpoints
 from viewers.errors import NotFoundError
 
-_PHANTOM = "phantom"
+_SYNTHETIC = "synthetic"
 
 
 class Checkpoints:
@@ -72,17 +72,23 @@ def _digest(path: Path, _modified_ns: int, _size: int) -> str:
     return file_digest(path)
 
 
-def suggest(checkpoints: list[CheckpointInfo | BadCheckpoint], slide_name: str) -> str | None:
-    """Name of the model to preselect: the phantom's for a phantom slide, else the first that is not the phantom's.
+def suggest(checkpoints: list[CheckpointInfo | BadCheckpoint], *, synthetic: bool) -> str | None:
+    """Name of the model to preselect: for drawn tissue the first that learnt on such, else the first other one.
 
     Of those the first with learnable prototypes that nobody edited, if there is one: clustered ones and edited copies
     are there to compare with. Falls back to the first usable one; None without any.
     """
     usable = [found for found in checkpoints if isinstance(found, CheckpointInfo)]
-    wants_phantom = _PHANTOM in slide_name.lower()
-    matching = [found for found in usable if (_PHANTOM in found.name.lower()) == wants_phantom] or usable
+    matching = [found for found in usable if _is_synthetic(found) == synthetic] or usable
     learnt = [found for found in matching if found.prototype_source == "learnable" and not found.edited]
     return next((found.name for found in learnt or matching), None)
+
+
+def _is_synthetic(found: CheckpointInfo) -> bool:
+    """Whether a model learnt on drawn tissue, by what it says of its data."""
+    data = found.training.get("data")
+    name = data.get("name") if isinstance(data, dict) else None
+    return _SYNTHETIC in f"{name} {found.notice}".lower()
 
 
 def describe(found: CheckpointInfo | BadCheckpoint) -> dict[str, Any]:

@@ -53,9 +53,10 @@ class SlideListing:
 
     def _refresh(self, max_age_s: float) -> None:
         models, done = self._services.checkpoints.all(), self._services.index.by_slide()
+        suggested = {drawn: checkpoints.suggest(models, synthetic=drawn) for drawn in (False, True)}
         before, entries, facts = self._entries, dict[str, dict[str, Any]](), dict[str, _Facts]()
         for file, found in self._services.catalogue.infos(_PATIENCE_S, max_age_s):
-            now = (file, found, checkpoints.suggest(models, file.name), done.get(file.id, []))
+            now = (file, found, suggested[isinstance(found, SlideInfo) and found.synthetic], done.get(file.id, []))
             same = self._facts.get(file.id) == now
             facts[file.id], entries[file.id] = now, before[file.id] if same else _entry(*now)
         changed = [one for one, entry in entries.items() if before.get(one) is not entry]
