@@ -37,7 +37,6 @@ ARMS: Mapping[str, Arm] = {
     "200 tiles, ImageNet": Arm(200, "ImageNet"),
     "200 tiles, preview": Arm(200, "preview"),
     "all tiles, ImageNet": Arm(None, "ImageNet"),
-    "200 tiles, preview, as many steps as all": Arm(200, "preview", 20),
 }
 
 

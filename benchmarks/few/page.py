@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy as np
 from benchmarks.few.arms import ARMS
 from benchmarks.few.running import PRESET
 from benchmarks.study.records import Record
+
+#: Written by hand.
+_CONCLUSIONS = Path(__file__).parents[2] / "docs" / "few-tiles-conclusions.md"
 
 _HEAD = """\
 # How far ten minutes of labels go
@@ -19,8 +23,9 @@ which somebody labels a part: all tiles of one patient, then the next patient's,
 for ten minutes. The seed decides whose. Preset `{preset}` in fp32 and nothing else changed, on one core; the averaged
 weights at the end of the fixed schedule are scored (no epoch is picked) on all {valid[0]} `valid` tiles of
 {valid[1]} other patients: mean IoU over tissue classes in percent, true background left out, mean ± standard deviation
-over seeds {seeds}. *Predicted* gate: the network says which classes are in a tile; *oracle* is told. *Preview*: the
-encoder of `{preview}`, which was trained on another tissue; *ImageNet*: `{encoder}`.
+over seeds {seeds}. *Predicted* gate: the network says which classes are in a tile; *oracle* is told.
+*Preview*: the encoder of `{preview}`, which was trained on another tissue;
+*ImageNet*: `{encoder}`.
 """
 
 
@@ -47,7 +52,7 @@ def page(records: Sequence[Record]) -> str:
     lines = [head, *(f"| {' | '.join(row)} |" for row in rows)]
     if missing := [arm for arm in ARMS if len(found[arm]) < len(seeds)]:
         lines.append(f"\nNot or not fully run: {'; '.join(missing)}.")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", "## What it says", "", _CONCLUSIONS.read_text(encoding="utf-8").strip()]) + "\n"
 
 
 def _row(arm: str, runs: Sequence[Record], codes: Sequence[str]) -> list[str]:
