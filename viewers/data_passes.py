@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import threading
 import time
@@ -18,6 +19,7 @@ from viewers.commands import sentence_of
 from viewers.job_log import LOG_NAME
 from viewers.processes import signal_group, start_process
 
+_LOGGER = logging.getLogger(__name__)
 #: Which data set, split and model.
 Key = tuple[str, str, str]
 #: Browsers let a page in the background ask once a minute.
@@ -119,11 +121,9 @@ class DataPasses:
                     one.finish()
             except LpdError as error:
                 one.error = one.told(error)
-            except Exception:
+            except Exception:  # those that wait have nothing to do with it
+                _LOGGER.exception("a pass over a data set failed")
                 one.error = LpdError("something unexpected went wrong: the app's own window says what")
-                with self._guard:
-                    self._worker = None  # the next who asks begins another
-                raise
             finally:
                 with self._guard:
                     one.folder = None

@@ -63,8 +63,14 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
             "--split",
             split,
         ]
-        told = _told(data, services.cache)
-        passes.begin(key, who, services.jobs.command, [*words, "--json", kept], told, lambda: _trim(kept.parent))
+        told = _told(data, services.cache, [found.path])
+
+        def finish() -> None:
+            _trim(kept.parent)
+            if _read(kept) is None:  # else the same would be begun again and again
+                raise LpdError("the pass left no answer that can be read: look whether the disk is full")
+
+        passes.begin(key, who, services.jobs.command, [*words, "--json", kept], told, finish)
         return JSONResponse({"progress": passes.look(key, who) or {"done": 0, "total": 0, "waiting": True}}, 202)
 
     @router.get("/api/datasets/{data_id}/prototypes/progress")
@@ -110,7 +116,7 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
         data = data_sets.get(data_id)
         name = tile_file(data_sets.tiles(data, split), number).image.name
         models = [services.checkpoints.get(one).path for one in dict.fromkeys(model)]
-        with scratch(services.cache) as folder, _telling(_told(data, services.cache)):
+        with scratch(services.cache) as folder, _telling(_told(data, services.cache, models)):
             out = folder / f"figure.{kind}"
             words: list[str | Path] = ["--data", data.path, "--split", split, f"--name={name}", "--out", out]
             words += [word for path in models for word in ("--checkpoint", path)]
@@ -122,9 +128,16 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
     return router
 
 
-def _told(data: DataSet, cache: Path) -> Callable[[LpdError], LpdError]:
-    """An error as it is told: where data sets and answers lie is nobody's business."""
-    return lambda error: LpdError(str(error).replace(str(data.path), data.relative).replace(str(cache), cache.name))
+def _told(data: DataSet, cache: Path, models: Sequence[Path]) -> Callable[[LpdError], LpdError]:
+    """An error as it is told: where data sets, models and answers lie is nobody's business."""
+
+    def told(error: LpdError) -> LpdError:
+        words = str(error).replace(str(data.path), data.relative).replace(str(cache), cache.name)
+        for path in models:
+            words = words.replace(str(path), path.name)
+        return LpdError(words)
+
+    return told
 
 
 @contextmanager

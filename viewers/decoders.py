@@ -74,3 +74,5 @@ def _settle(result: Future[Any], work: Callable[[], Any]) -> None:
         result.set_result(work())
     except BaseException as error:
         result.set_exception(error)
+    finally:
+        del result  # which an error's traceback would hold, and with it all that the work held, until the next look

@@ -12,9 +12,27 @@ export class Opening {
   constructor(of) {
     this.of = of;
     this.wanted = null; // id of the slide that was chosen last
+    this.under = null; // id of the one that is being opened
   }
 
+  /** Open a slide. One that is shown as it is, or is being opened, stays: whoever works on it is not interrupted. */
   async open(id, result) {
+    if (!result && this.wanted === id && (this.under === id || this.isShown(id))) return;
+    this.under = id;
+    try {
+      await this.anew(id, result);
+    } finally {
+      if (this.under === id) this.under = null;
+    }
+  }
+
+  isShown(id) {
+    const { slide, slides, probe } = this.of;
+    const listed = slides.find((known) => known.id === id);
+    return probe.slideOpen && slide?.id === id && listed?.fingerprint === slide.fingerprint;
+  }
+
+  async anew(id, result) {
     const { of } = this;
     of.probe.slideOpen = false;
     this.wanted = id;
