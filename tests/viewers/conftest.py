@@ -161,7 +161,7 @@ def checkpoints(tmp_path: Path, checkpoint_bytes: bytes) -> Path:
     """A checkpoints folder; the names tell the stand-in command how to behave."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    for name in ("good", "slow", "deaf", "early-failure", "late-failure", "strange-failure", "phantom-small"):
+    for name in ("good", "slow", "deaf", "early-failure", "late-failure", "strange-failure"):
         (folder / f"{name}.safetensors").write_bytes(checkpoint_bytes)
     (folder / "torn.safetensors").write_bytes(checkpoint_bytes[:50])
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from lpd.data.phantom import write_phantom_slide
 from lpd.export.areas import write_areas_csv
 from viewers.services import Services
+
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
 
 Wait = Callable[[Callable[[], object]], None]
 
@@ -51,10 +55,13 @@ def test_models_are_listed_with_notice_and_bad_ones_with_reason(client: TestClie
     assert "/" not in models["torn"]["error"]
 
 
-def test_the_phantom_model_is_suggested_for_the_phantom_only(client: TestClient, slides: Path) -> None:
-    Image.new("RGB", (50, 40), "white").save(slides / "phantom-demo.png")
+def test_the_phantom_model_is_suggested_for_the_phantom_only(
+    client: TestClient, slides: Path, checkpoints: Path
+) -> None:
+    write_phantom_slide(slides / "drawn.tif", 512, 512, workers=1)
+    shutil.copy(SHIPPED / "phantom-learnable-mobilenetv2_100.safetensors", checkpoints / "a.safetensors")
     suggested = {s["name"]: s["suggested_checkpoint"] for s in client.get("/api/slides").json()["slides"]}
-    assert suggested["phantom-demo.png"] == "phantom-small"
+    assert suggested["drawn.tif"] == "a"
     assert suggested["first.png"] == "deaf"  # first by name that is usable and not the phantom's
 
 
