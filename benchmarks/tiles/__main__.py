@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiles", description=__doc__)
     parser.add_argument(
-        "--slide", type=Path, help="with a resolution (default: a phantom of 12288 × 9216 px, drawn anew)"
+        "--slide", type=Path, help="with a resolution (default: a phantom of 16384 × 12288 px, drawn anew)"
     )
     parser.add_argument("--checkpoint", type=Path, default=_CHECKPOINT, help="that segments it meanwhile")
     parser.add_argument("--people", type=int, default=8)
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with TemporaryDirectory(prefix="lpd-tiles-") as folder:
         slide = args.slide or Path(folder) / "phantom.tif"
         if args.slide is None:
-            write_phantom_slide(slide, 12288, 9216)
+            write_phantom_slide(slide, 16384, 12288)
         busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
         rows = single(slide, 7) if "single" in args.parts else []
         checkpoint = args.checkpoint.resolve()
