@@ -114,8 +114,8 @@ def describe_prototypes(store: ResultStore) -> dict[str, Any]:
     Returns:
         ``digest`` of the checkpoint, ``per_class`` K, ``count`` M, ``classes`` without background, ``stride`` (mask
         pixels per map pixel), ``limit`` (the logit of byte 254), ``unit`` (``cosine``, or ``logit`` of a linear head),
-        ``uncounted`` (prototypes that the model has muted), and ``ranges``: of each map [low, high], the bytes its
-        colours begin and end with.
+        ``adapted`` (whether prototypes of the slide's own correct it), ``uncounted`` (prototypes that the model has
+        muted), and ``ranges``: of each map [low, high], the bytes its colours begin and end with.
     """
     assert store.prototypes is not None
     maps = store.prototypes.maps
@@ -127,6 +127,7 @@ def describe_prototypes(store: ResultStore) -> dict[str, Any]:
         "stride": maps.finest.stride_px,
         "limit": maps.limit,
         "unit": "logit" if maps.is_linear else "cosine",
+        "adapted": maps.layer("correction") is not None,
         "uncounted": sorted(set(range(maps.count)) - {m for own in maps.groups for group in own for m in group}),
         "ranges": [_range(store, index, maps.finest.stride_px) for index in range(maps.count)],
     }

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from lpd.errors import LpdError, RunError
-from lpd.runs import read_state
+from lpd.runs import is_alive, read_state
 from viewers.commands import sentence_of
 from viewers.job_log import LOG_NAME
 from viewers.processes import signal_group, start_process
@@ -25,15 +25,32 @@ Key = tuple[str, str, str]
 #: Browsers let a page in the background ask once a minute.
 _PATIENCE_S = 150.0
 _LOOK_S = 0.2
+#: A folder of a run is older when nobody starts or reads it any more.
+_LEFT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a pass does.
+
+    Attributes:
+        argv: the command with its arguments, but ``--run`` and a folder.
+        folder: of its run; nothing but such folders lies beside it. An app that was killed may have begun it there.
+        told: makes an error fit to be told.
+        finish: called when it has ended well.
+    """
+
+    argv: tuple[str, ...]
+    folder: Path
+    told: Callable[[LpdError], LpdError]
+    finish: Callable[[], None]
 
 
 @dataclass
 class _Pass:
-    arguments: Sequence[str | Path]
-    told: Callable[[LpdError], LpdError]
-    finish: Callable[[], None]
+    work: Work
     asked: dict[str, float] = field(default_factory=dict)  # by who asks: when last
-    folder: Path | None = None  # of the command's run, once it has begun
+    begun: bool = False
     error: LpdError | None = None
 
     def wanted(self) -> bool:
@@ -54,27 +71,18 @@ class DataPasses:
         self._guard = threading.Lock()
         self._worker: threading.Thread | None = None
 
-    def begin(
-        self,
-        key: Key,
-        who: str,
-        command: Sequence[str],
-        arguments: Sequence[str | Path],
-        told: Callable[[LpdError], LpdError],
-        finish: Callable[[], None],
-    ) -> None:
+    def begin(self, key: Key, who: str, work: Work) -> None:
         """Let a pass wait for its turn; one that is there already has one more who asks.
 
         Args:
             key: what it is of.
             who: asks.
-            command: how to call ``lpd``.
-            arguments: to be followed by ``--run`` and a folder.
-            told: makes an error fit to be told.
-            finish: called when it has ended well.
+            work: what it does.
         """
         with self._guard:
-            one = self._passes.setdefault(key, _Pass((*command, *arguments), told, finish))
+            one = self._passes.get(key)
+            if one is None or one.error is not None:  # who has not heard of the error yet waits for the new one
+                one = self._passes[key] = _Pass(work, one.asked if one else {})
             one.asked[who] = time.monotonic()
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="data passes", daemon=True)
@@ -85,23 +93,24 @@ class DataPasses:
         is none, or none any more.
 
         Raises:
-            LpdError: it failed; whoever asks after that may begin it anew.
+            LpdError: it failed; told once to each who waits for it. Whoever asks after that may begin it anew.
         """
         with self._guard:
             one = self._passes.get(key)
             if one is None:
                 return None
             if one.error is not None:
-                del self._passes[key]
-                if not one.wanted():  # it was long ago
+                waited = one.wanted() and one.asked.pop(who, None) is not None
+                if not one.asked:
+                    del self._passes[key]
+                if not waited:
                     return None
                 raise one.error
             one.asked[who] = time.monotonic()
-            folder = one.folder
-        if folder is None:
+        if not one.begun:
             return {"done": 0, "total": 0, "waiting": True}
         try:
-            progress = read_state(folder).progress
+            progress = read_state(one.work.folder).progress
         except RunError:  # it ends in this moment
             return {"done": 0, "total": 0, "waiting": False}
         return {"done": progress.done, "total": progress.total, "waiting": False}
@@ -116,17 +125,16 @@ class DataPasses:
         while (found := self._next()) is not None:
             key, one = found
             try:
-                ended = self._run(one)
-                if ended:
-                    one.finish()
+                if self._run(one):
+                    one.work.finish()
             except LpdError as error:
-                one.error = one.told(error)
+                one.error = one.work.told(error)
             except Exception:  # those that wait have nothing to do with it
                 _LOGGER.exception("a pass over a data set failed")
                 one.error = LpdError("something unexpected went wrong: the app's own window says what")
             finally:
+                shutil.rmtree(one.work.folder, ignore_errors=True)
                 with self._guard:
-                    one.folder = None
                     if one.error is None:
                         self._passes.pop(key, None)
 
@@ -145,20 +153,71 @@ class DataPasses:
         Raises:
             LpdError: it failed, with its own sentence, or cannot be started.
         """
-        with TemporaryDirectory(prefix="lpd-pass-") as name:
-            folder = Path(name)
-            argv = (*map(str, one.arguments), "--run", str(folder))
-            process = start_process(argv, folder, folder / LOG_NAME)
-            one.folder = folder
-            while True:
-                with suppress(subprocess.TimeoutExpired):
-                    if process.wait(_LOOK_S):
-                        raise LpdError(sentence_of(folder))
-                    return True
-                with self._guard:
-                    wanted = one.wanted()
-                if not wanted:
-                    with suppress(OSError):  # it has ended in this moment
-                        signal_group(process.pid, force=True)
-                    process.wait()
-                    return False
+        folder = one.work.folder
+        _clear(folder)
+        process = _Left(folder) if is_alive(folder) else _Started(one.work)
+        one.begun = True
+        while (well := process.ended()) is None:
+            with self._guard:
+                wanted = one.wanted()
+            if not wanted:
+                process.end()
+                return False
+        if not well:
+            raise LpdError(sentence_of(folder))
+        return True
+
+
+class _Started:
+    """The process of a pass, a child of this one.
+
+    Raises:
+        LpdError: it cannot be started.
+    """
+
+    def __init__(self, work: Work) -> None:
+        work.folder.mkdir(parents=True)
+        argv = (*work.argv, "--run", str(work.folder))
+        self._process = start_process(argv, work.folder, work.folder / LOG_NAME)
+
+    def ended(self) -> bool | None:
+        """Whether it has ended well; None if it has not after a moment."""
+        try:
+            return self._process.wait(_LOOK_S) == 0
+        except subprocess.TimeoutExpired:
+            return None
+
+    def end(self) -> None:
+        with suppress(OSError):  # it has ended in this moment
+            signal_group(self._process.pid, force=True)
+        self._process.wait()
+
+
+class _Left:
+    """That of a pass which an app that was killed had begun."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def ended(self) -> bool | None:
+        """As :meth:`_Started.ended`."""
+        if is_alive(self._folder):
+            time.sleep(_LOOK_S)
+            return None
+        return read_state(self._folder).state == "done"
+
+    def end(self) -> None:
+        pid = read_state(self._folder).pid
+        with suppress(OSError):
+            signal_group(pid, force=True)
+        while is_alive(self._folder):
+            time.sleep(_LOOK_S)
+
+
+def _clear(folder: Path) -> None:
+    """Delete what lies where a pass begins or beside it since an app was killed, unless it is still at work."""
+    for other in {folder, *folder.parent.glob("*")}:
+        with suppress(OSError):  # it is not there
+            left = other == folder or time.time() - other.stat().st_mtime > _LEFT_S
+            if left and not is_alive(other):
+                shutil.rmtree(other, ignore_errors=True)

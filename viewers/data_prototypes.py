@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,19 +22,21 @@ from lpd.explain.plots import plot_data_figures
 from lpd.model.header import CheckpointInfo
 from viewers.checkpoints import digest_once
 from viewers.commands import run_command, scratch
-from viewers.data_passes import DataPasses
+from viewers.data_passes import DataPasses, Work
 from viewers.errors import NotReadyError
 from viewers.figure_routes import SCREEN_DPI, Kind, answer, drawn_figure
 from viewers.services import Services
 from viewers.train.datasets import DataSet, DataSets, tile_file
 from viewers.turns import AbandonedError, in_turn
 
-_FOLDER = "data-prototypes"
+_FOLDER, _RUNS = "data-prototypes", "data-passes"
 #: Answers kept; the oldest are deleted.
 _KEPT = 64
 #: Of what the command writes; others are made anew.
 _VERSION = 2
 _Models = Annotated[list[str], Query(min_length=1, max_length=2)]
+#: Of the files that the models shall be; any where none is given.
+_Digests = Annotated[Sequence[str], Query(max_length=2)]
 _Number = Annotated[int, Query(ge=0, lt=2**31)]
 _Who = Annotated[str, Query(max_length=40)]
 
@@ -44,11 +47,13 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
     drawn = in_turn(CapacityLimiter(1))
 
     @router.get("/api/datasets/{data_id}/prototypes", response_model=None)
-    def prototypes(data_id: str, split: str, model: str, who: _Who = "") -> dict[str, Any] | JSONResponse:
+    def prototypes(
+        data_id: str, split: str, model: str, digest: str = "", who: _Who = ""
+    ) -> dict[str, Any] | JSONResponse:
+        data, tiles, found = _asked(data_id, split, model, digest)
         key = (data_id, split, model)
         if (far := passes.look(key, who)) is not None:
             return JSONResponse({"progress": far}, 202)
-        data, tiles, found = _asked(data_id, split, model)
         kept = _place(found, tiles, data)
         document = _read(kept)
         if document is not None:
@@ -70,7 +75,8 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
             if _read(kept) is None:  # else the same would be begun again and again
                 raise LpdError("the pass left no answer that can be read: look whether the disk is full")
 
-        passes.begin(key, who, services.jobs.command, [*words, "--json", kept], told, finish)
+        argv = (*services.jobs.command, *map(str, words), "--json", str(kept))
+        passes.begin(key, who, Work(argv, services.cache / _RUNS / kept.stem, told, finish))
         return JSONResponse({"progress": passes.look(key, who) or {"done": 0, "total": 0, "waiting": True}}, 202)
 
     @router.get("/api/datasets/{data_id}/prototypes/progress")
@@ -84,19 +90,22 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
 
     @router.get("/api/datasets/{data_id}/prototypes/plot.{kind}")
     @drawn
-    def plot(data_id: str, split: str, model: _Models, kind: Kind, save: bool = False) -> Response:
+    def plot(
+        data_id: str, split: str, model: _Models, kind: Kind, digest: _Digests = (), save: bool = False
+    ) -> Response:
         results = []
-        for name in dict.fromkeys(model):
-            data, tiles, found = _asked(data_id, split, name)
+        for name, own in dict.fromkeys(zip_longest(model, digest[: len(model)], fillvalue="")):
+            data, tiles, found = _asked(data_id, split, name, own)
             document = _read(_place(found, tiles, data))
             if document is None or document["figures"] is None:
                 raise NotReadyError(f"{name} has not been measured over {data.relative}: measure it first")
             results.append((f"{name}, {data.relative} ({split})", document["figures"], found.classes))
         return drawn_figure(plot_data_figures(results), kind, "prototype-figures", save=save)
 
-    def _asked(data_id: str, split: str, model: str) -> tuple[DataSet, TileSet, CheckpointInfo]:
+    def _asked(data_id: str, split: str, model: str, digest: str) -> tuple[DataSet, TileSet, CheckpointInfo]:
         data = data_sets.get(data_id)
-        found = services.checkpoints.get(model)
+        of = services.checkpoints
+        found = of.same(model, digest) if digest else of.get(model)
         tiles = data_sets.tiles(data, split)
         if found.classes.codes != tiles.info.scheme.codes:
             known, own = (", ".join(codes) for codes in (found.classes.codes, tiles.info.scheme.codes))
@@ -159,9 +168,16 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _trim(folder: Path) -> None:
-    kept = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
+    kept = sorted(folder.glob("*.json"), key=_changed)
     for old in kept[:-_KEPT]:
         old.unlink(missing_ok=True)
+
+
+def _changed(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # another app on the same folder has deleted it
+        return 0.0
 
 
 def _described(document: dict[str, Any], tiles: TileSet) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def require_name(name: str, use: str) -> str:
     """
     name = name.strip()
     if not _NAME.fullmatch(name) or name.endswith("."):
-        raise LpdError(f"{name[:80]!r} cannot be {use}: use letters, digits, spaces and . _ + - alone")
+        rule = "use up to 100 letters, digits, spaces and . _ + -, with no full stop at the end"
+        raise LpdError(f"{name[:80]!r} cannot be {use}: {rule}")
     return _not_a_device(name, use)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lpd.errors import ConfigError, ResultError
 from lpd.export.areas import Tally, tally_of
 from lpd.export.source import Mask, MaskSource
+from lpd.export.spreadsheet import text_cell
 from lpd.runs import replacing
 from lpd.slide.annotations import DrawnRegion
 from lpd.slide.polygon import Polygon
@@ -59,13 +60,14 @@ def tally_inside(store: MaskSource, polygons: Sequence[Polygon]) -> Tally:
 def write_region_areas_csv(store: MaskSource, regions: Sequence[DrawnRegion], path: Path) -> None:
     """A line per region and class, then one each for all tissue, background, and what has not been computed.
 
-    A region without a name goes by its number, from 1. Shares are of the tissue in the region, 0–100.
+    A region without a name goes by its number, from 1; no name is a formula in a spreadsheet. Shares are of the tissue
+    in the region, 0–100.
 
     Raises:
         ConfigError: an outline is a tangle, see :func:`tally_inside`.
         ResultError: the file cannot be written.
     """
-    found = [(r.name or f"Region {n}", tally_inside(store, r.polygons)) for n, r in enumerate(regions, 1)]
+    found = [(text_cell(r.name or f"Region {n}"), tally_inside(store, r.polygons)) for n, r in enumerate(regions, 1)]
     try:
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

@@ -112,14 +112,14 @@ def test_a_tangle_is_refused_in_a_sentence() -> None:
 
 
 def test_table(tmp_path: Path) -> None:
-    regions = [DrawnRegion("biopsy, 1", (Polygon((box(80, 100, 140, 180),)),)), DrawnRegion("", ())]
+    regions = [DrawnRegion("biopsy, 1", (Polygon((box(80, 100, 140, 180),)),)), DrawnRegion("", ()), DrawnRegion("=1+1", ())]
     write_region_areas_csv(halves(), regions, tmp_path / "r.csv")
     with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["code"] for row in rows[:7]] == ["TUM", "STR", "LYM", "NEC", "TISSUE", "BACKGROUND", "NOT_COMPUTED"]
     assert rows[1]["percent_of_tissue"] == "66.6667"
     assert [row["area_mm2"] for row in rows[4:7]] == ["0.000300", "0.000600", "0.000300"]
-    assert {row["region"] for row in rows} == {"biopsy, 1", "Region 2"}
+    assert {row["region"] for row in rows} == {"biopsy, 1", "Region 2", "'=1+1"}
     (tmp_path / "file").touch()
     with pytest.raises(ResultError, match=r"r\.csv"):
         write_region_areas_csv(halves(), regions, tmp_path / "file" / "r.csv")

@@ -18,6 +18,7 @@ from httpx import Response
 from PIL import Image
 
 from lpd.classes import BCSS
+from lpd.model.header import file_digest
 from viewers.services import Services
 from viewers.train.room import TrainingFolders, make_room
 from viewers.web import make_api
@@ -115,6 +116,19 @@ def test_one_pass_answers_figures_and_gallery_and_is_kept(asked: TestClient, tmp
     assert asked.get(address.replace("prototypes?", "prototypes/plot.png?")).status_code == 404
     assert answer(asked, address).json() == told
     assert len(words(tmp_path)) == 2
+
+
+def test_a_model_that_is_another_file_by_now_is_refused(asked: TestClient, tmp_path: Path, services: Services) -> None:
+    address = f"/api/datasets/{id_of(asked)}/prototypes"
+    query = "?split=valid&model=good&digest="
+    refused = asked.get(f"{address}{query}sha256:0123")
+    assert refused.status_code == 409
+    assert refused.json()["error"].startswith("good is another model now than when its maps were computed")
+    assert asked.get(f"{address}/plot.png{query}sha256:0123").status_code == 409
+    own = file_digest(services.checkpoints.folder / "good.safetensors")
+    assert answer(asked, f"{address}{query}{own}").json()["checkpoint"] == "good"
+    assert asked.get(f"{address}/plot.png{query}{own}").status_code == 200
+    assert len(words(tmp_path)) == 1
 
 
 def test_what_cannot_be_is_one_sentence_without_a_path(asked: TestClient, tmp_path: Path) -> None:

@@ -52,7 +52,10 @@ const at = encodeURIComponent;
 /** Prototypes that shall not count, and sets of them that shall count as one, as an address says it. */
 const editQuery = (muted, merged) => [...muted.map((m) => `muted=${m}`), ...merged.map((members) => `merged=${members.join('-')}`)].join('&');
 
-const dataPrototypes = ({ id, split }, model, who, what = '') => `/api/datasets/${at(id)}/prototypes${what}?split=${at(split)}&model=${at(model)}&who=${at(who)}`;
+/** `model` is what a result is by: its name, and the digest of its file. */
+const dataPrototypes = ({ id, split }, model, who, what = '') => `/api/datasets/${at(id)}/prototypes${what}?split=${at(split)}&${modelQuery(model)}&who=${at(who)}`;
+
+const modelQuery = ({ name, digest }) => `model=${at(name)}&digest=${at(digest)}`;
 
 const ADDRESSES = ['dzi', 'tiles', 'thumbnail'];
 
@@ -86,7 +89,7 @@ export const api = {
   prototypesOverData: (data, model, who) => ask('GET', dataPrototypes(data, model, who)),
   dataProgress: (data, model, who) => ask('GET', dataPrototypes(data, model, who, '/progress')),
   leaveData: (data, model, who) => ask('DELETE', dataPrototypes(data, model, who)),
-  dataPlotPath: ({ id, split }, models, kind) => `/api/datasets/${at(id)}/prototypes/plot.${kind}?split=${at(split)}${models.map((name) => `&model=${at(name)}`).join('')}`,
+  dataPlotPath: ({ id, split }, models, kind) => `/api/datasets/${at(id)}/prototypes/plot.${kind}?split=${at(split)}&${models.map(modelQuery).join('&')}`,
   dataTilePath: ({ id, split }, number, models, kind) => `/api/datasets/${at(id)}/figure.${kind}?split=${at(split)}&number=${number}${models.map((name) => `&model=${at(name)}`).join('')}`,
   dataTile: ({ id, split }, number) => address(`/datasets/${at(id)}/tiles/${at(split)}/${number}.jpeg`),
   dataSets: () => ask('GET', '/api/datasets').then(({ data }) => data.filter((one) => !one.error)),

@@ -96,7 +96,7 @@ export class CompareEdits {
   }
 
   table(side) {
-    const key = `${side.job.id} ${JSON.stringify(side.edits)}`;
+    const key = `${side.job.id} ${side.job.updated} ${JSON.stringify(side.edits)}`;
     const found = this.areas.get(key);
     if (!found) {
       const place = h('p', { class: 'lpd-hint' }, 'Counting areas …');
@@ -120,7 +120,9 @@ export class CompareEdits {
       return h('tr', {}, h('th', { scope: 'row' }, dot, entry.name), h('td', {}, number(found.before[value])), h('td', {}, number(found.after[value])), h('td', {}, `${sign}${difference}`));
     });
     const head = h('tr', {}, h('td', {}, 'mm²'), ['before', 'after', 'change'].map((text) => h('th', { scope: 'col' }, text)));
-    return h('div', { class: 'lpd-figures' }, h('table', { title: 'Counted at the same places, from the stored maps' }, h('thead', {}, head), h('tbody', {}, rows)));
+    const table = h('table', { title: 'Counted at the same places, from the stored maps' }, h('thead', {}, head), h('tbody', {}, rows));
+    const hint = side.about.adapted && h('p', { class: 'lpd-hint' }, 'The slide’s own prototypes are kept as they were found with all at work. A model saved like this finds them anew, so its mask may differ by about 1 % of the tissue.');
+    return h('div', { class: 'lpd-figures' }, table, hint || '');
   }
 
   /** Ask for the areas once no further change follows, and put them in their place: whoever types beside it goes on. */

@@ -52,8 +52,8 @@ export class CompareFigures {
     if (this.state && this.element.open) this.note.show(this.over.data, this.state.sides.filter((side) => side.about && side.job.ended));
   }
 
-  keyOf({ job, shown }) {
-    return this.over.data ? `${shown} ${this.over.value}` : `${job.id} ${job.updated} ${this.over.value}`;
+  keyOf({ job, shown, about }) {
+    return this.over.data ? `${shown} ${about?.digest} ${this.over.value}` : `${job.id} ${job.updated} ${this.over.value}`;
   }
 
   /** Measure anew: there may be more results. */
@@ -76,7 +76,7 @@ export class CompareFigures {
     this.found.set(key, null);
     this.attempt(async () => {
       try {
-        this.found.set(key, data ? await this.ofData(data, side.shown) : await api.prototypeFigures(side.job.id, value));
+        this.found.set(key, data ? await this.ofData(data, side.made) : await api.prototypeFigures(side.job.id, value));
       } catch (error) {
         this.found.delete(key);
         if (error === null) return; // it was given up
@@ -90,7 +90,7 @@ export class CompareFigures {
 
   async ofData(data, model) {
     const { figures } = await this.answers.get(data, model);
-    return { ...figures, checkpoint: model, slide: `${data.name} (${data.split})` };
+    return { ...figures, checkpoint: model.name, slide: `${data.name} (${data.split})` };
   }
 
   table({ code, sides }, left, right) {
@@ -133,8 +133,8 @@ export class CompareFigures {
     const [ids, models] = [[...new Set(ready.map((side) => side.job.id))], [...new Set(sides.map((side) => side.model))]];
     const link = (text, title, path) => h('button', { type: 'button', class: 'lpd-link', title, onclick: () => this.onFigure(text, path) }, text);
     const { data } = this.over;
-    const measured = data && ready.filter((side) => this.found.get(this.keyOf(side))).map((side) => side.shown);
-    const drawn = (kind) => (data ? api.dataPlotPath(data, [...new Set(measured)], kind) : api.plotPath(ids, kind, this.over.value));
+    const measured = data && ready.filter((side) => this.found.get(this.keyOf(side))).map((side) => side.made);
+    const drawn = (kind) => (data ? api.dataPlotPath(data, measured, kind) : api.plotPath(ids, kind, this.over.value));
     return [
       link('Usage and pairs', 'Shares of each prototype, and how alike every two are', drawn),
       matching && link('Counterparts', 'Every prototype of the left model against every one of the right', (kind) => api.pairsPath(ids, kind)),

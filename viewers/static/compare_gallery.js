@@ -38,8 +38,8 @@ export class CompareGallery {
     if (this.state && this.element.open) this.note.show(this.over.data, this.state.sides.filter((side) => side.about && side.job.ended && side.index !== null));
   }
 
-  keyOf({ job, shown }) {
-    return this.over.data ? `${shown} ${this.over.value}` : `${job.id} ${job.updated} ${this.over.value}`;
+  keyOf({ job, shown, about }) {
+    return this.over.data ? `${shown} ${about.digest} ${this.over.value}` : `${job.id} ${job.updated} ${this.over.value}`;
   }
 
   foundOf(side) {
@@ -57,7 +57,7 @@ export class CompareGallery {
     this.found.set(key, null);
     this.attempt(async () => {
       try {
-        this.found.set(key, data ? { ...(await this.answers.get(data, side.shown)), data } : await api.gallery(side.job.id, value));
+        this.found.set(key, data ? { ...(await this.answers.get(data, side.made)), data } : await api.gallery(side.job.id, value));
       } catch (error) {
         this.found.delete(key);
         if (error === null) return; // it was given up

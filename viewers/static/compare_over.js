@@ -55,7 +55,7 @@ export class DataAnswers {
     this.asked = new Map(); // model and split -> { promise, progress, done, given }
   }
 
-  /** The answer; null is thrown if it was given up. */
+  /** The answer for a model, `{ name, digest }`; null is thrown if it was given up. */
   get(data, model) {
     const key = keyOf(data, model);
     if (!this.asked.has(key)) {
@@ -107,11 +107,11 @@ export class DataAnswers {
     return total ? `${count(done)} of ${count(total)} tiles` : 'starting';
   }
 
-  /** Give up what is not looked at: `wanted` are pairs of a split and a model. */
+  /** Give up what is not looked at: `wanted` are pairs of a split and a model's name. */
   keep(wanted) {
-    const keys = new Set(wanted.map(([data, model]) => keyOf(data, model)));
+    const kept = ({ data, model }) => wanted.some(([{ id, split }, name]) => id === data.id && split === data.split && name === model.name);
     for (const [key, one] of this.asked) {
-      if (one.done || keys.has(key)) continue;
+      if (one.done || kept(one)) continue;
       this.asked.delete(key);
       one.given = true;
       api.leaveData(one.data, one.model, this.who).catch(() => undefined); // else it is given up by itself in a while
@@ -138,10 +138,10 @@ export class PassNote {
 
   /** `sides` are those that are ready, `data` what is looked at, null of slides. */
   show(data, sides) {
-    const parts = data ? sides.map((side) => [side, this.answers.words(data, side.shown)]).filter(([, words]) => words) : [];
+    const parts = data ? sides.map((side) => [side, this.answers.words(data, side.made)]).filter(([, words]) => words) : [];
     this.element.hidden = !parts.length;
     if (parts.length) this.said.textContent = `Running over ${data.name}, ${data.split}. ${parts.map(([side, words]) => `${side.name === 'left' ? 'Left' : 'Right'}: ${words}.`).join(' ')}`;
   }
 }
 
-const keyOf = ({ id, split }, model) => `${id} ${split} ${model}`;
+const keyOf = ({ id, split }, { name, digest }) => `${id} ${split} ${name} ${digest}`;

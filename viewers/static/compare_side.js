@@ -39,6 +39,11 @@ export class Side {
     return this.models.value || null;
   }
 
+  /** What its result is by: the name, and which file had it. */
+  get made() {
+    return { name: this.shown, digest: this.about.digest };
+  }
+
   /** Models to choose from; the chosen one stays chosen, though its file be gone. */
   offer(models, chosen) {
     const gone = chosen && !models.some(({ name }) => name === chosen) ? [{ name: chosen, prototype_source: 'gone' }] : [];

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpd.errors import ConfigError
 from lpd.evaluation.files import written
+from lpd.export.spreadsheet import text_cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,7 +143,7 @@ def decimal(value: float | None) -> str:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A whole table or none.
+    """A whole table or none; what somebody typed is no formula, see :func:`lpd.export.spreadsheet.text_cell`.
 
     Raises:
         RunError: it cannot be written.
@@ -150,7 +151,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
-        table.writerows(rows)
+        table.writerows([text_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
 
 
 def check_plot(path: Path | None) -> None:
