@@ -324,10 +324,12 @@ class Run:
             return
         try:
             with _waiting(self._line) as is_first:
+                pause = 0.05
                 while not (is_first() and _taken(self._device_lock)):
                     if self.stop_requested():
                         raise KeyboardInterrupt
-                    time.sleep(0.1)
+                    time.sleep(pause)
+                    pause = min(0.5, 1.1 * pause)  # who has waited long does not look often: many may wait
         except OSError as error:
             lock = self._device_lock.lock_file
             raise RunError(f"cannot wait for {lock} ({error.strerror or error}): name another folder") from error

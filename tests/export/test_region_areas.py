@@ -112,7 +112,8 @@ def test_a_tangle_is_refused_in_a_sentence() -> None:
 
 
 def test_table(tmp_path: Path) -> None:
-    regions = [DrawnRegion("biopsy, 1", (Polygon((box(80, 100, 140, 180),)),)), DrawnRegion("", ()), DrawnRegion("=1+1", ())]
+    biopsy = DrawnRegion("biopsy, 1", (Polygon((box(80, 100, 140, 180),)),))
+    regions = [biopsy, DrawnRegion("", ()), DrawnRegion("=1+1", ())]
     write_region_areas_csv(halves(), regions, tmp_path / "r.csv")
     with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
