@@ -68,6 +68,8 @@ def test_the_command_that_is_shown_is_one_that_lpd_takes(asked: TestClient, wish
     [
         ({"optimizer.epochs": "0"}, "optimizer.epochs", "must lie in 1"),
         ({"optimizer.epochs": "99999"}, "optimizer.epochs", "most that this page starts"),
+        ({"optimizer.epochs": "0x1869F"}, "optimizer.epochs", "most that this page starts"),
+        ({"cam.scales": "[&-a [1, 2], *-a]"}, "cam.scales", "write the value out"),
         ({"losses.diversity.weight": "much"}, "losses.diversity.weight", "finite number"),
         ({"encoder.name": "hf-hub:a/b"}, "encoder.name", "no name of a network"),
         ({"encoder.weights": "/etc/passwd"}, "encoder.weights", "no setting"),
