@@ -164,8 +164,14 @@ def test_tiles_are_ticked_and_become_a_data_set(page: Page, app: Any, state: Sta
     page.reload()  # all of it is on the server
     page.wait_for_function("window.__lpd?.slideOpen")
     page.get_by_role("button", name="Label", exact=True).click()
-    page.wait_for_function("window.__lpd.state.labels.grid")
+    page.wait_for_function("window.__lpd.state.labels.grid && !window.__lpd.state.labels.busy")
     tiles = state()["labels"]["tiles"]
+    page.keyboard.press("Enter")  # a proposal, wherever one has clicked to get here
+    page.wait_for_function("window.__lpd.state.labels.proposal")
+    page.locator(".lpd-card", has_text="large-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10 && !window.__lpd.state.labels.busy")
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.__lpd.state.labels.proposal")
     assert {tuple(map(int, key.split(","))) for key in tiles} >= {(1, 1), (2, 1), *row}
     page.get_by_role("heading", name="Make a data set").click()
     page.locator(".lpd-label-plan").get_by_text(f"{len(tiles)} tiles to train on").wait_for()

@@ -55,7 +55,10 @@ export class Labels {
     if (before && (before.id !== slide?.id || before.mpp !== slide?.mpp)) {
       this.forget();
       if (!slide?.mpp) this.leave();
-      else if (this.active && this.id) this.attempt(() => this.refresh()).then(() => this.warm());
+      else if (this.active && this.id) {
+        this.takeKeys();
+        this.attempt(() => this.refresh()).then(() => this.warm());
+      }
     }
     this.panel.render();
   }
@@ -90,6 +93,12 @@ export class Labels {
     });
     this.changed();
     this.panel.reveal();
+    this.takeKeys();
+  }
+
+  /** Keys mean the tiles, no longer the list in which the slide was chosen or the button that began this. */
+  takeKeys() {
+    if (this.active && !this.form.isOpen) this.view.host.focus({ preventScroll: true });
   }
 
   leave() {
