@@ -173,6 +173,20 @@ def test_tiles_are_ticked_and_become_a_data_set(page: Page, app: Any, state: Sta
     page.keyboard.press("Enter")
     page.wait_for_function("window.__lpd.state.labels.proposal")
     assert {tuple(map(int, key.split(","))) for key in tiles} >= {(1, 1), (2, 1), *row}
+    held: list[Any] = []
+    page.route("**/proposals", lambda route: held.append(route))
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 4 && !window.__lpd.state.labels.busy")
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.__lpd.state.labels.busy")
+    page.locator(".lpd-card", has_text="large-phantom.tif").click()  # before the proposal has come
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10")
+    for route in held[:]:
+        route.continue_()
+    page.unroute("**/proposals")
+    page.wait_for_function("!window.__lpd.state.labels.busy")
+    assert state()["labels"]["selected"] == []
+    assert page.locator(".lpd-toast", has_text="No tile is left").count() == 0
     page.get_by_role("heading", name="Make a data set").click()
     page.locator(".lpd-label-plan").get_by_text(f"{len(tiles)} tiles to train on").wait_for()
     page.locator("#lpd-export-name").fill("mine")

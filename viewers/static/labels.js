@@ -275,10 +275,12 @@ export class Labels {
   /** Go on to the next proposal. */
   async next() {
     if (!this.status) return;
+    const { id, slide } = this;
     this.select([]);
     await this.attempt(async () => {
       while (this.ahead.length && this.classesOf(this.ahead[0].cell)) this.ahead.shift();
       if (!this.ahead.length) await this.look();
+      if (!this.active || !this.shows(id, slide)) return; // who went on to another slide meanwhile asks there anew
       const found = this.ahead.shift();
       if (found) {
         this.select([found.cell], found);
