@@ -63,6 +63,20 @@ def test_the_command_that_is_shown_is_one_that_lpd_takes(asked: TestClient, wish
         assert config.encoder.weights.endswith("/good.safetensors")
 
 
+@pytest.mark.parametrize("source", ["kmeans", "kmeans_init"])
+def test_clustered_prototypes_can_be_chosen_among_the_settings(asked, wish, source):
+    """As somebody does who takes the settings of such a training: it builds its own bank."""
+    own = {**wish, "start": "model:good", "settings": {"prototypes.source": source}}
+    told = asked.post("/api/trainings/check", json=own).json()
+    assert told["problems"] == {}
+    (line,) = told["commands"]
+    parsed = build_parser().parse_args(shlex.split(line)[2:])
+    assert parsed.build_bank
+    assert read_config(parsed.preset, None, [*parsed.settings, "prototypes.bank=own"]).prototypes.source == source
+    untrained = asked.post("/api/trainings/check", json={**own, "start": "none"}).json()
+    assert "untrained encoder" in untrained["problems"]["prototypes.source"]
+
+
 @pytest.mark.parametrize(
     ("settings", "field", "words"),
     [
