@@ -111,22 +111,27 @@ def write_dataset(
     classes = export.plan.classes
     if export.plan.problem or classes is None:
         raise DatasetError(export.plan.problem or "nothing is labelled")
-    if out.exists() and not replace:
-        raise DatasetError(f"{out.name} exists already: choose another name")
-    if out.exists() and not (out / PROVENANCE).is_file():  # tiles cut elsewhere, or a folder of several sets
-        raise DatasetError(f"{out.name} was not made of a label set, so it is not replaced: choose another name")
+    _check_place(out, replace=replace)
     try:
         with _staging(out) as folder:
             writer = _Writer(export, classes, folder, out.name, progress)
             writer.write()
             summary = ExportSummary(out, *writer.counts())
             _write_texts(export, classes, folder, writer)
+            _check_place(out, replace=replace)  # once more: another one may have come meanwhile
             _put_in_place(folder, out)
     except OSError as error:
         raise DatasetError(
             f"cannot write the tile set {out} ({error.strerror or error}): free some space or choose another folder"
         ) from error
     return summary
+
+
+def _check_place(out: Path, *, replace: bool) -> None:
+    if out.exists() and not replace:
+        raise DatasetError(f"{out.name} exists already: choose another name")
+    if out.exists() and not (out / PROVENANCE).is_file():  # tiles cut elsewhere, or a folder of several sets
+        raise DatasetError(f"{out.name} was not made of a label set, so it is not replaced: choose another name")
 
 
 @dataclass

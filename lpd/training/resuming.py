@@ -41,8 +41,9 @@ def save_snapshot(folder: Path, snapshot: Snapshot) -> None:
         RunError: the disk is full or the folder cannot be written.
     """
     try:
-        with replacing(folder / RESUME) as temporary:
-            torch.save({name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}, temporary)
+        # Closed by ourselves whatever happens: what torch holds open fills the disk still, and the run cannot say why.
+        with replacing(folder / RESUME) as temporary, temporary.open("wb") as file:
+            torch.save({name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}, file)
     except (
         OSError,
         RuntimeError,

@@ -36,6 +36,52 @@ def at(page: Page, x_l0: float, y_l0: float) -> tuple[float, float]:
     return box["x"] + (x_l0 - left) / width * box["width"], box["y"] + (y_l0 - top) / height * box["height"]
 
 
+def fail_and_hesitate(page: Page, state: State) -> None:
+    """Nothing shows as ticked that is not saved, nothing that was taken back stays, and nothing goes without a word."""
+    saved = state()["labels"]["tiles"]
+    page.mouse.click(*at(page, 2.5 * STEP, 2.5 * STEP))
+    page.route("**/api/labels/**", lambda route: route.abort())  # neither said nor known any more
+    page.keyboard.press("1")
+    page.wait_for_function("!window.__lpd.state.labels.busy")
+    page.keyboard.press("2")
+    assert state()["labels"]["tiles"] == {}
+    assert page.locator(".lpd-label-classes").is_hidden()
+    page.unroute("**/api/labels/**")
+    page.wait_for_function("window.__lpd.state.labels.grid")
+    assert state()["labels"]["tiles"] == saved
+
+    held: list[Any] = []
+    page.route("**/api/labels/*/edit", lambda route: held.append(route))
+    page.keyboard.press("1")
+    page.keyboard.press("2")
+    page.wait_for_function("window.__lpd.state.labels.busy")
+    with page.expect_request("**/api/labels/*/edit"):
+        held[0].continue_()
+    # The answer to the first does not hide the second.
+    assert state()["labels"]["tiles"]["2,2"] == [0, 1]
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    with page.expect_event("dialog") as asked:
+        page.evaluate("location.reload()")
+    assert asked.value.type == "beforeunload"
+    page.keyboard.press("Control+z")
+    page.locator(".lpd-card", has_text="large-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10")
+    held[1].continue_()
+    page.wait_for_function("!window.__lpd.state.labels.busy")
+    page.unroute("**/api/labels/*/edit")
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 4")
+    assert state()["labels"]["tiles"] == {**saved, "2,2": [0]}
+
+    page.mouse.click(*at(page, 2.5 * STEP, 2.5 * STEP))
+    page.route("**/api/labels/*/edit", lambda route: route.fulfill(status=500, body='{"error": "no"}'))
+    page.keyboard.press("2")
+    page.keyboard.press("Control+z")  # of what was not said, not of what was said before
+    page.wait_for_function("!window.__lpd.state.labels.busy")
+    page.unroute("**/api/labels/*/edit")
+    assert state()["labels"]["tiles"] == {**saved, "2,2": [0]}
+
+
 def test_tiles_are_ticked_and_become_a_data_set(page: Page, app: Any, state: State, look: Any) -> None:
     page.goto(app.url)
     page.wait_for_function("window.__lpd?.ready")
@@ -113,12 +159,34 @@ def test_tiles_are_ticked_and_become_a_data_set(page: Page, app: Any, state: Sta
     page.wait_for_function("window.__lpd.state.labels.grid?.columns === 4")
     assert state()["labels"]["tiles"]["1,2"] == [0, 1]
 
+    fail_and_hesitate(page, state)
+
     page.reload()  # all of it is on the server
     page.wait_for_function("window.__lpd?.slideOpen")
     page.get_by_role("button", name="Label", exact=True).click()
-    page.wait_for_function("window.__lpd.state.labels.grid")
+    page.wait_for_function("window.__lpd.state.labels.grid && !window.__lpd.state.labels.busy")
     tiles = state()["labels"]["tiles"]
+    page.keyboard.press("Enter")  # a proposal, wherever one has clicked to get here
+    page.wait_for_function("window.__lpd.state.labels.proposal")
+    page.locator(".lpd-card", has_text="large-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10 && !window.__lpd.state.labels.busy")
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.__lpd.state.labels.proposal")
     assert {tuple(map(int, key.split(","))) for key in tiles} >= {(1, 1), (2, 1), *row}
+    held: list[Any] = []
+    page.route("**/proposals", lambda route: held.append(route))
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 4 && !window.__lpd.state.labels.busy")
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.__lpd.state.labels.busy")
+    page.locator(".lpd-card", has_text="large-phantom.tif").click()  # before the proposal has come
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10")
+    for route in held[:]:
+        route.continue_()
+    page.unroute("**/proposals")
+    page.wait_for_function("!window.__lpd.state.labels.busy")
+    assert state()["labels"]["selected"] == []
+    assert page.locator(".lpd-toast", has_text="No tile is left").count() == 0
     page.get_by_role("heading", name="Make a data set").click()
     page.locator(".lpd-label-plan").get_by_text(f"{len(tiles)} tiles to train on").wait_for()
     page.locator("#lpd-export-name").fill("mine")

@@ -203,6 +203,25 @@ def test_what_a_killed_export_left_goes_an_hour_later_and_a_living_one_stays(lab
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".unfinished-living", "set"]
 
 
+def test_a_set_that_comes_while_another_is_written_stays(labelling, slides, tmp_path):
+    """Of two people who choose one name, or of an export and a folder copied there."""
+    label_both(labelling, slides)
+    out = tmp_path / "set"
+
+    def meanwhile(_done: int, _total: int) -> bool:
+        out.mkdir(exist_ok=True)
+        (out / "mine.txt").write_text("mine")
+        return False
+
+    for replaced, said in ((False, "exists already"), (True, "not made of a label set")):
+        with pytest.raises(DatasetError, match=f"set .*{said}"):
+            export(labelling, out, tmp_path, replace=replaced, progress=meanwhile)
+        assert [path.name for path in out.iterdir()] == ["mine.txt"]
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+        (out / "mine.txt").unlink()
+        out.rmdir()
+
+
 def test_a_set_that_is_there_is_replaced_only_if_that_is_said(labelling, slides, tmp_path):
     label_both(labelling, slides)
     out = tmp_path / "set"

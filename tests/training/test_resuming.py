@@ -232,15 +232,17 @@ def test_a_snapshot_of_another_network_is_named(few_tiles, tmp_path):
 )
 def test_a_full_disk_keeps_the_snapshot_before(few_tiles, tmp_path, monkeypatch, error, said):
     interrupt(few_tiles, tmp_path, 4, dies=True)
-    before = (tmp_path / RESUME).read_bytes()
+    before, files = (tmp_path / RESUME).read_bytes(), []
 
-    def full(_content, path):
-        Path(path).write_bytes(b"half")
+    def full(_content, file):
+        file.write(b"half")
+        files.append(file)
         raise error
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(RunError, match=re.escape(said)):
         run_training(few_tiles, tmp_path, resume=True)
+    assert [file.closed for file in files] == [True]  # or the disk stays full, and the run's last words are lost
     assert (tmp_path / RESUME).read_bytes() == before
     assert list(tmp_path.glob(".unfinished-*")) == []
 

@@ -19,7 +19,10 @@ export class Labels {
     this.sets = [];
     this.waiting = Promise.resolve();
     this.busy = 0;
+    this.unsaid = []; // what was said of tiles and has not been answered
     this.forget();
+    this.beforeLeaving = (event) => this.unsaid.length && event.preventDefault();
+    window.addEventListener('beforeunload', this.beforeLeaving);
     this.tools = new LabelTools(view, this);
     this.form = new LabelForm(this);
     this.export = new LabelExport(this);
@@ -33,7 +36,9 @@ export class Labels {
   /** What is known of the label set on this slide; nothing yet. */
   forget() {
     this.status = null;
-    this.seen = { revision: 0 }; // an edit that has still to be sent keeps this one, whatever is shown by then
+    // An edit that has still to be sent keeps this one, whatever is shown by then. `failed`: how many edits did; `lost`:
+    // one did, and what is saved could not be fetched since.
+    this.seen = { revision: 0, failed: 0, lost: false };
     this.tiles = new Map(); // "column,row" -> numbers of classes
     this.selected = []; // [column, row]
     this.ahead = []; // proposals
@@ -50,7 +55,10 @@ export class Labels {
     if (before && (before.id !== slide?.id || before.mpp !== slide?.mpp)) {
       this.forget();
       if (!slide?.mpp) this.leave();
-      else if (this.active && this.id) this.attempt(() => this.refresh()).then(() => this.warm());
+      else if (this.active && this.id) {
+        this.takeKeys();
+        this.attempt(() => this.refresh()).then(() => this.warm());
+      }
     }
     this.panel.render();
   }
@@ -85,6 +93,12 @@ export class Labels {
     });
     this.changed();
     this.panel.reveal();
+    this.takeKeys();
+  }
+
+  /** Keys mean the tiles, no longer the list in which the slide was chosen or the button that began this. */
+  takeKeys() {
+    if (this.active && !this.form.isOpen) this.view.host.focus({ preventScroll: true });
   }
 
   leave() {
@@ -130,19 +144,23 @@ export class Labels {
   /** Ask what is new. */
   async refresh() {
     const { id, slide } = this;
-    this.take(id, slide, await api.labels(id, slide.id, this.status?.revision ?? 0));
+    const since = this.status?.revision ?? 0;
+    this.take(id, slide, await api.labels(id, slide.id, since), since);
   }
 
-  take(id, slide, status) {
-    if (!this.shows(id, slide) || (this.status && status.revision < this.status.revision)) return;
+  /** Show what has changed since some revision; of what was not known then, nothing would be told. */
+  take(id, slide, status, since) {
+    const known = this.status?.revision ?? 0;
+    if (!this.shows(id, slide) || since > known || status.revision < known) return;
     for (const [column, row, classes] of status.slide.tiles) {
       if (classes) this.tiles.set(`${column},${row}`, classes);
       else this.tiles.delete(`${column},${row}`);
     }
-    const known = this.sets.find((set) => set.id === id);
-    if (known) Object.assign(known, { tiles: status.tiles, slides: status.slides });
+    for (const { seen, cells, kind, numbers } of this.unsaid) if (seen === this.seen) for (const cell of cells) this.say(cell, kind, numbers);
+    const set = this.sets.find((one) => one.id === id);
+    if (set) Object.assign(set, { tiles: status.tiles, slides: status.slides });
     this.status = status;
-    this.seen.revision = status.revision;
+    Object.assign(this.seen, { revision: status.revision, lost: false });
     this.changed();
   }
 
@@ -182,12 +200,15 @@ export class Labels {
   /** Say something of the selected tiles: shown at once, sent when what was said before has been answered. */
   edit(kind, numbers) {
     const { id, slide, selected: cells, proposal, seen } = this;
+    if (!this.status) return; // nobody knows what is saved: what is said now would show as if it were
     if (!proposal) this.ahead = []; // what was proposed did not know of this
     for (const cell of cells) this.say(cell, kind, numbers);
     const body = { slide: slide.id, kind, cells, classes: numbers.map((number) => this.classes[number].code), proposed: proposal?.reason ?? '' };
     this.changed();
+    const said = { seen, cells, kind, numbers };
+    this.unsaid.push(said);
     // Whoever goes on to another slide while an answer is awaited has said it all the same.
-    this.send(() => api.labelAct(id, 'edit', { ...body, revision: seen.revision }), id, slide);
+    this.send((revision) => api.labelAct(id, 'edit', { ...body, revision }), id, slide, said);
   }
 
   say([column, row], kind, numbers) {
@@ -199,11 +220,13 @@ export class Labels {
   }
 
   undo() {
-    const { id, slide } = this;
+    const { id, slide, seen } = this;
+    const { failed } = seen;
     if (!this.status?.mine && !this.busy) return;
-    this.send(() => this.shows(id, slide) && api.labelAct(id, 'undo', { slide: slide.id, revision: this.status.revision }), id, slide).then((answer) => {
+    // If what it takes back could not be said, there is nothing to take back: the edit before it stays.
+    this.send((revision) => (seen.failed === failed ? api.labelAct(id, 'undo', { slide: slide.id, revision }) : null), id, slide).then((answer) => {
       if (answer?.elsewhere) this.onTold('Taken back on another slide.');
-      else if (answer && this.shows(id, slide)) this.show(answer.undone);
+      else if (answer && this.active && this.shows(id, slide)) this.show(answer.undone);
     });
   }
 
@@ -211,17 +234,23 @@ export class Labels {
     return this.id === id && this.slide?.id === slide.id && this.slide.mpp === slide.mpp;
   }
 
-  send(ask, id, slide) {
+  /** Ask for an edit when those before it have been answered; `said` is what it says of tiles. */
+  send(ask, id, slide, said = null) {
     const { seen } = this;
-    this.waiting = this.waiting.then(() =>
-      this.attempt(async () => {
-        if (this.shows(id, slide) && !this.status) return null; // something failed, and what is saved could not be fetched
-        const answer = await ask();
-        if (answer) seen.revision = answer.revision;
-        if (answer) this.take(id, slide, answer);
-        return answer;
-      }),
-    );
+    const turn = async () => {
+      const since = seen.revision;
+      let answer = null;
+      try {
+        if (!seen.lost) answer = await ask(since); // else one before it failed, and nothing of this one shows any more
+      } finally {
+        this.unsaid = this.unsaid.filter((one) => one !== said);
+      }
+      if (!answer) return null;
+      seen.revision = answer.revision;
+      this.take(id, slide, answer, since);
+      return answer;
+    };
+    this.waiting = this.waiting.then(() => this.attempt(turn, seen));
     return this.waiting;
   }
 
@@ -246,10 +275,12 @@ export class Labels {
   /** Go on to the next proposal. */
   async next() {
     if (!this.status) return;
+    const { id, slide } = this;
     this.select([]);
     await this.attempt(async () => {
       while (this.ahead.length && this.classesOf(this.ahead[0].cell)) this.ahead.shift();
       if (!this.ahead.length) await this.look();
+      if (!this.active || !this.shows(id, slide)) return; // who went on to another slide meanwhile asks there anew
       const found = this.ahead.shift();
       if (found) {
         this.select([found.cell], found);
@@ -284,11 +315,12 @@ export class Labels {
     this.tools.goTo(cell);
   }
 
-  async attempt(act) {
+  async attempt(act, seen = null) {
     this.busy += 1;
     try {
       return await act();
     } catch (error) {
+      if (seen) seen.failed += 1;
       this.onTrouble(error);
       if (this.status) await this.again();
       return null;
@@ -299,9 +331,13 @@ export class Labels {
 
   /** Something could not be said: show what is saved. */
   async again() {
+    const { seen } = this;
     this.status = null;
     this.tiles = new Map();
-    await this.refresh().catch(() => undefined);
+    await this.refresh().catch(() => {
+      seen.lost = true;
+      this.changed();
+    });
   }
 
   /** What tests and curious people may look at. */
@@ -312,6 +348,7 @@ export class Labels {
 
   destroy() {
     clearTimeout(this.timer);
+    window.removeEventListener('beforeunload', this.beforeLeaving);
     this.export.destroy();
     this.tools.destroy();
   }

@@ -11,7 +11,7 @@ export const trainApi = {
   dataSet: (id, seed) => ask('GET', `/api/datasets/${at(id)}?seed=${seed}`),
   findings: (id) => ask('GET', `/api/datasets/${at(id)}/check`),
   makePhantom: () => ask('POST', '/api/datasets/phantom'),
-  tile: (id, split, number) => address(`/datasets/${at(id)}/tiles/${at(split)}/${number}.jpeg`),
+  tile: (id, split, number, version) => address(`/datasets/${at(id)}/tiles/${at(split)}/${number}.jpeg?v=${at(version)}`),
   readSettings: (text) => ask('POST', '/api/training/settings', { text }),
   list: () => ask('GET', '/api/trainings'),
   check: (wish) => ask('POST', '/api/trainings/check', wish),

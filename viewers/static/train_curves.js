@@ -26,13 +26,16 @@ export class TrainCurves {
   }
 
   forget() {
-    Object.assign(this, { run: '', since: 0, losses: [], valid: [], total: 1 });
+    Object.assign(this, { name: null, run: '', since: 0, losses: [], valid: [], total: 1 });
     this.draw();
   }
 
   /** Ask what is new of a training; answers how it is now. */
   async look(name) {
-    const told = await trainApi.curves(name, this.run, this.since);
+    const { run, since } = Object.assign(this, { name });
+    const told = await trainApi.curves(name, run, since);
+    // Another one is looked at by now, or another look has brought this already.
+    if (this.name !== name || this.run !== run || this.since !== since) return told.training;
     if (told.anew) Object.assign(this, { losses: [], valid: [] });
     Object.assign(this, { run: told.run, since: told.since });
     this.losses.push(...told.losses);

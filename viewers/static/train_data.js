@@ -95,7 +95,7 @@ export class TrainData {
   row(told, { code, name, color }, train) {
     const number = train.classes[code];
     const share = number / train.tiles;
-    const tiles = told.samples[code].map((i) => h('img', { src: trainApi.tile(told.id, 'train', i), alt: `A training tile that shows ${name}`, loading: 'lazy', width: 52, height: 52 }));
+    const tiles = told.samples[code].map((i) => h('img', { src: trainApi.tile(told.id, 'train', i, told.version), alt: `A training tile that shows ${name}`, loading: 'lazy', width: 52, height: 52 }));
     return h('div', { class: 'lpd-tally-row' }, h('span', { class: 'lpd-tally-name', title: name }, code), h('div', { class: 'lpd-tally-bar', role: 'img', 'aria-label': `${name}: ${number} of ${train.tiles} tiles` }, h('i', { style: `width:${(100 * share).toFixed(1)}%;background:${hex(color)}` })), h('span', { class: 'lpd-tally-count' }, `${count(number)} · ${(100 * share).toFixed(0)} %`), h('div', { class: 'lpd-tally-tiles' }, tiles));
   }
 

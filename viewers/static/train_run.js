@@ -75,7 +75,7 @@ export class TrainRun {
     this.message.classList.toggle('lpd-trouble', trouble);
     const message = sentence(training.message);
     if (this.message.textContent !== message) this.message.textContent = message;
-    if (trouble && !before) this.logBox.open = true;
+    if (trouble && !before?.ended) this.logBox.open = true;
     const now = JSON.stringify([training.state, training.message, training.can_go_on, training.exact, training.checkpoints, training.has_settings]);
     if (now !== this.shownButtons || !before) this.renderButtons();
     this.shownButtons = now;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lpd.recipe.run_files import METRICS
 #: Most entries of losses in an answer; more are thinned out, evenly.
 _MOST = 1200
 _LARGEST_BYTES = 64 * 2**20
+_LONGEST_LINE = 2**20
 _LOSSES = ("loss", "classification", "pixels", "similarity", "diversity", "rate", "busy", "memory_mb")
 
 
@@ -33,7 +35,8 @@ def read_curves(folder: Path, run: str = "", since: int = 0) -> dict[str, Any]:
     try:
         with (folder / METRICS).open("rb") as file:
             facts = os.fstat(file.fileno())
-            now = f"{facts.st_ino}"
+            # The number of a file that is gone is given to the next one: its first line, with its time, counts too.
+            now = f"{facts.st_ino}-{zlib.crc32(file.readline(_LONGEST_LINE)):08x}"
             start = since if run == now and 0 <= since <= facts.st_size else 0
             file.seek(start)
             data = file.read(_LARGEST_BYTES)

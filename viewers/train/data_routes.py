@@ -47,6 +47,7 @@ def data_router(room: TrainingRoom) -> APIRouter:
                 said["error"] = str(error).replace(str(data.path), data.relative)
         if "train" in said["labels"]:
             said["samples"] = room.data_sets.samples(data, 6, seed)
+            said["version"] = room.data_sets.version(data)
         return said
 
     @router.get("/api/datasets/{data_id}/check")

@@ -72,6 +72,14 @@ class DataSets:
                 self._listings[key] = TileSet.open(data.path, split, cache_bytes=0)
             return self._listings[key]
 
+    def version(self, data: DataSet) -> str:
+        """Another word when training tiles have come or gone, by which their numbers mean others.
+
+        Raises:
+            LpdError: there are none.
+        """
+        return "-".join(map(str, _changed(data.path, find_split(data.path, "train"))))
+
     def samples(self, data: DataSet, per_class: int, seed: int) -> dict[str, list[int]]:
         """By class code, the numbers of some training tiles drawn at random; those of one class alone come first."""
         tiles, rng = self.tiles(data, "train"), random.Random(seed)

@@ -24,6 +24,8 @@ _FILES = frozenset({"encoder.weights", "prototypes.bank", "losses.similarity.wei
 #: Names of networks may name nothing else, such as a file or another server.
 _NETWORK = re.compile(r"[A-Za-z0-9_.]{0,80}")
 _NETWORKS = ("encoder.name", "losses.similarity.name")
+#: YAML's anchors and aliases; a few of them can stand for gigabytes.
+LINKS = re.compile(r"(^|[\s\[{,:])[&*][\w-]")
 #: Largest values for everybody who uses the page; the command knows others.
 _MOST = {"optimizer.epochs": 10_000, "optimizer.batch_size": 4096, "prototypes.per_class": 32}
 
@@ -112,6 +114,7 @@ def check(
         config = read_config(preset, None, as_words(words))
     except ConfigError as error:
         return None, problems | _placed(preset, words, files, str(error))
+    problems |= _excesses(config)
     return (None if problems else config), problems
 
 
@@ -130,10 +133,20 @@ def _refusals(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for path, text in settings.items():
         if path not in known:
             yield path, f"there is no setting {path[:60]!r} here"
+        elif LINKS.search(text):
+            yield path, f"{path} is written with YAML anchors (& and *): write the value out"
         elif path in _NETWORKS and not _NETWORK.fullmatch(text):
             yield path, f"{path} {text[:60]!r} is no name of a network: use letters, digits, _ and . alone"
-        elif path in _MOST and _number(text) > _MOST[path]:
-            yield path, f"{path} {text[:20]} is more than {_MOST[path]}, the most that this page starts"
+
+
+def _excesses(config: TrainConfig) -> dict[str, str]:
+    tree = config.to_dict()
+    values = {path: _inside(tree, path) for path in _MOST}
+    return {
+        path: f"{path} {value} is more than {_MOST[path]}, the most that this page starts"
+        for path, value in values.items()
+        if value > _MOST[path]
+    }
 
 
 def _placed(preset: str, words: Mapping[str, str], files: Mapping[str, str], said: str) -> dict[str, str]:
@@ -199,10 +212,3 @@ def _inside(tree: Mapping[str, Any], path: str) -> Any:
     for part in path.split("."):
         value = value[part]
     return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,8 +12,6 @@ from lpd.recipe.presets import PRESETS
 from lpd.recipe.settings_file import read_config
 from viewers.train import form
 from viewers.train.weights import Starts
-
-_LINKS = re.compile(r"(^|[\s\[{,:])[&*]\w")
 
 
 def saved_settings(text: str, starts: Starts) -> dict[str, Any]:
@@ -27,7 +24,7 @@ def saved_settings(text: str, starts: Starts) -> dict[str, Any]:
     Raises:
         ConfigError: it is no YAML, or has settings that there are not.
     """
-    if _LINKS.search(text):  # a few of them can stand for gigabytes
+    if form.LINKS.search(text):
         raise ConfigError("settings with YAML anchors (& and *) are not read: write the values out")
     with TemporaryDirectory(prefix="lpd-settings-") as folder:
         path = Path(folder) / "settings.yaml"

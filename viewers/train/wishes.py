@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -88,7 +88,7 @@ def plan(new: NewTraining, data_sets: DataSets, starts: Starts, queue: Path, use
     """
     data = data_sets.get(new.data)
     files = _files(new, starts)
-    config, problems = form.check(new.preset, new.settings, files)
+    config, problems = form.check(new.preset, new.settings, {**files, **_bank(new.settings)})
     if config is None:
         return Plan(problems=problems)
     variants = list(_variants(new, config.prototypes.source))
@@ -97,9 +97,8 @@ def plan(new: NewTraining, data_sets: DataSets, starts: Starts, queue: Path, use
     wishes = []
     for suffix, changes in variants:
         settings = {**new.settings, **changes}
-        clustered = settings.get("prototypes.source", "learnable").startswith("kmeans")
-        bank = {"prototypes.bank": BANK} if clustered else {}
-        config_of_run, problems = form.check(new.preset, settings, {**files, **bank})
+        clustered = bool(_bank(settings))
+        config_of_run, problems = form.check(new.preset, settings, {**files, **_bank(settings)})
         if config_of_run is None:
             return Plan(problems=problems)
         if clustered and not config_of_run.encoder.pretrained:
@@ -121,6 +120,12 @@ def _files(new: NewTraining, starts: Starts) -> dict[str, str]:
     if new.tower and new.tower != "none":
         files["losses.similarity.weights"] = form.quoted(starts.get(new.tower).value)
     return files
+
+
+def _bank(settings: Mapping[str, str]) -> dict[str, str]:
+    """The bank of clustered prototypes, which the training builds for itself; empty where it needs none."""
+    clustered = settings.get("prototypes.source", "learnable").startswith("kmeans")
+    return {"prototypes.bank": BANK} if clustered else {}
 
 
 def _variants(new: NewTraining, source: str) -> Iterator[tuple[str, dict[str, str]]]:

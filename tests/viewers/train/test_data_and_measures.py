@@ -32,7 +32,7 @@ from viewers.train.telling import described_once
 from .conftest import seeded, state
 
 
-def test_data_sets_say_what_is_in_them(asked):
+def test_data_sets_say_what_is_in_them(asked, folders):
     (listed,) = asked.get("/api/datasets").json()["data"]
     assert (listed["name"], listed["mpp"], listed["splits"]) == ("ward/small", 0.5, {"train": 4, "valid": 1})
     told = asked.get(f"/api/datasets/{listed['id']}").json()
@@ -46,6 +46,9 @@ def test_data_sets_say_what_is_in_them(asked):
     for path in ("train/9", "train/-1", "../0", "test/0"):
         assert asked.get(f"/datasets/{listed['id']}/tiles/{path}.jpeg").status_code in (404, 400)
     assert asked.get("/api/datasets/0000").status_code == 404
+    Image.new("RGB", (64, 64)).save(folders.data / "ward" / "small" / "train" / "0[10].png")
+    now = asked.get(f"/api/datasets/{listed['id']}").json()
+    assert now["version"] != told["version"]  # tile 2 is another one now: a browser must not show the one it has kept
 
 
 def test_a_file_that_changes_changes_the_fingerprint(folders):
@@ -212,6 +215,9 @@ def test_scores_are_told_from_what_is_new_in_the_metrics(tmp_path, monkeypatch):
     other.write_text(look(1, 0.3))  # as after an interruption
     other.replace(log)
     assert told() == {"best": 0.3, "last": 0.3}
+    with log.open("w") as same:  # a training of that name begun anew, in a file that got the number of the old one
+        same.write(look(11, 0.1) + look(12, 0.2))
+    assert told() == {"best": 0.2, "last": 0.2}
 
 
 def test_tensorboard_is_told_of_where_it_is_installed(asked, folders, monkeypatch):

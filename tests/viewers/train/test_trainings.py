@@ -63,11 +63,27 @@ def test_the_command_that_is_shown_is_one_that_lpd_takes(asked: TestClient, wish
         assert config.encoder.weights.endswith("/good.safetensors")
 
 
+@pytest.mark.parametrize("source", ["kmeans", "kmeans_init"])
+def test_clustered_prototypes_can_be_chosen_among_the_settings(asked, wish, source):
+    """As somebody does who takes the settings of such a training: it builds its own bank."""
+    own = {**wish, "start": "model:good", "settings": {"prototypes.source": source}}
+    told = asked.post("/api/trainings/check", json=own).json()
+    assert told["problems"] == {}
+    (line,) = told["commands"]
+    parsed = build_parser().parse_args(shlex.split(line)[2:])
+    assert parsed.build_bank
+    assert read_config(parsed.preset, None, [*parsed.settings, "prototypes.bank=own"]).prototypes.source == source
+    untrained = asked.post("/api/trainings/check", json={**own, "start": "none"}).json()
+    assert "untrained encoder" in untrained["problems"]["prototypes.source"]
+
+
 @pytest.mark.parametrize(
     ("settings", "field", "words"),
     [
         ({"optimizer.epochs": "0"}, "optimizer.epochs", "must lie in 1"),
         ({"optimizer.epochs": "99999"}, "optimizer.epochs", "most that this page starts"),
+        ({"optimizer.epochs": "0x1869F"}, "optimizer.epochs", "most that this page starts"),
+        ({"cam.scales": "[&-a [1, 2], *-a]"}, "cam.scales", "write the value out"),
         ({"losses.diversity.weight": "much"}, "losses.diversity.weight", "finite number"),
         ({"encoder.name": "hf-hub:a/b"}, "encoder.name", "no name of a network"),
         ({"encoder.weights": "/etc/passwd"}, "encoder.weights", "no setting"),
