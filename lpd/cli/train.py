@@ -189,7 +189,8 @@ def _probe(args: argparse.Namespace) -> int:
     tiles = TileSet.open(args.data, "train")
     valid = TileSet.open(args.data, "valid") if has_split(args.data, "valid") else None
     with cpu_threads(args.threads):
-        print(json.dumps(probe(config, tiles, valid, choose_device(args.device)).to_dict()))
+        found = probe(config, tiles, valid, choose_device(args.device), clustering=args.build_bank)
+        print(json.dumps(found.to_dict()))
     return 0
 
 

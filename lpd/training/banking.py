@@ -110,8 +110,7 @@ def _build(
     device: torch.device | str,
     progress: Callable[[int, int], None] | None,
 ) -> PrototypeBank:
-    chosen = single_class_tiles(tiles)
-    _check_enough(tiles, chosen, config)
+    chosen = clustered_tiles(tiles, config)
     encoder.to(device).eval()
     _check_patches(encoder, record.name, spec, config.patches, device)
     embeddings = embed(encoder, tiles, np.concatenate(chosen).tolist(), spec, config, device=device, progress=progress)
@@ -128,6 +127,18 @@ def single_class_tiles(tiles: TileSet) -> list[npt.NDArray[np.intp]]:
     """For each class the indices of the tiles whose label is that class and no other."""
     alone = tiles.labels & (tiles.labels.sum(1, keepdims=True) == 1)
     return [np.flatnonzero(alone[:, c]) for c in range(tiles.info.scheme.count)]
+
+
+def clustered_tiles(tiles: TileSet, config: BankConfig) -> list[npt.NDArray[np.intp]]:
+    """As :func:`single_class_tiles`, if there are enough of them.
+
+    Raises:
+        ConfigError: a class has fewer embeddings than prototypes.
+        DatasetError: a class is in no tile alone.
+    """
+    chosen = single_class_tiles(tiles)
+    _check_enough(tiles, chosen, config)
+    return chosen
 
 
 @torch.inference_mode()

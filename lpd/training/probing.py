@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lpd.data.tiles import TileSet
@@ -15,6 +16,7 @@ from lpd.evaluation.report import evaluate
 from lpd.evaluation.tiles import tile_logits
 from lpd.model.scoring import default_calibration
 from lpd.recipe.config import TrainConfig
+from lpd.training.banking import BankConfig, clustered_tiles, embed, load_bank_encoder
 from lpd.training.distribution import Team
 from lpd.training.feeding import feeding
 from lpd.training.fitting_memory import enough_memory, training_cure
@@ -37,6 +39,7 @@ class Probe:
         steps: of the whole training.
         step_s: seconds of a step before L_sim and L_div join in, and ``joined_step_s`` after that; None without such.
         looks: how often it is saved, calibrated and scored, each in ``look_s`` seconds.
+        bank_s: seconds in which tiles are clustered first; None where they are not.
         total_s: of the whole training.
         memory_bytes: most that was needed at once: of the device's memory, or of the machine's on a CPU; None where
             nobody knows.
@@ -48,6 +51,7 @@ class Probe:
     joined_step_s: float | None
     looks: int
     look_s: float
+    bank_s: float | None
     total_s: float
     memory_bytes: int | None
 
@@ -56,7 +60,9 @@ class Probe:
         return asdict(self)
 
 
-def probe(config: TrainConfig, tiles: TileSet, valid: TileSet | None, device: torch.device) -> Probe:
+def probe(
+    config: TrainConfig, tiles: TileSet, valid: TileSet | None, device: torch.device, *, clustering: bool = False
+) -> Probe:
     """Measure; nothing is written anywhere.
 
     Args:
@@ -64,6 +70,7 @@ def probe(config: TrainConfig, tiles: TileSet, valid: TileSet | None, device: to
         tiles: training tiles.
         valid: tiles with masks, or None.
         device: where it will be trained.
+        clustering: the tiles are clustered into a bank before.
 
     Raises:
         LpdError: the training could not begin, or does not fit into memory.
@@ -79,10 +86,13 @@ def probe(config: TrainConfig, tiles: TileSet, valid: TileSet | None, device: to
         step_s = _seconds_per_step(trainer, tiles, order, 0) if first else None
         joined_s = _seconds_per_step(trainer, tiles, order, first) if first < total else None
         look_s = _seconds_per_look(trainer, tiles, valid)
+        bank_s = _seconds_of_bank(config, tiles, device) if clustering else None
     every = config.loop.validate_every
     looks = 1 + ((config.optimizer.epochs - 1) // every if every else 0)
-    seconds = (step_s or 0) * min(first, total) + (joined_s or 0) * max(0, total - first) + look_s * looks
-    return Probe(str(device), total, step_s, joined_s, looks, look_s, seconds, peak_memory(device))
+    seconds = (
+        (step_s or 0) * min(first, total) + (joined_s or 0) * max(0, total - first) + look_s * looks + (bank_s or 0)
+    )
+    return Probe(str(device), total, step_s, joined_s, looks, look_s, bank_s, seconds, peak_memory(device))
 
 
 def _seconds_per_step(trainer: Trainer, tiles: TileSet, order: list[list[int]], first: int) -> float:
@@ -117,6 +127,23 @@ def _seconds_per_look(trainer: Trainer, tiles: TileSet, valid: TileSet | None) -
         scoring = _timed(lambda: evaluate(network, few, spec, valid.info.scheme, calibration))
         seconds += len(valid) / len(few) * scoring
     return seconds
+
+
+def _seconds_of_bank(config: TrainConfig, tiles: TileSet, device: torch.device) -> float:
+    """Of embedding the tiles that are clustered, measured on a few; grouping them takes no time beside that.
+
+    Raises:
+        LpdError: there is nothing to cluster, or too little.
+    """
+    start = time.monotonic()
+    encoder, _ = load_bank_encoder(config.encoder)
+    encoder.to(device).eval()
+    loaded = time.monotonic() - start
+    wish = BankConfig(per_class=config.prototypes.per_class, seed=config.loop.seed)
+    spec, chosen = config.input_spec(tiles.info.mpp, tiles.tile_px), np.concatenate(clustered_tiles(tiles, wish))
+    few = chosen[:_TILES].tolist()
+    embed(encoder, tiles, few[:1], spec, wish, device=device)  # the first one pays for what all others find ready
+    return loaded + len(chosen) / len(few) * _timed(lambda: embed(encoder, tiles, few, spec, wish, device=device))
 
 
 def _timed(work: Callable[[], object]) -> float:

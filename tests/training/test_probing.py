@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+import pytest
 import torch
+from safetensors.torch import save_file
 
 from lpd.cli import main
 from lpd.data.tiles import TileSet
+from lpd.errors import LpdError
+from lpd.model.encoders import build_encoder
 from lpd.recipe.config import LoopConfig, LossConfig, OptimizerConfig, TrainConfig
 from lpd.recipe.settings_file import read_config
 from lpd.training.probing import probe
@@ -36,6 +41,23 @@ def test_kinds_of_steps_that_do_not_come_are_not_measured(few_tiles):
     config = TrainConfig(base.encoder, base.prototypes, losses=losses, optimizer=OptimizerConfig(1, 3), loop=loop)
     found = probe(config, tiles, None, torch.device("cpu"))
     assert (found.joined_step_s, found.looks) == (None, 1)
+
+
+def test_clustering_the_tiles_first_is_part_of_it(few_tiles, tmp_path):
+    save_file(build_encoder("test_convnext").body.state_dict(), tmp_path / "encoder.safetensors")
+    words = (*QUICK, f"encoder.weights={tmp_path / 'encoder.safetensors'}", "prototypes.per_class=1")
+    shutil.copytree(few_tiles, tmp_path / "tiles")
+    for index, file in enumerate(sorted((tmp_path / "tiles" / "train").iterdir())):
+        file.rename(file.with_name(f"t{index}[{('100', '010', '001')[index % 3]}].png"))
+    config, tiles = read_config("default", None, words), TileSet.open(tmp_path / "tiles", "train")
+    found = probe(config, tiles, None, torch.device("cpu"), clustering=True)
+    first = config.losses.first_step(found.steps)
+    steps_s = first * found.step_s + (found.steps - first) * found.joined_step_s
+    assert found.bank_s > 0
+    assert abs(found.total_s - (found.bank_s + steps_s + found.looks * found.look_s)) < 1e-9
+    many = read_config("default", None, (*words, "prototypes.per_class=50"))
+    with pytest.raises(LpdError, match="too few for 50 prototypes"):
+        probe(many, tiles, None, torch.device("cpu"), clustering=True)
 
 
 def test_as_a_command_it_prints_json_and_writes_nothing(few_tiles, tmp_path, capsys):

@@ -58,9 +58,10 @@ export class Estimate {
   }
 }
 
-function inWords({ device, steps, step_s: early, joined_step_s: late, look_s: look, looks, total_s: total, memory_bytes: memory }, trainings) {
+function inWords({ device, steps, step_s: early, joined_step_s: late, look_s: look, looks, bank_s: bank, total_s: total, memory_bytes: memory }, trainings) {
   const pace = [early, late].filter((value) => value !== null).map((value) => `${trim(value)} s`);
   const parts = [`About ${duration(total)} on ${device}${trainings > 1 ? ` for each of ${trainings}` : ''}: ${count(steps)} steps of ${[...new Set(pace)].join(', later ')}, scored ${looks === 1 ? 'once' : `${looks} times`} in ${trim(look)} s.`];
+  if (bank !== null) parts.push(`Of these, ${duration(bank)} for clustering the tiles first.`);
   if (memory) parts.push(`It needs ${bytes(memory)} of memory.`);
   return parts.join(' ');
 }

@@ -94,7 +94,7 @@ export class TrainRun {
       made.push(button('Stop', 'lpd-secondary', () => this.change('stop'), 'Ends after the step in hand; what it has learned is saved, calibrated and scored'));
       made.push(button('Kill', 'lpd-quiet', () => this.kill(), 'Ends the process at once; what was saved last stays'));
     } else {
-      if (training.can_go_on) made.push(button(training.exact ? 'Resume' : 'Start again', 'lpd-primary', () => this.change('go-on'), training.exact ? 'Goes on exactly where it last saved itself' : 'It ended before it had saved itself: begins anew'));
+      if (training.can_go_on) made.push(button(training.exact ? 'Resume' : 'Start again', 'lpd-primary', () => this.goOn(), training.exact ? 'Goes on exactly where it last saved itself' : 'It ended before it had saved itself: begins anew'));
       if (training.checkpoints.length) made.push(h('button', { type: 'button', class: training.state === 'done' ? 'lpd-primary' : 'lpd-secondary', title: 'Put its checkpoint among the models, with a card', onclick: () => acts.attempt(() => askPublication(acts, training)) }, 'Publish …'));
     }
     if (training.has_settings) {
@@ -108,6 +108,14 @@ export class TrainRun {
   async change(what) {
     this.training = await trainApi.change(this.name, what);
     await this.acts.changed();
+  }
+
+  async goOn() {
+    const { name, exact, checkpoints } = this.training;
+    // Without a snapshot it begins anew, over what an earlier try has saved.
+    const costs = !exact && checkpoints.length;
+    if (costs && !(await confirmed(this.acts.root, `Start ${name} again? What it had saved so far (${checkpoints.join(', ')}) is replaced; to keep it, publish it first.`, 'Start again'))) return;
+    await this.change('go-on');
   }
 
   async kill() {
