@@ -7,6 +7,7 @@ import { LabelForm } from './label_form.js';
 import { LabelPanel } from './label_panel.js';
 import { LabelTools } from './label_tools.js';
 import { polygonsOf } from './shapes.js';
+import { UnderWay } from './under_way.js';
 
 const OTHERS_MS = 5000;
 const AHEAD = 8; // proposals that are asked for at once
@@ -18,6 +19,7 @@ export class Labels {
     this.active = false;
     this.sets = [];
     this.waiting = Promise.resolve();
+    this.underWay = new UnderWay();
     this.busy = 0;
     this.forget();
     this.tools = new LabelTools(view, this);
@@ -222,7 +224,7 @@ export class Labels {
         return answer;
       }),
     );
-    return this.waiting;
+    return this.underWay.hold(this.waiting);
   }
 
   /** Select the tissue tiles whose middles lie in some polygons. */
@@ -312,6 +314,7 @@ export class Labels {
 
   destroy() {
     clearTimeout(this.timer);
+    this.underWay.destroy();
     this.export.destroy();
     this.tools.destroy();
   }
