@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import shapely
+
+from .test_review import write_result
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -184,3 +187,26 @@ def test_outlines_are_thinned_as_shapely_thins_them(page: Page, app: Any) -> Non
     expected = shapely.LineString(points).simplify(0.4, preserve_topology=False)
     assert len(kept) < 200
     assert shapely.LineString(kept).equals_exact(expected, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "sentence"),
+    [
+        ("x=abc&y=9&scale=.5", "does not name a place"),
+        ("x=1e308&y=9&scale=.5", "does not name a place"),
+        ("x=9&y=9&scale=0", "does not name a place"),
+        ("x=9&y=9&scale=.5&turn=Infinity", "does not name a place"),
+        ("on=mask,heat&heat=score-99", "is not one of this result"),
+        ("on=mask,difference&with=gone", "cannot be shown on this slide"),
+    ],
+)
+def test_a_spoilt_address_says_so_and_shows_the_slide(page: Page, app: Any, spoilt: str, sentence: str) -> None:
+    write_result(app)
+    with urllib.request.urlopen(f"{app.url}/api/slides") as answer:
+        slides = json.load(answer)["slides"]
+    slide = next(slide["id"] for slide in slides if slide["name"] == "small-phantom.tif")
+    page.goto(f"{app.url}/?slide={slide}&{spoilt}")
+    page.get_by_text(sentence).wait_for()
+    page.wait_for_function("window.__lpd.slideOpen && window.__lpd.state.layers.mask.drawn")
+    x, y, width, height = page.evaluate("window.__lpd.state.region")
+    assert max(x, y, 1023 - x - width, 767 - y - height) < 1

@@ -185,3 +185,54 @@ def test_a_result_is_reviewed_by_clicking(page: Page, app: Any, look: Look, stat
     page.locator(".lpd-card", has_text="small-phantom.tif").click()
     page.wait_for_function("window.__lpd.state.review.revision === 8")
     assert words.text_content() == "Not reviewed by a person"
+
+
+def test_a_region_that_somebody_else_has_corrected_since_it_was_selected_is_looked_at_again(
+    page: Page, app: Any, state: State
+) -> None:
+    write_result(app)
+    page.goto(app.url)
+    page.wait_for_function("window.__lpd?.ready")
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.slideOpen && window.__lpd.state.review.revision === 0")
+    page.keyboard.press("v")
+    box = page.locator(".lpd-osd").bounding_box()
+    assert box
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.click(*middle)
+    page.wait_for_function("window.__lpd.state.review.selected")
+
+    # The tumour is stroma, says somebody: now the region at that place is all the stroma.
+    review = f"{app.url}/results/20260102-030405-abcdef/review"
+    with urllib.request.urlopen(review) as answer:
+        run = json.load(answer)["run"]
+    said = {"run": run, "revision": 0, "x": 512, "y": 384, "view": [0, 0, 1024, 768], "value": STROMA}
+    request = urllib.request.Request(
+        f"{review}/region", json.dumps(said).encode(), {"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(request).close()
+    settle(page, 1)
+    page.keyboard.press(str(LYMPHOCYTES + 1))
+    page.get_by_text("has corrected this place meanwhile").wait_for()
+    settle(page, 1)
+    assert legend(page)["Lymphocytes"] == "0.000"
+    assert state()["review"]["selected"] is None
+
+    # One's own edits are no surprise, however slow the server is; and the page is not closed before they are saved.
+    held: list[Any] = []
+    page.route("**/review/region", lambda route: route.continue_() if held else held.append(route))
+    page.mouse.click(*middle)
+    page.wait_for_function("window.__lpd.state.review.selected")
+    page.keyboard.press(str(LYMPHOCYTES + 1))
+    page.mouse.click(*middle)
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.evaluate("setTimeout(() => location.reload())")
+    page.wait_for_timeout(1000)
+    assert asked == ["beforeunload"]
+    held[0].continue_()
+    page.wait_for_function("window.__lpd.state.review.selected")
+    assert state()["review"]["selected"] == {"value": LYMPHOCYTES, "cut": False}
+    page.keyboard.press(str(NECROSIS + 1))
+    settle(page, 3)
+    page.evaluate("window.__lpd.errors.length = 0")

@@ -95,3 +95,16 @@ def test_a_tablet_does_what_a_mouse_does(tablet: Page, app: Any) -> None:
         tablet.touchscreen.tap(*place)
         tablet.wait_for_timeout(400)  # two taps in quick succession are one double tap
     tablet.wait_for_function("window.__lpd.state.shapes === 2 && window.__lpd.state.saved")
+
+
+def test_a_telephone_compares_two_results_and_has_the_controls(tablet: Page, app: Any) -> None:
+    tablet.set_viewport_size({"width": 390, "height": 844})
+    tablet.goto(app.url)
+    tablet.wait_for_function("window.__lpd?.ready")
+    tablet.get_by_role("tab", name="Compare").tap()
+    tablet.locator(".lpd-compare .lpd-panel").wait_for()
+    left, right = (tablet.locator(f".lpd-stage[data-side={side}]").bounding_box() for side in ("left", "right"))
+    assert left
+    assert right
+    assert left["x"] + left["width"] <= right["x"], "one lies beside the other"
+    assert right["x"] + right["width"] <= 390

@@ -7,6 +7,7 @@ import { LabelForm } from './label_form.js';
 import { LabelPanel } from './label_panel.js';
 import { LabelTools } from './label_tools.js';
 import { polygonsOf } from './shapes.js';
+import { UnderWay } from './under_way.js';
 
 const OTHERS_MS = 5000;
 const AHEAD = 8; // proposals that are asked for at once
@@ -18,11 +19,10 @@ export class Labels {
     this.active = false;
     this.sets = [];
     this.waiting = Promise.resolve();
+    this.underWay = new UnderWay();
     this.busy = 0;
     this.unsaid = []; // what was said of tiles and has not been answered
     this.forget();
-    this.beforeLeaving = (event) => this.unsaid.length && event.preventDefault();
-    window.addEventListener('beforeunload', this.beforeLeaving);
     this.tools = new LabelTools(view, this);
     this.form = new LabelForm(this);
     this.export = new LabelExport(this);
@@ -251,7 +251,7 @@ export class Labels {
       return answer;
     };
     this.waiting = this.waiting.then(() => this.attempt(turn, seen));
-    return this.waiting;
+    return this.underWay.hold(this.waiting);
   }
 
   /** Select the tissue tiles whose middles lie in some polygons. */
@@ -348,7 +348,7 @@ export class Labels {
 
   destroy() {
     clearTimeout(this.timer);
-    window.removeEventListener('beforeunload', this.beforeLeaving);
+    this.underWay.destroy();
     this.export.destroy();
     this.tools.destroy();
   }

@@ -4,6 +4,7 @@
 import { api } from './api.js';
 import { ReviewPanel } from './review_panel.js';
 import { ReviewTools } from './review_tools.js';
+import { UnderWay } from './under_way.js';
 
 const OTHERS_MS = 5000;
 
@@ -12,6 +13,7 @@ export class Review {
     Object.assign(this, { view, layers, onTrouble, onPointer });
     this.active = false;
     this.waiting = Promise.resolve();
+    this.underWay = new UnderWay();
     this.tools = new ReviewTools(view, this);
     this.panel = new ReviewPanel(this);
   }
@@ -96,13 +98,16 @@ export class Review {
     }, OTHERS_MS);
   }
 
-  /** The region around a place, as `selected`. */
+  /** The region around a place, as `selected`: with one's own edits in it, and of the revision that was looked at. */
   async select(x, y) {
     const { job } = this;
     const view = this.view.region();
+    await this.waiting;
     await this.attempt(async () => {
+      const shown = this.seen?.revision ?? 0;
       const found = await api.reviewRegion(job.id, x, y, view);
-      if (this.job === job && this.active) this.tools.select({ ...found, x, y, view });
+      const revision = Math.min(shown, found.revision);
+      if (this.job === job && this.active) this.tools.select({ ...found, revision, x, y, view });
     });
   }
 
@@ -111,8 +116,8 @@ export class Review {
     const { selected } = this.tools;
     if (!selected) return;
     this.tools.select(null);
-    const { x, y, view } = selected;
-    this.edit('region', { x, y, view, value });
+    const { run, revision, x, y, view } = selected; // what others have said since then may have made it another region
+    this.edit('region', { run, revision, x, y, view, value });
   }
 
   paint(points, radius_um, value) {
@@ -140,7 +145,7 @@ export class Review {
         this.take(job, answer);
       }),
     );
-    return this.waiting;
+    return this.underWay.hold(this.waiting);
   }
 
   async attempt(act) {
@@ -164,6 +169,7 @@ export class Review {
 
   destroy() {
     clearTimeout(this.timer);
+    this.underWay.destroy();
     this.tools.destroy();
   }
 }
