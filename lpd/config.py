@@ -215,7 +215,8 @@ def _check_types(cls: type[Settings], values: Mapping[str, Any]) -> None:
     kinds = get_type_hints(cls)
     for name, value in values.items():
         if not _fits(value, kinds[name]):
-            raise ConfigError(f"{cls._group}{name} {reprlib.repr(value)} must be {_in_words(kinds[name])}")
+            said = "is empty and" if value is None else reprlib.repr(value)
+            raise ConfigError(f"{cls._group}{name} {said} must be {_in_words(kinds[name])}")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -28,6 +28,8 @@ _LOGGER = logging.getLogger(__name__)
 _OPEN_SLIDES = 10
 #: So many unread slides may be opened while somebody waits for the list.
 _FEW = 50
+#: A file that changes is looked for anew once in so many seconds.
+_CHANGES_S = 1.0
 _Version = tuple[Path, int, int]
 
 
@@ -85,6 +87,8 @@ class Catalogue:
             found = self._files.get(slide_id)
         if found is None or not found.path.exists():
             found = next((file for file in self.files() if file.id == slide_id), None)
+        elif not found.is_as_listed():  # replaced, or still being copied: then once a second must do
+            found = next((file for file in self.files(_CHANGES_S) if file.id == slide_id), None)
         if found is None:
             raise NotFoundError(
                 f"no slide has the id {slide_id[:40]!r}: it may have been moved or deleted, so reload the page"

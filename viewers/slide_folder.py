@@ -39,6 +39,14 @@ class SlideFile:
     def version(self) -> tuple[Path, int, int]:
         return self.path, self.size, self.mtime_ns
 
+    def is_as_listed(self) -> bool:
+        """Whether the file is still the one that was found; what is not opened anyway counts as such."""
+        try:
+            facts = self.path.stat()
+        except OSError:
+            return False
+        return bool(self.refusal) or (facts.st_size, facts.st_mtime_ns) == (self.size, self.mtime_ns)
+
 
 def find_slides(folder: Path) -> list[SlideFile]:
     """All slides below ``folder``, sorted by path. Hidden files and folders, and links to folders, are left out.

@@ -301,3 +301,18 @@ def test_a_ground_truth_beside_its_slide_is_no_slide(slides: Path, tmp_path: Pat
     found = label_image_of(slides / slide)
     assert found is not None
     assert found.name == f"a{ending}"
+
+
+def test_a_slide_that_was_replaced_since_the_list_was_read_is_the_new_one(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = catalogue(slides, tmp_path / "known.json")
+    file = next(file for file in found.files() if file.name == "first.png")
+    before = found.info(file.id)
+    monkeypatch.setattr("viewers.catalog._CHANGES_S", 0.0)
+    Image.new("RGB", (70, 50)).save(file.path)
+    after = found.info(file.id)
+    assert (after.width_l0, after.height_l0) == (70, 50)
+    assert after.fingerprint != before.fingerprint
+    with found.borrow(file.id) as slide:
+        assert (slide.width_l0, slide.height_l0) == (70, 50)

@@ -22,6 +22,7 @@ export class CompareFigures {
     this.attempt = attempt;
     this.onFigure = onFigure;
     this.found = new Map(); // result, or model, and over what -> figures
+    this.opened = new Set(); // definitions
     this.over = overChoice('Slides or data set that are measured', () => {
       onOver();
       this.render(this.state);
@@ -102,11 +103,19 @@ export class CompareFigures {
       const pending = [left, right].map((found, i) => !found && sides[i].about && sides[i].job.ended);
       const one = [left, right].map((found, i) => (pending[i] ? '…' : found?.classes[sides[i].code]?.[key] ?? null));
       const all = [left, right].map((found, i) => (pending[i] ? '…' : found?.[key] ?? null));
-      const text = h('tr', { class: 'lpd-definition', hidden: true }, h('td', { colSpan: 5 }, definitions[key]));
-      const button = h('button', { type: 'button', class: 'lpd-link', title: definitions[key], 'aria-expanded': 'false', onclick: () => button.setAttribute('aria-expanded', String(!(text.hidden = !text.hidden))) }, name);
+      const text = h('tr', { class: 'lpd-definition', hidden: !this.opened.has(key) }, h('td', { colSpan: 5 }, definitions[key]));
+      const button = h('button', { type: 'button', class: 'lpd-link', title: definitions[key], 'aria-expanded': String(!text.hidden), onclick: () => this.toggle(key, button, text) }, name);
       return [h('tr', {}, h('th', { scope: 'row' }, button), ...cells(one, code === null ? null : better), ...cells(all, better)), text];
     });
     return h('table', {}, h('thead', {}, head, beside), h('tbody', {}, rows));
+  }
+
+  /** Open or close a definition; it stays so when numbers come. */
+  toggle(key, button, text) {
+    text.hidden = !text.hidden;
+    button.setAttribute('aria-expanded', String(!text.hidden));
+    if (text.hidden) this.opened.delete(key);
+    else this.opened.add(key);
   }
 
   /** How the prototypes share the class's region, a bar each; those that say nothing or the same are named. */

@@ -13,6 +13,7 @@ export class Review {
     Object.assign(this, { view, layers, onTrouble, onPointer });
     this.active = false;
     this.waiting = Promise.resolve();
+    this.unanswered = new Map(); // by result that edits have still to be sent of -> { seen, count }
     this.underWay = new UnderWay();
     this.tools = new ReviewTools(view, this);
     this.panel = new ReviewPanel(this);
@@ -34,7 +35,8 @@ export class Review {
     this.leave();
     this.job = job;
     this.status = null;
-    this.seen = null; // run and revision: an edit that has still to be sent keeps them, whatever is shown by then
+    // Run and revision: an edit that has still to be sent keeps them, whatever is shown by then.
+    this.seen = this.unanswered.get(job?.id)?.seen ?? null;
     this.rects = []; // of all edits
     if (job) await this.refresh();
   }
@@ -50,7 +52,7 @@ export class Review {
   }
 
   take(job, status) {
-    if (this.job !== job || (this.status?.run === status.run && status.revision < this.status.revision)) return;
+    if (this.job?.id !== job.id || (this.status?.run === status.run && status.revision < this.status.revision)) return;
     const known = this.status?.run === status.run ? this.status.revision : 0;
     if (status.rects.length < status.revision - known) {
       this.status = null; // another run, of which only the last edits were asked for
@@ -138,6 +140,9 @@ export class Review {
   edit(what, body) {
     const { job, seen } = this;
     if (!seen) return this.waiting; // nothing to judge has been shown
+    const queued = this.unanswered.get(job.id) ?? { seen, count: 0 };
+    this.unanswered.set(job.id, queued);
+    queued.count += 1;
     this.waiting = this.waiting.then(() =>
       this.attempt(async () => {
         const answer = await api.reviewEdit(job.id, what, { ...seen, ...body });
@@ -145,7 +150,8 @@ export class Review {
         this.take(job, answer);
       }),
     );
-    return this.underWay.hold(this.waiting);
+    const settled = this.waiting.then(() => (queued.count -= 1) || this.unanswered.delete(job.id));
+    return this.underWay.hold(settled);
   }
 
   async attempt(act) {

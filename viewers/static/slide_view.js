@@ -196,6 +196,11 @@ export class SlideView {
   buildZoom() {
     const choice = h('select', { 'aria-label': 'Magnification', title: 'Go to a magnification (10× is 1 µm per screen pixel)' });
     choice.append(h('option', { value: '' }, ''), ...MAGNIFICATIONS.map((power) => h('option', { value: power }, `${power}×`)));
+    choice.addEventListener('focus', () => {
+      // The whole slide is the farthest view: what lies beyond it cannot be chosen.
+      const least = this.item ? this.item.viewportToImageZoom(this.osd.viewport.getMinZoom()) : 0;
+      for (const option of choice.options) option.disabled = Boolean(option.value) && Number(option.value) * this.slide?.mpp < 9.99 * least;
+    });
     choice.addEventListener('change', () => {
       this.magnify(Number(choice.value));
       choice.value = '';

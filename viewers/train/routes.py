@@ -102,8 +102,14 @@ def training_router(services: Services, room: TrainingRoom) -> APIRouter:
         if wanted.problems or not wanted.wishes:
             raise LpdError(next(iter(wanted.problems.values()), "there is nothing to train"))
         for wish in wanted.wishes:
-            trainings.new_folder(wish.name)  # all or none
-        started = [trainings.start(wish) for wish in wanted.wishes]
+            trainings.new_folder(wish.name)  # none if a name is taken
+        started: list[Training] = []
+        for wish in wanted.wishes:
+            try:
+                started.append(trainings.start(wish))
+            except LpdError as error:  # a full disk, say
+                begun = ", ".join(training.name for training in started)
+                raise LpdError(room.shortened(f"{error}{begun and f' ({begun} are started and go on)'}")) from error
         response.headers["Location"] = f"{request.scope.get('root_path', '')}/api/trainings/{started[0].name}"
         return {"trainings": [told(training) for training in started]}
 

@@ -16,13 +16,14 @@ from fastapi.testclient import TestClient
 from filelock import FileLock
 
 from lpd.cli import build_parser
+from lpd.errors import LpdError
 from lpd.recipe.settings_file import read_config
 from lpd.runs import Run, RunState
 from viewers.access import Access
 from viewers.services import Services
 from viewers.train.datasets import DataSets
 from viewers.train.records import Training
-from viewers.train.trainings import Trainings, _with_folder
+from viewers.train.trainings import Trainings, Wish, _with_folder
 from viewers.web import make_api
 
 from .conftest import seeded, state
@@ -185,6 +186,21 @@ def test_a_sweep_trains_with_the_very_weights_that_were_typed(asked, wish):
     values = [w.partition("=")[2] for line in told["commands"] for w in line.split() if "diversity.weight" in w]
     assert list(map(float, values)) == [0.12345671, 0.12345672, 1e-05]  # 0.5 is the preset's
     assert told["names"] == ["first-div0.12345671", "first-div0.12345672", "first-div0.5", "first-div1e-05"]
+
+
+def test_a_sweep_that_cannot_be_started_whole_says_what_was(asked, wish, folders, monkeypatch):
+    start = Trainings.start
+
+    def full_disk(trainings: Trainings, one: Wish) -> Training:
+        if one.name == "first-seed3":
+            raise LpdError(f"cannot write {trainings.folder / one.name}: free some space")
+        return start(trainings, one)
+
+    monkeypatch.setattr(Trainings, "start", full_disk)
+    said = asked.post("/api/trainings", json={**wish, "seeds": [1, 2, 3]}).json()["error"]
+    begun = "first-seed1, first-seed2 are started and go on"
+    assert said == f"cannot write runs/first-seed3: free some space ({begun})"
+    assert {one["name"] for one in asked.get("/api/trainings").json()["trainings"]} == {"first-seed1", "first-seed2"}
 
 
 def test_what_cannot_be_clustered_is_refused_before_it_waits_in_line(asked, wish):
