@@ -24,6 +24,7 @@ _SHEETS = (
     "arriving",
     "narrow",
     "compare",
+    "compare_parts",
     "train",
     "train_forms",
 )
