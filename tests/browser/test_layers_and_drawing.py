@@ -178,6 +178,42 @@ def test_regions_are_drawn_named_undone_and_taken_along(page: Page, app: Any, st
     page.wait_for_function("window.__lpd.state.shapes === 7 && window.__lpd.state.saved")
 
 
+def test_a_bookmark_leads_back_to_its_view_wherever_it_is_moved(page: Page, app: Any, state: State) -> None:
+    def centre() -> np.ndarray:
+        x, y, width, height = state()["region"]
+        return np.array([x + width / 2, y + height / 2])
+
+    def still() -> None:
+        page.wait_for_timeout(1500)  # springs come to rest
+
+    visit(page, app.url)
+    page.keyboard.press("+")
+    still()
+    then, scale = centre(), state()["scale"]
+    page.keyboard.press("b")
+    draw(page, (400, 300))
+    page.wait_for_function("window.__lpd.state.shapes === 1 && window.__lpd.state.selected")
+    page.get_by_label("Name or note").fill("mitoses here")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    page.locator(".lpd-shape-list li", has_text="mitoses here").click()
+    still()
+    assert np.abs(centre() - then).max() < 2 / scale
+    draw(page, (400, 300), (460, 300))  # taken along by the hand
+    page.wait_for_function("window.__lpd.state.saved")
+    page.reload()
+    page.wait_for_function("window.__lpd?.slideOpen && window.__lpd.state.shapes === 1")
+    page.keyboard.press("0")
+    still()
+    assert state()["scale"] < 0.9 * scale
+    page.locator(".lpd-shape-list li", has_text="mitoses here").click()
+    still()
+    assert abs(state()["scale"] / scale - 1) < 0.01
+    assert np.abs(centre() - then - [60 / scale, 0]).max() < 3 / scale
+    page.keyboard.press("Delete")
+    page.wait_for_function("window.__lpd.state.shapes === 0 && window.__lpd.state.saved")
+
+
 def test_outlines_are_thinned_as_shapely_thins_them(page: Page, app: Any) -> None:
     visit(page, app.url)
     points = np.random.default_rng(0).random((300, 2)).cumsum(axis=0).round(3)

@@ -237,7 +237,7 @@ export class ShapeTools {
 function moveCorner(feature, index, place) {
   if (!feature || !editable(feature)) return feature;
   const { type } = feature.geometry;
-  if (type === 'Point') return { ...feature, geometry: { ...feature.geometry, coordinates: place } };
+  if (type === 'Point') return movePin(feature, place);
   const places = corners(feature).map((old, i) => (i === index ? place : old));
   if (type === 'LineString') return { ...feature, geometry: { ...feature.geometry, coordinates: places } };
   if (isUpright(corners(feature))) {
@@ -251,6 +251,15 @@ function moveCorner(feature, index, place) {
     });
   }
   return { ...feature, geometry: { ...feature.geometry, coordinates: [[...places, places[0]]] } };
+}
+
+/** A bookmark elsewhere: the view that it leads to goes with it. */
+function movePin(feature, [x, y]) {
+  const { geometry, properties } = feature;
+  const [oldX, oldY] = geometry.coordinates;
+  const seen = properties?.lpd?.view;
+  const view = seen && { ...seen, x: seen.x + x - oldX, y: seen.y + y - oldY };
+  return { ...feature, geometry: { ...geometry, coordinates: [x, y] }, properties: view ? { ...properties, lpd: { ...properties.lpd, view } } : properties };
 }
 
 const isUpright = (places) =>
