@@ -21,6 +21,7 @@ import sys, time
 from pathlib import Path
 from lpd.runs import Run
 with Run(Path(sys.argv[-1]), "gallery") as run:
+    time.sleep(0.6)  # it writes twice a second
     run.advance(3, 8)
     {then}
 """
@@ -113,7 +114,7 @@ def test_a_pass_that_a_killed_app_had_begun_is_ended_when_nobody_wants_it(tmp_pa
     folder, passes = tmp_path / "runs" / "one", DataPasses()
     process = left(folder, "time.sleep(600)")
     passes.begin(_KEY, "me", work(folder, "pass"))
-    until(lambda: passes.look(_KEY, "me"), lambda found: found["done"])
+    assert until(lambda: passes.look(_KEY, "me"), lambda found: found["done"])["done"] == 3
     passes.leave(_KEY, "me")
     assert process.wait(30) != 0
     assert until(lambda: not folder.exists(), bool)

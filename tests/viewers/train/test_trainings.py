@@ -238,7 +238,7 @@ def test_a_training_of_a_terminal_is_shown(asked, folders):
     assert asked.get("/api/trainings/link").status_code == 404
 
 
-def test_only_who_started_it_may_end_it(training_services, wish, tmp_path):
+def test_only_who_started_it_may_end_it(training_services, wish, tmp_path, wait_for):
     everybody = (ipaddress.ip_network("0.0.0.0/0"),)
     access = Access(proxy_header="x-user", proxies=everybody, admins=frozenset({"chief"}))
     api = make_api(training_services, "127.0.0.1", access)
@@ -254,7 +254,9 @@ def test_only_who_started_it_may_end_it(training_services, wish, tmp_path):
         shown = client.post("/api/trainings/check", headers={"X-User": "bob"}, json={**wish, "name": "x"}).json()
         assert str(tmp_path) not in json.dumps(shown)
         assert ask("bob", "GET", f"/datasets/{wish['data']}/tiles/train/0.jpeg") == 200
-    audit = [json.loads(line) for line in (training_services.jobs.folder / "audit.jsonl").read_text().splitlines()]
+    log = training_services.jobs.folder / "audit.jsonl"
+    wait_for(lambda: len(log.read_text().splitlines()) >= 3)  # by a thread of its own
+    audit = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(e["user"], e["action"], e["detail"]) for e in audit] == [
         ("ann", "started training", "first"),
         ("chief", "killed training", "first"),
