@@ -33,7 +33,7 @@ _FOLDER, _RUNS = "data-prototypes", "data-passes"
 #: Answers kept; the oldest are deleted.
 _KEPT = 64
 #: Of what the command writes; others are made anew.
-_VERSION = 2
+_VERSION = 3
 _Number = Annotated[int, Query(ge=0, lt=2**31)]
 _Who = Annotated[str, Query(max_length=40)]
 
@@ -69,7 +69,7 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
 
         def finish() -> None:
             _trim(kept.parent)
-            if _read(kept) is None:  # else the same would be begun again and again
+            if _loaded(kept) is None:  # else the same would be begun again and again
                 raise LpdError("the pass left no answer that can be read: look whether the disk is full")
 
         argv = (*services.jobs.command, *map(str, words), "--json", str(kept))
@@ -155,6 +155,13 @@ def _telling(told: Callable[[LpdError], LpdError]) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """An answer, if it is of the model and tiles that its name says: they may be replaced while a pass waits."""
+    found = _loaded(path)
+    is_of = found is not None and path.name.startswith(f"{found['digest'][-16:]}-{found['fingerprint']}-")
+    return found if is_of else None
+
+
+def _loaded(path: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # nobody has asked before, or a disk was full
