@@ -51,7 +51,7 @@ def compare_router(results: PrototypeResults) -> APIRouter:
         with results.opened(job_id) as one:
             about = results.once(("about", *one.key), lambda: describe_prototypes(one.store))
             names, problem = results.names(one)
-        return about | {"names": names, "names_problem": problem}
+            return about | {"names": names, "names_problem": problem, "replaced": results.is_replaced(one)}
 
     @router.get("/results/{job_id}/prototypes/figures")
     @looks

@@ -176,7 +176,7 @@ class _Started:
     """
 
     def __init__(self, work: Work) -> None:
-        work.folder.mkdir(parents=True)
+        work.folder.mkdir(parents=True, exist_ok=True)  # one that was left may have ended in this moment
         argv = (*work.argv, "--run", str(work.folder))
         self._process = start_process(argv, work.folder, work.folder / LOG_NAME)
 
@@ -207,10 +207,11 @@ class _Left:
         return read_state(self._folder).state == "done"
 
     def end(self) -> None:
-        pid = read_state(self._folder).pid
-        with suppress(OSError):
-            signal_group(pid, force=True)
         while is_alive(self._folder):
+            pid = read_state(self._folder).pid
+            with suppress(OSError):
+                if pid:  # else it has not said yet who it is, and the group 0 is the app's own
+                    signal_group(pid, force=True)
             time.sleep(_LOOK_S)
 
 

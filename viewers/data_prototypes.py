@@ -24,7 +24,7 @@ from viewers.checkpoints import digest_once
 from viewers.commands import run_command, scratch
 from viewers.data_passes import DataPasses, Work
 from viewers.errors import NotReadyError
-from viewers.figure_routes import SCREEN_DPI, Kind, answer, drawn_figure
+from viewers.figure_routes import SCREEN_DPI, Digests, Kind, Models, answer, drawn_figure
 from viewers.services import Services
 from viewers.train.datasets import DataSet, DataSets, tile_file
 from viewers.turns import AbandonedError, in_turn
@@ -33,10 +33,7 @@ _FOLDER, _RUNS = "data-prototypes", "data-passes"
 #: Answers kept; the oldest are deleted.
 _KEPT = 64
 #: Of what the command writes; others are made anew.
-_VERSION = 2
-_Models = Annotated[list[str], Query(min_length=1, max_length=2)]
-#: Of the files that the models shall be; any where none is given.
-_Digests = Annotated[Sequence[str], Query(max_length=2)]
+_VERSION = 3
 _Number = Annotated[int, Query(ge=0, lt=2**31)]
 _Who = Annotated[str, Query(max_length=40)]
 
@@ -72,7 +69,7 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
 
         def finish() -> None:
             _trim(kept.parent)
-            if _read(kept) is None:  # else the same would be begun again and again
+            if _loaded(kept) is None:  # else the same would be begun again and again
                 raise LpdError("the pass left no answer that can be read: look whether the disk is full")
 
         argv = (*services.jobs.command, *map(str, words), "--json", str(kept))
@@ -90,9 +87,7 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
 
     @router.get("/api/datasets/{data_id}/prototypes/plot.{kind}")
     @drawn
-    def plot(
-        data_id: str, split: str, model: _Models, kind: Kind, digest: _Digests = (), save: bool = False
-    ) -> Response:
+    def plot(data_id: str, split: str, model: Models, kind: Kind, digest: Digests = (), save: bool = False) -> Response:
         results = []
         for name, own in dict.fromkeys(zip_longest(model, digest[: len(model)], fillvalue="")):
             data, tiles, found = _asked(data_id, split, name, own)
@@ -121,7 +116,7 @@ def data_prototype_router(services: Services, data_sets: DataSets) -> APIRouter:
 
     @router.get("/api/datasets/{data_id}/figure.{kind}")
     @drawn
-    def figure(data_id: str, split: str, number: _Number, model: _Models, kind: Kind, save: bool = False) -> Response:
+    def figure(data_id: str, split: str, number: _Number, model: Models, kind: Kind, save: bool = False) -> Response:
         data = data_sets.get(data_id)
         name = tile_file(data_sets.tiles(data, split), number).image.name
         models = [services.checkpoints.get(one).path for one in dict.fromkeys(model)]
@@ -160,6 +155,13 @@ def _telling(told: Callable[[LpdError], LpdError]) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """An answer, if it is of the model and tiles that its name says: they may be replaced while a pass waits."""
+    found = _loaded(path)
+    is_of = found is not None and path.name.startswith(f"{found['digest'][-16:]}-{found['fingerprint']}-")
+    return found if is_of else None
+
+
+def _loaded(path: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # nobody has asked before, or a disk was full

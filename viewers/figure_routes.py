@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,7 +31,9 @@ _DRAWN = 2
 _Point = Annotated[float, Query(ge=0, le=2**31, allow_inf_nan=False)]
 _Beside = Annotated[list[str], Query(max_length=1)]
 _Examples = Annotated[list[str], Query(max_length=2)]
-_Models = Annotated[list[str], Query(min_length=1, max_length=2)]
+Models = Annotated[list[str], Query(min_length=1, max_length=2)]
+#: Of the files that the models shall be; any where none is given.
+Digests = Annotated[Sequence[str], Query(max_length=2)]
 
 
 def figure_router(results: PrototypeResults) -> APIRouter:
@@ -75,8 +78,17 @@ def figure_router(results: PrototypeResults) -> APIRouter:
 
     @router.get("/api/checkpoints/projection.{kind}")
     @commanded
-    def projection(model: _Models, kind: Kind, example: _Examples = [], save: bool = False) -> Response:  # noqa: B006
-        paths = [services.checkpoints.get(name).path for name in dict.fromkeys(model)]
+    def projection(
+        model: Models,
+        kind: Kind,
+        digest: Digests = (),
+        example: _Examples = [],  # noqa: B006
+        save: bool = False,
+    ) -> Response:
+        of = services.checkpoints
+        asked = zip_longest(model, digest[: len(model)], fillvalue="")
+        found = [of.same(name, own) if own else of.get(name) for name, own in asked]
+        paths = list(dict.fromkeys(one.path for one in found))
         folders = [folder for one in dict.fromkeys(example) if (folder := _shown(one, paths)) is not None]
         with scratch(services.cache) as folder:
             out = folder / f"figure.{kind}"

@@ -111,6 +111,16 @@ class PrototypeResults:
         found = names_of(same)
         return {m: name.name for m, name in found.by_number.items()}, found.problem
 
+    def is_replaced(self, mapped: Mapped) -> bool:
+        """Whether the name of the result's model belongs to another file by now, whose maps were not computed."""
+        try:
+            self.services.checkpoints.same(mapped.job.checkpoint, mapped.store.meta.checkpoint_digest)
+        except OutdatedError:
+            return True
+        except (LpdError, OSError):  # the model is gone
+            return False
+        return False
+
     def called(self, mapped: Mapped) -> list[str]:
         """A name for each prototype: the given one, or class and number."""
         assert mapped.store.prototypes is not None

@@ -194,4 +194,13 @@ def test_prototypes_are_compared(page: Page, app: Any, look: Look) -> None:
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_function("window.__lpdCompare?.ready && window.__lpdCompare.state.matched")
     assert page.evaluate("window.__lpdCompare.state.right.model") == "permuted-phantom"
+
+    # Another model takes the name of one whose maps are shown: that is said once, and they can be computed again.
+    shutil.copy(app.checkpoints / "without one.safetensors", app.checkpoints / "permuted-phantom.safetensors")
+    page.reload()
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_function("window.__lpdCompare?.ready && window.__lpdCompare.state.matched")
+    sides["right"].get_by_role("button", name="Compute maps").wait_for()
+    assert not sides["left"].get_by_role("button", name="Compute maps").is_visible()
+    assert page.get_by_text("permuted-phantom is another model now").count() == 1
     assert page.evaluate("window.__lpdCompare.errors") == []

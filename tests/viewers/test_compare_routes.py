@@ -227,14 +227,17 @@ def test_a_model_that_was_replaced_is_not_taken_for_that_of_the_maps(
     client.put("/api/checkpoints/good/prototypes", json={"digest": old, "names": {"1": "glands"}})
     about = client.get(f"/results/{job}/prototypes").json()
     assert (about["digest"], about["names"], about["names_problem"]) == (old, {"1": "glands"}, "")
+    assert not about["replaced"]
     client.post("/api/checkpoints/good/edited", json={"digest": old, "name": "other", "muted": [0]})
     (checkpoints / "other.safetensors").replace(path)
     about = client.get(f"/results/{job}/prototypes").json()
     assert (about["digest"], about["names"]) == (old, {})
+    assert about["replaced"]  # so that the page lets maps be computed again
     assert about["names_problem"] == ("good is another model now than when its maps were computed: compute them again")
     edited = client.post("/api/checkpoints/good/edited", json={"digest": old, "name": "third", "muted": [0]})
     named = client.put("/api/checkpoints/good/prototypes", json={"digest": old, "names": {"1": "no"}})
-    assert [edited.status_code, named.status_code] == [409, 409]
+    drawn = client.get("/api/checkpoints/projection.svg", params={"model": "good", "digest": old})
+    assert [edited.status_code, named.status_code, drawn.status_code] == [409, 409, 409]
     assert not (checkpoints / "third.safetensors").exists()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from lpd.errors import LpdError
 from lpd.runs import is_alive
@@ -118,3 +119,22 @@ def test_a_pass_that_a_killed_app_had_begun_is_ended_when_nobody_wants_it(tmp_pa
     passes.leave(_KEY, "me")
     assert process.wait(30) != 0
     assert until(lambda: not folder.exists(), bool)
+
+
+def test_a_process_that_has_not_said_who_it_is_ends_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, passes, signalled = tmp_path / "runs" / "one", DataPasses(), []
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("viewers.data_passes.signal_group", lambda pid, force: signalled.append(pid))
+    lock = FileLock(folder / "run.lock")  # of a run that begins: its state is still to be written
+    lock.acquire()
+    try:
+        passes.begin(_KEY, "me", work(folder, "pass"))
+        until(lambda: passes.look(_KEY, "me"), lambda found: not found["waiting"])
+        passes.leave(_KEY, "me")
+        time.sleep(0.6)
+    finally:
+        lock.release()
+    assert until(lambda: not folder.exists(), bool)
+    assert not signalled

@@ -47,7 +47,11 @@ COMMAND = """
     own = {{"usage": [1, 0], "dead": [1], "near_duplicates": [[0, 1, 0.97]], "correlations": [[1, 0.97], [0.97, 1]]}}
     figures = {{"prototypes_per_class": 2, "classes": dict.fromkeys({codes!r}, own), "map_cosine": 0.5}}
     place = dict(number=1, tile="b.png", case="b", x_px=4, y_px=0, width_px=16, height_px=16, score=0.5)
-    found = {{"version": 2, "split": of("--split"), "tile_px": 32, "places": [[place], [], [], []], "figures": figures}}
+    from lpd.data.tiles import TileSet
+    from lpd.model.header import file_digest
+    tiles = TileSet.open(pathlib.Path(of("--data")), of("--split"), cache_bytes=0)
+    found = {{"digest": file_digest(pathlib.Path(of("--checkpoint"))), "fingerprint": tiles.fingerprint(),
+        "version": 3, "split": of("--split"), "tile_px": 32, "places": [[place], [], [], []], "figures": figures}}
     out = pathlib.Path(of("--json"))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found))
@@ -129,6 +133,25 @@ def test_a_model_that_is_another_file_by_now_is_refused(asked: TestClient, tmp_p
     assert answer(asked, f"{address}{query}{own}").json()["checkpoint"] == "good"
     assert asked.get(f"{address}/plot.png{query}{own}").status_code == 200
     assert len(words(tmp_path)) == 1
+
+
+def test_a_model_replaced_while_its_pass_waits_is_not_kept_as_the_former_one(
+    asked: TestClient, tmp_path: Path, services: Services
+) -> None:
+    path = services.checkpoints.folder / "good.safetensors"
+    address, own = f"/api/datasets/{id_of(asked)}/prototypes", path.read_bytes()
+    assert asked.get(f"{address}?split=train&model=good&who=one").status_code == 202
+    assert asked.get(f"{address}?split=valid&model=good&who=two").json()["progress"]["waiting"]
+    asked.post("/api/checkpoints/good/edited", json={"name": "other", "muted": [0]})
+    path.with_name("other.safetensors").replace(path)
+    asked.delete(f"{address}?split=train&model=good&who=one")
+    until = time.monotonic() + 30
+    while asked.get(f"{address}/progress?split=valid&model=good&who=two").json()["progress"]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert [given for given in words(tmp_path) if "valid" in given]  # it has run, of whichever of the two
+    path.write_bytes(own)
+    assert asked.get(f"{address}?split=valid&model=good").status_code == 202
 
 
 def test_what_cannot_be_is_one_sentence_without_a_path(asked: TestClient, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ export const api = {
   plotPath: (ids, kind, over) => `/results/${at(ids[0])}/prototypes/plot.${kind}?over=${over}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`,
   pairsPath: ([left, right], kind) => `/api/matching/plot.${kind}?left=${at(left)}&right=${at(right)}`,
   /** Models' prototypes in a plane, with examples from results of theirs. */
-  projectionPath: (models, ids, kind) => `/api/checkpoints/projection.${kind}?${[...models.map((name) => `model=${at(name)}`), ...ids.map((id) => `example=${at(id)}`)].join('&')}`,
+  projectionPath: (models, ids, kind) => `/api/checkpoints/projection.${kind}?${[...models.map(modelQuery), ...ids.map((id) => `example=${at(id)}`)].join('&')}`,
   placePath: (ids, [x, y], kind) => `/results/${at(ids[0])}/prototypes/place.${kind}?x=${Math.round(x)}&y=${Math.round(y)}${ids.slice(1).map((id) => `&beside=${at(id)}`).join('')}`,
   crop: (slide, [x, y, width, height]) => address(`/slides/${at(slide.id)}/crop/${x}_${y}_${width}_${height}.jpeg?f=${at(slide.fingerprint)}`),
   editedTile: (id, { muted, merged }, level, col, row, version) => address(`/results/${at(id)}/prototypes/tiles/${level}/${col}_${row}.png?${editQuery(muted, merged)}&v=${version}`),

@@ -125,6 +125,7 @@ class Comparison {
       const job = this.jobOf(side.model);
       const gone = side.job && !this.jobs.some(({ id }) => id === side.job.id); // somebody has deleted it
       if (gone || (job && job.id !== side.job?.id && !side.edited)) await this.showSide(side, side.model);
+      else await side.lookAgain();
     }
     this.render();
   }
@@ -140,7 +141,8 @@ class Comparison {
     });
   }
 
-  async openSlide(id) {
+  /** `models` are the two to show; else those looked at last, or suggested ones. */
+  async openSlide(id, models = null) {
     this.wanted = id;
     const details = await api.slide(id).catch((error) => {
       if (this.wanted === id) [this.wanted, this.controls.slide] = [this.slide?.id, this.slide?.id ?? '']; // that is still shown
@@ -153,7 +155,8 @@ class Comparison {
     this.controls.slide = id;
     await Promise.all(this.sides.map((side) => side.view.open(slide)));
     if (!(await this.loadJobs())) return;
-    const pair = this.suggested(slide);
+    const pair = models ?? this.suggested(slide);
+    if (models) memory.set(`compared-models ${id}`, models);
     this.sides.forEach((side, i) => side.offer(this.models, pair[i]));
     await Promise.all(this.sides.map((side, i) => this.showSide(side, pair[i])));
     this.linked.align();
@@ -305,8 +308,9 @@ class Comparison {
     this.toasts.show(`${model.name} is among the models now; its scores are not known yet.`, 'info');
   }
 
+  /** Fly to a region, of another slide with the same two models. */
   async go(region, slide) {
-    if (slide !== this.slide.id) await this.openSlide(slide);
+    if (slide !== this.slide.id) await this.openSlide(slide, this.sides.map((side) => side.shown));
     if (slide !== this.wanted) return;
     const [left] = this.sides;
     this.linked.lead(left.view);
@@ -332,6 +336,7 @@ class Comparison {
       this.errors.push(String(error));
       this.toasts.show(error.status === undefined ? 'Something went wrong in the page: reload it.' : error.message);
       if (error.status === undefined) console.error(error);
+      if (error.status === 409) for (const side of this.sides) side.lookAgain(); // a model was replaced: maps can be computed again
     }
   }
 

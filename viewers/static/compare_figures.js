@@ -139,7 +139,7 @@ export class CompareFigures {
   /** Figures for a paper. */
   plots({ sides, matching }) {
     const ready = sides.filter((side) => side.about && side.job.ended);
-    const [ids, models] = [[...new Set(ready.map((side) => side.job.id))], [...new Set(sides.map((side) => side.model))]];
+    const [ids, models] = [[...new Set(ready.map((side) => side.job.id))], sides.map((side) => (side.about ? side.made : { name: side.model, digest: '' }))];
     const link = (text, title, path) => h('button', { type: 'button', class: 'lpd-link', title, onclick: () => this.onFigure(text, path) }, text);
     const { data } = this.over;
     const measured = data && ready.filter((side) => this.found.get(this.keyOf(side))).map((side) => side.made);

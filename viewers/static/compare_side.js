@@ -53,7 +53,7 @@ export class Side {
   /** Show what a model has found on a slide; `job` is its result with maps, if there is one. */
   async show(slide, model, job) {
     this.watch.stop();
-    Object.assign(this, { slide, shown: model, job: null, about: null, progress: null, ranged: 1, edits: NO_EDITS, history: [] });
+    Object.assign(this, { slide, shown: model, job: null, about: null, asking: null, progress: null, ranged: 1, edits: NO_EDITS, history: [] });
     this.models.value = model;
     for (const layer of [this.mask, this.heat]) layer.clear();
     this.button.hidden = Boolean(job) || !slide;
@@ -66,27 +66,46 @@ export class Side {
 
   async onState(job) {
     const ready = Boolean(job.prototypes);
-    const first = ready && !this.about;
+    const first = ready && !this.about && this.asking !== job.id;
     const ended = job.ended && !this.job?.ended;
     this.job = job;
     if (job.ended) this.say(ready ? `${moment(job.created)}${job.state === 'done' ? '' : ' · not complete'}` : job.message || 'This ended without maps: compute them again.');
     else this.say(this.progressOf(job));
-    this.button.hidden = !job.ended || ready;
+    this.offerMaps();
     if (first || (ended && ready)) await this.learn(job);
+  }
+
+  /** Maps can be computed where there are none, and where there are none by the file that has the model's name now. */
+  offerMaps() {
+    this.button.hidden = !this.job.ended || (Boolean(this.job.prototypes) && !this.about?.replaced);
   }
 
   /** Ask what maps there are. */
   async learn(job) {
+    this.asking = job.id;
     try {
       const about = await api.prototypes(job.id);
       if (this.job?.id !== job.id) return;
       this.about = about;
+      this.offerMaps();
       if (about.names_problem) this.acts.trouble(about.names_problem);
       this.acts.changed(this);
     } catch (error) {
       if (error.status === undefined) throw error;
       if (this.job?.id === job.id && job.ended) this.say(error.message); // else it is asked again soon
+    } finally {
+      if (this.asking === job.id) this.asking = null;
     }
+  }
+
+  /** Ask once more whether the model is still the one that the maps are by. */
+  async lookAgain() {
+    const { about, job } = this;
+    if (!about || !job.ended) return;
+    const { replaced } = await api.prototypes(job.id).catch(() => about); // it is gone: its tiles say so
+    if (this.about !== about) return;
+    about.replaced = replaced;
+    this.offerMaps();
   }
 
   progressOf(job) {

@@ -46,18 +46,21 @@ def _run(args: argparse.Namespace, state: ReportingRun | None) -> None:
     from lpd.explain.figures import check_classes
     from lpd.inference.devices import choose_device
     from lpd.model.checkpoint import load_checkpoint
+    from lpd.model.header import file_digest
 
     if args.out:
         check_writable(args.out)
+    digest = file_digest(args.checkpoint)
     network, info = load_checkpoint(args.checkpoint, choose_device(args.device or "auto"))
     if info.model.groups:
         print(f"lpd prototypes: of {info.name} all are shown, those muted or merged in it, too", file=sys.stderr)
     tiles = TileSet.open(args.data, args.split or "valid", cache_bytes=0)
+    of = {"digest": digest, "fingerprint": tiles.fingerprint()}
     check_classes(tiles, info)
     with _progress(args.data.name, state) as progress:
         found = top_places(network.eval(), tiles, info.input, args.per_prototype, args.per_case, progress=progress)
     if args.json:
-        write_json_atomically(args.json, _document(found, tiles, info))
+        write_json_atomically(args.json, of | _document(found, tiles, info))
     if args.out:
         _write_table(args.out, found, tiles, info)
         _write_sheets(args.out, found, tiles, info)
@@ -85,7 +88,7 @@ def _progress(name: str, state: ReportingRun | None) -> Iterator[Callable[[int, 
 
 
 def _document(found: DataGallery, tiles: TileSet, info: CheckpointInfo) -> dict[str, Any]:
-    about = {"version": 2, "data": tiles.info.name, "split": tiles.split, "checkpoint": info.name}
+    about = {"version": 3, "data": tiles.info.name, "split": tiles.split, "checkpoint": info.name}
     places = [[asdict(place) for place in own] for own in found.places]
     return {**about, "tile_px": tiles.tile_px, "places": places, "figures": found.figures}
 
