@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from lpd.errors import OutdatedError
 from viewers.annotations import AnnotationFiles
 from viewers.services import Services
 
@@ -33,8 +34,12 @@ def annotation_router(services: Services) -> APIRouter:
         return {"revision": found.revision, "features": found.features}
 
     @router.put("/api/slides/{slide_id}/annotations")
-    def save(slide_id: str, drawn: Drawn) -> dict[str, Any]:
+    def save(slide_id: str, drawn: Drawn, f: str | None = None) -> dict[str, Any]:
         info = services.catalogue.info(slide_id)
+        if f not in (None, info.fingerprint):
+            raise OutdatedError(
+                f"{info.file.name} has been replaced meanwhile, so what was drawn last is not saved: reload the page"
+            )
         return {"revision": files.save(info.fingerprint, info.file.name, drawn.features, drawn.revision)}
 
     @router.get("/api/slides/{slide_id}/annotations.geojson")

@@ -103,7 +103,8 @@ class Arrival:
         try:
             open_slide(self.path).close()
         except LpdError as error:
-            raise SlideError(f"{str(error).replace(str(self.path), self.target.name)}; nothing was kept") from error
+            said = str(error).replace(str(self.path), self.target.name).replace(self.path.name, self.target.name)
+            raise SlideError(f"{said}; nothing was kept") from error
 
 
 @contextmanager

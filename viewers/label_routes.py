@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from lpd.classes import ClassScheme, TissueClass
-from lpd.errors import ConfigError
+from lpd.errors import ConfigError, OutdatedError
 from lpd.labelling.appearance import LEAST_TISSUE
 from lpd.labelling.grid import Cell, TileGrid
 from lpd.labelling.labelling import NO_NAME, Labelling, Tick, Wish
@@ -57,9 +57,10 @@ class NewSet(_Body):
 
 
 class NewTicks(_Body):
-    """Body of a request to say something of tiles, having seen ``revision``."""
+    """Body of a request to say something of tiles, having seen ``revision``; of this very file if ``fingerprint``."""
 
     slide: str
+    fingerprint: str | None = None
     revision: _Revision
     kind: Literal["set", "add", "remove", "clear"]
     cells: _Cells = Field(min_length=1, max_length=MOST_CELLS)
@@ -123,6 +124,11 @@ def label_router(services: Services) -> APIRouter:
     def edit(request: Request, labels_id: str, new: NewTicks) -> dict[str, Any]:
         labelling, author = sets.get(labels_id), _author(request)
         slide = as_labelled(catalogue.info(new.slide))
+        if new.fingerprint not in (None, slide.fingerprint):
+            raise OutdatedError(
+                f"the file of {slide.name} has been replaced meanwhile, so what was ticked last is not saved: "
+                "reload the page"
+            )
         cells, classes = tuple(new.cells), tuple(new.classes)
         labelling.edit(author, Wish(slide, cells, new.kind, classes, new.proposed, new.revision))
         return _describe(services, labelling, new.slide, new.revision, author)

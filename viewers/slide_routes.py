@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
+from lpd.errors import OutdatedError
 from lpd.slide.label_image import label_image_of
 from viewers import images
 from viewers.catalog import SlideInfo
@@ -63,12 +64,14 @@ def slide_router(services: Services) -> APIRouter:
     @router.get("/slides/{slide_id}_files/{level}/{col}_{row}.jpeg")
     async def tile(request: Request, slide_id: str, level: int, col: int, row: int) -> Response:
         known = catalogue.known_info(slide_id)
-        kept = tiles.kept(known, level, col, row) if known else None
+        kept = tiles.kept(known, level, col, row) if known and _is_asked_for(request, known) else None
         if known and kept:  # no thread need look
             return _picture(request, known, lambda: kept)
 
         def answer() -> Response:
             info = catalogue.info(slide_id)
+            if not _is_asked_for(request, info):  # tiles of two pictures would stand side by side
+                raise OutdatedError(f"{info.file.name} has been replaced meanwhile: reload the page")
             return _picture(request, info, lambda: tiles.jpeg(info, level, col, row))
 
         return await decoders.run(slide_id, answer)
@@ -109,6 +112,11 @@ def _picture(request: Request, info: SlideInfo, jpeg: Callable[[], bytes]) -> Re
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(jpeg(), media_type="image/jpeg", headers=headers)
+
+
+def _is_asked_for(request: Request, info: SlideInfo) -> bool:
+    """Whether an address means this very file, or whichever there is."""
+    return request.query_params.get("f", info.fingerprint) == info.fingerprint
 
 
 def _caching(request: Request, info: SlideInfo) -> dict[str, str]:

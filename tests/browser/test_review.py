@@ -236,3 +236,30 @@ def test_a_region_that_somebody_else_has_corrected_since_it_was_selected_is_look
     page.keyboard.press(str(NECROSIS + 1))
     settle(page, 3)
     page.evaluate("window.__lpd.errors.length = 0")
+
+
+def test_what_is_painted_before_the_review_is_fetched_is_said_all_the_same(page: Page, app: Any, state: State) -> None:
+    write_result(app)
+    held: list[Any] = []
+    free: list[bool] = []
+    page.route("**/review?since=*", lambda route: route.continue_() if free else held.append(route))
+    page.goto(app.url)
+    page.wait_for_function("window.__lpd?.ready")
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.slideOpen && window.__lpd.state.job")
+    page.locator(".lpd-osd").focus()
+    for key in ("v", "d", str(NECROSIS + 1)):
+        page.keyboard.press(key)
+    box = page.locator(".lpd-osd").bounding_box()
+    assert box
+    for down in (0, 40, 40):  # the last two in one place
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 + down)
+        page.mouse.down()
+        page.mouse.up()
+    page.wait_for_function("window.__lpd.state.review.busy")
+    assert state()["review"]["revision"] is None
+    free.append(True)
+    for route in held:
+        route.continue_()
+    settle(page, 3)
+    assert page.locator(".lpd-toast").count() == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -174,3 +175,20 @@ def test_results_of_two_models_stand_side_by_side(page: Page, app: Any, state: S
     shot(page, "two-results")
     page.emulate_media(color_scheme="dark")
     shot(page, "two-results-dark")
+
+
+def test_a_slide_that_is_replaced_while_it_is_open_is_shown_anew(page: Page, app: Any, phantom_slides: Path) -> None:
+    Image.new("RGB", (4000, 2000), (160, 90, 90)).save(phantom_slides / "d.png")
+    visit(page, app.url)
+    page.locator(".lpd-card", has_text="d.png").click()
+    page.wait_for_function("window.__lpd.slideOpen && window.__lpd.state.slide === 'd.png'")
+    Image.new("RGB", (3000, 2000), (90, 160, 90)).save(phantom_slides / "new.part", "PNG")
+    (phantom_slides / "new.part").replace(phantom_slides / "d.png")
+    page.locator(".lpd-osd").focus()
+    for key in ("+", "+", "+", "0"):  # asks for tiles that are not there any more
+        page.keyboard.press(key)
+        page.wait_for_timeout(500)
+    page.get_by_text("d.png has been replaced: this is the new file.").wait_for()
+    page.wait_for_function("window.__lpd.slideOpen && window.__lpd.state.region[2] >= 3000")
+    assert "3,000 × 2,000" in page.locator(".lpd-card", has_text="d.png").inner_text()
+    page.evaluate("window.__lpd.errors.length = 0")  # the tiles that were refused

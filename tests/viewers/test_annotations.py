@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import shapely
 from fastapi.testclient import TestClient
+from PIL import Image
 
 RING = [[10, 10], [50.25, 10], [50.25, 40], [10, 10]]
 
@@ -53,6 +55,20 @@ def test_the_file_to_take_along_is_geojson_that_others_read(client: TestClient, 
     assert document["type"] == "FeatureCollection"
     found = shapely.from_geojson(json.dumps(document["features"][0]["geometry"]))
     assert found.equals_exact(shapely.Polygon(RING))
+
+
+def test_what_was_drawn_on_a_file_that_was_replaced_is_not_saved_with_the_new_one(
+    client: TestClient, slides: Path, slide_id: str
+) -> None:
+    slide = client.get(f"/api/slides/{slide_id}").json()
+    address, body = f"/api/slides/{slide_id}/annotations", {"revision": 0, "features": [feature()]}
+    Image.new("RGB", (600, 401)).save(slides / slide["relative"])
+    client.get("/api/slides")
+    answer = client.put(address, params={"f": slide["fingerprint"]}, json=body)
+    assert answer.status_code == 409
+    assert "has been replaced meanwhile" in answer.json()["error"]
+    after = client.get(f"/api/slides/{slide_id}").json()
+    assert client.put(address, params={"f": after["fingerprint"]}, json=body).json() == {"revision": 1}
 
 
 def test_nobody_writes_over_what_another_saved(client: TestClient, slide_id: str) -> None:

@@ -122,6 +122,7 @@ def test_an_uploaded_slide_is_in_the_list_and_in_the_log(allowed: TestClient, sl
         ("first.png", png(), 409, "is in the slides folder already"),
         ("a.png", b"", 400, "is empty"),
         ("a.png", b"no picture", 400, "nothing was kept"),
+        ("a.svs", b"no slide", 400, "a.svs is neither a slide"),
         ("a.png", bytes(200_001), 413, "brings more than 195 kB"),
         ("a.txt", png(), 400, "no slide by its ending"),
     ],

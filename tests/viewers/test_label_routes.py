@@ -88,6 +88,15 @@ def test_what_is_not_there_or_cannot_be_is_refused(client: TestClient, labels: s
     assert "enter the size of one pixel" in status(client, labels, slide_id)["error"]
 
 
+def test_ticks_meant_for_a_file_that_was_replaced_are_refused(client: TestClient, labels: str, slide_id: str) -> None:
+    answer = tick(client, labels, slide_id, [0, 0], "RED", fingerprint="of the earlier file")
+    assert answer.status_code == 409
+    assert "has been replaced meanwhile" in answer.json()["error"]
+    now = client.get(f"/api/slides/{slide_id}").json()["fingerprint"]
+    assert status(client, labels, slide_id)["slide"]["tiles"] == []
+    assert tick(client, labels, slide_id, [0, 0], "RED", fingerprint=now).status_code == 200
+
+
 def test_two_people_do_not_overwrite_one_another(
     services: Services, client: TestClient, labels: str, slide_id: str
 ) -> None:

@@ -179,6 +179,20 @@ def test_tiles_are_kept_by_browsers_only_under_their_fingerprint(client: TestCli
     assert (again.status_code, again.content) == (304, b"")
 
 
+def test_a_tile_of_a_file_that_was_replaced_is_refused(client: TestClient, slides: Path, slide_id: str) -> None:
+    slide = client.get(f"/api/slides/{slide_id}").json()
+    address, before = f"{slide['tiles']}/9/0_0.jpeg", {"f": slide["fingerprint"]}
+    assert client.get(address, params=before).status_code == 200
+    Image.new("RGB", (600, 401)).save(slides / slide["relative"])
+    client.get("/api/slides")
+    answer = client.get(address, params=before)
+    assert answer.status_code == 409
+    assert "has been replaced meanwhile" in answer.json()["error"]
+    assert client.get(address).status_code == 200
+    after = client.get(f"/api/slides/{slide_id}").json()
+    assert client.get(address, params={"f": after["fingerprint"]}).status_code == 200
+
+
 @pytest.mark.parametrize(
     "place",
     ["99/0_0", "-1/0_0", "10/3_0", "10/0_2", "10/-1_0", f"10/{10**30}_0", f"{2**63}/0_0", f"10/0_{2**31 - 1}"],

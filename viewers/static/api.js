@@ -124,7 +124,7 @@ export const api = {
   reviewTile: (id, level, col, row, version) => address(`/results/${at(id)}/review/tiles/${level}/${col}_${row}.png?v=${version}`),
   reviewFile: (id, kind) => address(`/results/${at(id)}/review/export/${at(kind)}`),
   annotations: (slide) => ask('GET', `/api/slides/${at(slide)}/annotations`),
-  saveAnnotations: (slide, revision, features) => ask('PUT', `/api/slides/${at(slide)}/annotations`, { revision, features }),
+  saveAnnotations: ({ id, fingerprint }, revision, features) => ask('PUT', `/api/slides/${at(id)}/annotations?f=${at(fingerprint)}`, { revision, features }),
   annotationFile: (slide) => address(`/api/slides/${at(slide)}/annotations.geojson`),
   me: () => ask('GET', '/api/me'),
   labelSets: () => ask('GET', '/api/labels'),

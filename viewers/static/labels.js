@@ -203,7 +203,7 @@ export class Labels {
     if (!this.status) return; // nobody knows what is saved: what is said now would show as if it were
     if (!proposal) this.ahead = []; // what was proposed did not know of this
     for (const cell of cells) this.say(cell, kind, numbers);
-    const body = { slide: slide.id, kind, cells, classes: numbers.map((number) => this.classes[number].code), proposed: proposal?.reason ?? '' };
+    const body = { slide: slide.id, fingerprint: slide.fingerprint, kind, cells, classes: numbers.map((number) => this.classes[number].code), proposed: proposal?.reason ?? '' };
     this.changed();
     const said = { seen, cells, kind, numbers };
     this.unsaid.push(said);

@@ -2,7 +2,7 @@
 
 import { api } from './api.js';
 
-const LEAST_MS = 5000; // the list of slides is not asked for more often
+export const LEAST_MS = 5000; // the list of slides is not asked for more often
 
 /** The result that is shown if nobody asks for another: one at work, else the newest with a mask. */
 export const firstShown = (jobs) => jobs.find((job) => !job.ended) ?? jobs.find((job) => job.has_mask) ?? jobs[0];

@@ -14,7 +14,7 @@ import { JobWatch } from './job_watch.js';
 import { Labels } from './labels.js';
 import { LayerPanel } from './layer_panel.js';
 import { Layers } from './layers.js';
-import { lookAgain } from './look_again.js';
+import { LEAST_MS, lookAgain } from './look_again.js';
 import { Opening } from './opening.js';
 import { Panel } from './panel.js';
 import { Permalink } from './permalink.js';
@@ -82,6 +82,7 @@ class Workspace {
       onMove: () => this.link.note(),
       onLink: () => this.attempt(() => this.copyLink()),
       onSnapshot: () => this.attempt(() => saveSnapshot(this)),
+      onLost: () => this.listAgain(LEAST_MS - (Date.now() - this.listedAt)), // its file may be another by now
     });
     this.layers = new Layers(this.view, { onChange: () => this.onLayers(), onLook: () => this.link.note(), chosen: () => this.chosenClasses });
     this.drawing = new Drawing(this.view, {
@@ -176,6 +177,7 @@ class Workspace {
     if (slides) this.slides = slides;
     else if (changed.length || gone.length) this.slides = merged(this.slides, changed, gone);
     if (slides || changed.length || gone.length) this.list.render(this.slides, this.slide?.id);
+    await this.opening.follow();
     const unread = this.slides.some((slide) => slide.status === 'unread');
     this.pause = unread ? Math.min(UNREAD_MS.last, (this.pause ?? UNREAD_MS.first / 1.5) * 1.5) : undefined;
     const first = this.empty && this.slides.find((slide) => slide.status === 'ok');

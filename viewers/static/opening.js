@@ -32,6 +32,15 @@ export class Opening {
     return probe.slideOpen && slide?.id === id && listed?.fingerprint === slide.fingerprint;
   }
 
+  /** Show the slide anew if its file is another one by now: what is drawn or said would be of the one that is gone. */
+  async follow() {
+    const { slide, slides, probe } = this.of;
+    const listed = slides.find((known) => known.id === slide?.id);
+    if (!probe.slideOpen || listed?.status !== 'ok' || listed.fingerprint === slide.fingerprint) return;
+    this.of.toast(`${listed.name} has been replaced: this is the new file.`, 'info');
+    await this.open(listed.id);
+  }
+
   async anew(id, result) {
     const { of } = this;
     of.probe.slideOpen = false;

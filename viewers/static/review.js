@@ -35,10 +35,11 @@ export class Review {
     this.leave();
     this.job = job;
     this.status = null;
-    // Run and revision: an edit that has still to be sent keeps them, whatever is shown by then.
-    this.seen = this.unanswered.get(job?.id)?.seen ?? null;
+    // Run and revision, once told: an edit that has still to be sent keeps them, whatever is shown by then.
+    this.seen = this.unanswered.get(job?.id)?.seen ?? {};
     this.rects = []; // of all edits
-    if (job) await this.refresh();
+    this.opened = job && this.refresh();
+    await this.opened;
   }
 
   /** Ask what is new; `quietly` while nobody waits for it. */
@@ -52,7 +53,7 @@ export class Review {
   }
 
   take(job, status) {
-    if (this.job?.id !== job.id || (this.status?.run === status.run && status.revision < this.status.revision)) return;
+    if (this.job?.id !== job.id || (this.seen.run === status.run && status.revision < this.seen.revision)) return; // overtaken
     const known = this.status?.run === status.run ? this.status.revision : 0;
     if (status.rects.length < status.revision - known) {
       this.status = null; // another run, of which only the last edits were asked for
@@ -62,7 +63,7 @@ export class Review {
     if (!known) this.rects = [];
     this.rects = [...this.rects, ...status.rects.slice(status.rects.length - (status.revision - known))];
     this.status = status;
-    this.seen = Object.assign(this.seen ?? {}, { run: status.run, revision: status.revision });
+    Object.assign(this.seen, said(status));
     this.layers.showReview(job, status.run, this.rects);
     this.panel.render();
     if (this.active) this.panel.reveal();
@@ -102,11 +103,11 @@ export class Review {
 
   /** The region around a place, as `selected`: with one's own edits in it, and of the revision that was looked at. */
   async select(x, y) {
-    const { job } = this;
+    const { job, opened } = this;
     const view = this.view.region();
-    await this.waiting;
+    await Promise.all([this.waiting, opened]);
     await this.attempt(async () => {
-      const shown = this.seen?.revision ?? 0;
+      const shown = this.seen.revision ?? 0;
       const found = await api.reviewRegion(job.id, x, y, view);
       const revision = Math.min(shown, found.revision);
       if (this.job === job && this.active) this.tools.select({ ...found, revision, x, y, view });
@@ -139,14 +140,15 @@ export class Review {
   /** Send an edit when those before it have been answered, also of a result that is not shown any more by then. */
   edit(what, body) {
     const { job, seen } = this;
-    if (!seen) return this.waiting; // nothing to judge has been shown
+    if (!job) return this.waiting; // nothing to judge is shown
     const queued = this.unanswered.get(job.id) ?? { seen, count: 0 };
     this.unanswered.set(job.id, queued);
     queued.count += 1;
     this.waiting = this.waiting.then(() =>
       this.attempt(async () => {
+        if (!seen.run) Object.assign(seen, said(await api.review(job.id, 0))); // said before that was told
         const answer = await api.reviewEdit(job.id, what, { ...seen, ...body });
-        Object.assign(seen, { run: answer.run, revision: answer.revision });
+        Object.assign(seen, said(answer));
         this.take(job, answer);
       }),
     );
@@ -179,3 +181,5 @@ export class Review {
     this.tools.destroy();
   }
 }
+
+const said = ({ run, revision }) => ({ run, revision });

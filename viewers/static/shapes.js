@@ -107,7 +107,7 @@ export class Shapes {
   async send() {
     const { slide, features, revision } = this;
     try {
-      const answer = await api.saveAnnotations(slide.id, revision, features);
+      const answer = await api.saveAnnotations(slide, revision, features);
       if (this.slide !== slide) return;
       this.revision = answer.revision;
       this.accepted = features;

@@ -9,7 +9,7 @@ const STEPS = [1, 2, 5];
 const MAGNIFICATIONS = [1.25, 2.5, 5, 10, 20, 40, 60];
 
 export class SlideView {
-  constructor(stage, { onToggleMask, classAt, onMove, onLink, onSnapshot }, navigator = true) {
+  constructor(stage, { onToggleMask, classAt, onMove, onLink, onSnapshot, onLost }, navigator = true) {
     this.stage = stage;
     this.slide = null;
     this.classAt = classAt;
@@ -49,6 +49,7 @@ export class SlideView {
       if (this.item) onMove();
     });
     this.osd.addHandler('resize', () => this.describe());
+    this.osd.addHandler('tile-load-failed', () => onLost?.());
     this.pointer = null;
     this.host.addEventListener('pointermove', (event) => this.track(event));
     this.host.addEventListener('pointerleave', () => this.track(null));
