@@ -96,6 +96,11 @@ def test_a_tablet_does_what_a_mouse_does(tablet: Page, app: Any) -> None:
         tablet.wait_for_timeout(400)  # two taps in quick succession are one double tap
     tablet.wait_for_function("window.__lpd.state.shapes === 2 && window.__lpd.state.saved")
 
+    # Whoever ticks tiles or reviews with a finger hits the button that was meant.
+    for part in (".lpd-labels", ".lpd-review-tools"):
+        heights = tablet.locator(f"{part} button").evaluate_all("all => all.map((b) => b.offsetHeight).filter(Boolean)")
+        assert min(heights, default=40) >= 40, (part, heights)
+
 
 def test_a_telephone_compares_two_results_and_has_the_controls(tablet: Page, app: Any) -> None:
     tablet.set_viewport_size({"width": 390, "height": 844})
