@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
 
@@ -67,6 +68,16 @@ def review_router(services: Services) -> APIRouter:
     router = APIRouter(prefix="/results/{job_id}/review")
     reviews = services.reviews
 
+    @contextmanager
+    def corrected(job_id: str, said: Said) -> Iterator[Review]:
+        job = _ended(services.jobs.get(job_id))
+        slide = services.catalogue.info(job.slide_id)
+        with reviews.of(job) as review:
+            _require_run(review, said)
+            if review.store.meta.slide_fingerprint != slide.fingerprint:
+                raise OutdatedError(f"{slide.file.name} has been replaced since it was segmented: segment it again")
+            yield review
+
     @router.get("")
     def status(request: Request, job_id: str, since: Annotated[int, Query(ge=0, le=2**53)] = 0) -> dict[str, Any]:
         with reviews.of(services.jobs.get(job_id)) as review:
@@ -85,32 +96,28 @@ def review_router(services: Services) -> APIRouter:
 
     @router.post("/region")
     def judge(request: Request, job_id: str, said: JudgedRegion) -> dict[str, Any]:
-        with reviews.of(_ended(services.jobs.get(job_id))) as review:
-            _require_run(review, said)
+        with corrected(job_id, said) as review:
             view, author = _view(review, said.view), _author(request)
             review.judge(author, (said.x, said.y), said.value, view=view, since=said.revision)
             return _describe(review, author, said.revision)
 
     @router.post("/stroke")
     def paint(request: Request, job_id: str, said: Stroke) -> dict[str, Any]:
-        with reviews.of(_ended(services.jobs.get(job_id))) as review:
-            _require_run(review, said)
+        with corrected(job_id, said) as review:
             author = _author(request)
             review.paint(author, said.points, said.radius_um, said.value, since=said.revision)
             return _describe(review, author, said.revision)
 
     @router.post("/undo")
     def undo(request: Request, job_id: str, said: Said) -> dict[str, Any]:
-        with reviews.of(_ended(services.jobs.get(job_id))) as review:
-            _require_run(review, said)
+        with corrected(job_id, said) as review:
             author = _author(request)
             review.undo(author)
             return _describe(review, author, said.revision)
 
     @router.post("/redo")
     def redo(request: Request, job_id: str, said: Said) -> dict[str, Any]:
-        with reviews.of(_ended(services.jobs.get(job_id))) as review:
-            _require_run(review, said)
+        with corrected(job_id, said) as review:
             author = _author(request)
             review.redo(author, since=said.revision)
             return _describe(review, author, said.revision)

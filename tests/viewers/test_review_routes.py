@@ -33,7 +33,9 @@ def job(client: TestClient, slide_id: str, services: Services) -> str:
     folder = services.jobs.folder / job_id
     write_json_atomically(folder / "job.json", {**record, "region_l0": None, "created": 0.0, "argv": []})
     with Run(folder / "first", "segment"):
-        store = ResultStore.create(folder / "first", ResultMeta("first", "f", 600, 400, 0.5, 1.0, BCSS, "good", "0"))
+        fingerprint = services.catalogue.info(slide_id).fingerprint
+        meta = ResultMeta("first", fingerprint, 600, 400, 0.5, 1.0, BCSS, "good", "0")
+        store = ResultStore.create(folder / "first", meta)
         store.write_mask(0, 0, np.repeat([[0, 1]], 200, axis=0).repeat(150, axis=1).astype(np.uint8))
         store.commit(Region(0, 0, 600, 400))
         store.finish()
@@ -67,6 +69,16 @@ def test_nothing_is_said_until_somebody_says_it(client: TestClient, job: str, se
     assert (found["revision"], found["words"], found["authors"]) == (0, "Not reviewed by anybody.", [])
     assert client.get(f"/results/{job}/review/export/corrected").status_code == 404
     assert not (services.jobs.get(job).run_folder / "review").exists()
+
+
+def test_a_result_whose_slide_was_replaced_is_not_corrected(client: TestClient, job: str, slides: Path) -> None:
+    assert stroke(client, job, 100, 100).status_code == 200
+    Image.new("RGB", (600, 400)).save(slides / "first.png")
+    client.get("/api/slides")
+    for what, more in (("stroke", {"points": [[9, 9]], "radius_um": 10, "value": 2}), ("undo", {}), ("redo", {})):
+        refused = edit(client, job, what, **more)
+        assert (refused.status_code, "first.png has been replaced" in refused.json()["error"]) == (409, True)
+    assert review(client, job)["revision"] == 1
 
 
 def test_a_region_is_found_accepted_relabelled_and_undone(client: TestClient, job: str) -> None:

@@ -12,6 +12,7 @@ import { Side } from './compare_side.js';
 import { h } from './dom.js';
 import { InSight } from './in_sight.js';
 import { LinkedViews } from './linked_views.js';
+import { LEAST_MS } from './look_again.js';
 import { PrototypePicker } from './prototype_picker.js';
 import { Toasts } from './toasts.js';
 
@@ -36,6 +37,7 @@ class Comparison {
       grew: (side, rects) => this.maps.grew(side, rects),
       ranged: () => this.maps.draw(),
       trouble: (text) => this.toasts.show(text),
+      lost: () => this.lost(),
       toggleMask: () => this.controls.toggleMask(),
     };
     this.sides = [new Side('left', acts), new Side('right', acts)];
@@ -120,7 +122,14 @@ class Comparison {
     this.gallery.forget();
     this.figures.forget();
     if (this.wanted !== slide.id || !(await this.loadJobs())) return; // another one is on its way
-    if (this.slides.some((known) => known.id === slide.id)) Object.assign(slide, await api.slide(slide.id)); // its resolution may be known by now
+    if (this.slides.some((known) => known.id === slide.id)) {
+      const details = await api.slide(slide.id);
+      if (details.fingerprint !== slide.fingerprint) {
+        this.toasts.show(`${details.name} has been replaced: this is the new file.`, 'info');
+        return this.openSlide(slide.id);
+      }
+      Object.assign(slide, details); // its resolution may be known by now
+    }
     for (const side of this.sides) {
       const job = this.jobOf(side.model);
       const gone = side.job && !this.jobs.some(({ id }) => id === side.job.id); // somebody has deleted it
@@ -128,6 +137,13 @@ class Comparison {
       else await side.lookAgain();
     }
     this.render();
+  }
+
+  /** A tile cannot be had: the slide's file may be another one by now. */
+  lost() {
+    if (Date.now() - (this.lostAt ?? 0) < LEAST_MS) return;
+    this.lostAt = Date.now();
+    this.attempt(() => this.lookAgain());
   }
 
   /** Nothing can be compared; with a model a picture can be inspected even so. */

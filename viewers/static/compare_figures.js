@@ -159,9 +159,16 @@ export class CompareFigures {
       const named = (code) => sides[i].prototypesOf(code).map((index, k) => names[index] && `${k + 1} ${names[index]}`).filter(Boolean);
       for (const [code, own] of [...Object.entries(figures.classes), ['all', figures]]) lines.push([sides[i].name, figures.checkpoint, figures.slide, code, ...Object.keys(FIGURES).map((key) => own[key] ?? ''), (own.usage ?? []).map((share) => share.toFixed(4)).join(' '), named(code).join('; ')]);
     });
-    const text = lines.map((line) => line.map((cell) => (/[",\n]/.test(cell) ? `"${String(cell).replaceAll('"', '""')}"` : cell)).join(',')).join('\n');
+    const text = lines.map((line) => line.map(cell).join(',')).join('\n');
     return h('a', { class: 'lpd-link', download: 'prototype-figures.csv', href: `data:text/csv;charset=utf-8,${encodeURIComponent(`${text}\n`)}` }, 'Save as CSV');
   }
+}
+
+/** A cell of a CSV; a name is no formula in a spreadsheet. */
+function cell(value) {
+  const text = String(value);
+  const plain = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
+  return /[",\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
 }
 
 /** Two numbers, the better one in bold if they can be compared and differ in what is shown; none where nothing is known, dots where not yet. */

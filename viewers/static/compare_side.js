@@ -17,7 +17,7 @@ export class Side {
   constructor(name, acts) {
     Object.assign(this, { name, acts, job: null, about: null, index: null, code: null, shown: null, edits: NO_EDITS, history: [] });
     this.stage = h('section', { class: 'lpd-stage', 'data-side': name, 'aria-label': `${NAMES[name]} slide` });
-    const answers = { onToggleMask: () => acts.toggleMask(), classAt: (x, y) => this.valueAt(x, y), onMove: () => undefined };
+    const answers = { onToggleMask: () => acts.toggleMask(), classAt: (x, y) => this.valueAt(x, y), onMove: () => undefined, onLost: () => acts.lost() };
     this.view = new SlideView(this.stage, answers, name === 'right'); // one map of where both are
     this.mask = new GreyLayer(this.view);
     this.heat = new GreyLayer(this.view);

@@ -63,6 +63,8 @@ export class Review {
     if (!known) this.rects = [];
     this.rects = [...this.rects, ...status.rects.slice(status.rects.length - (status.revision - known))];
     this.status = status;
+    // What was said of an earlier run's mask is not meant for this one.
+    if (this.seen.run && this.seen.run !== status.run) this.seen = {};
     Object.assign(this.seen, said(status));
     this.layers.showReview(job, status.run, this.rects);
     this.panel.render();
@@ -143,7 +145,7 @@ export class Review {
     if (!job) return this.waiting; // nothing to judge is shown
     const queued = this.unanswered.get(job.id) ?? { seen, count: 0 };
     this.unanswered.set(job.id, queued);
-    queued.count += 1;
+    Object.assign(queued, { seen, count: queued.count + 1 });
     this.waiting = this.waiting.then(() =>
       this.attempt(async () => {
         if (!seen.run) Object.assign(seen, said(await api.review(job.id, 0))); // said before that was told
