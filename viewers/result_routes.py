@@ -152,14 +152,15 @@ def _describe(services: Services, job: Job, queue: Mapping[str, int] | None = No
         queue = services.queue() if job.run.state == "queued" else {}
     described = services.index.said_once(job, lambda: _describe_result(services, job))
     described["queue_position"] = queue.get(job.id)
-    if described["has_mask"] and not _fits(services, job, described.pop("size_l0")):
-        described |= {"has_mask": False, "message": "The slide file has been replaced since: segment it again."}
+    if described["has_mask"] and not _fits(services, job, described.pop("fingerprint")):
+        described |= {"has_mask": False, "prototypes": None}
+        described |= {"message": "The slide file has been replaced since: segment it again."}
         described["downloads"] = [kind for kind in described["downloads"] if kind != "png"]
     return described
 
 
 def _describe_result(services: Services, job: Job) -> dict[str, Any]:
-    """What does not depend on other jobs, nor on the slide's file; ``size_l0`` is that of the slide segmented."""
+    """What does not depend on other jobs, nor on the slide's file; ``fingerprint`` is that of the slide segmented."""
     described = jobs.describe(job) | {"has_mask": False, "classes": [], "notice": "", "scale": None, "downloads": []}
     described["prototypes"] = None
     if services.has_mask(job):
@@ -168,7 +169,7 @@ def _describe_result(services: Services, job: Job) -> dict[str, Any]:
         if kept is not None:
             described["prototypes"] = {"per_class": kept.maps.per_class, "count": kept.maps.count}
         described |= {"has_mask": True, "notice": meta.notice, "scale": meta.scale}
-        described |= {"classes": checkpoints.describe_classes(meta.classes), "size_l0": (meta.width_l0, meta.height_l0)}
+        described |= {"classes": checkpoints.describe_classes(meta.classes), "fingerprint": meta.slide_fingerprint}
     if job.run.ended:
         made = {kind for kind, (name, _, _) in _DOWNLOADS.items() if (job.run_folder / name).is_file()}
         made |= {"png"} if described["has_mask"] else set()  # drawn when asked for
@@ -176,13 +177,13 @@ def _describe_result(services: Services, job: Job) -> dict[str, Any]:
     return described
 
 
-def _fits(services: Services, job: Job, size_l0: tuple[int, int]) -> bool:
-    """False if the slide's file is now one of another size, over which the mask would lie wrongly.
+def _fits(services: Services, job: Job, fingerprint: str) -> bool:
+    """False if the slide's file is another one now, over which the mask would lie wrongly.
 
     Of a slide that is away or was never opened nothing is known; whoever asks for its tiles will hear.
     """
     info = services.catalogue.known_info(job.slide_id)
-    return info is None or (info.width_l0, info.height_l0) == size_l0
+    return info is None or info.fingerprint == fingerprint
 
 
 def _snapshot(services: Services, job: Job) -> Path:

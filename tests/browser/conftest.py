@@ -106,7 +106,7 @@ def phantom_slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``small-phantom.tif`` is segmented in seconds, ``large-phantom.tif`` takes long enough to be interrupted."""
     folder = tmp_path_factory.mktemp("phantoms")
     write_phantom_slide(folder / "small-phantom.tif", 1024, 768, 3)
-    write_phantom_slide(folder / "large-phantom.tif", 2560, 2048, 5)
+    write_phantom_slide(folder / "large-phantom.tif", 3584, 2560, 5)
     Image.fromarray(np.full((300, 400, 3), (200, 120, 170), np.uint8)).save(folder / "plain.png")
     return folder
 

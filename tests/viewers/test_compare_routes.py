@@ -54,6 +54,7 @@ def put(services: Services, slide_id: str) -> Put:
         digest: str = "",
         **changes: object,
     ) -> str:
+        own = services.catalogue.info(slide).fingerprint
         job_id = f"20260101-00000{number_in_id or number}-abcdef"
         folder = services.jobs.folder / job_id
         model = checkpoint or f"model-{number}"
@@ -68,7 +69,7 @@ def put(services: Services, slide_id: str) -> Put:
             {**record, "mpp": None, "region_l0": None, "created": 1.0, "argv": ["--prototype-maps"]} | changes,
         )
         with Run(folder / "first", "segment") as run:
-            meta = ResultMeta("first.png", "f", 600, 400, 0.5, 1.0, SCHEME, model, digest or f"sha256:{number}")
+            meta = ResultMeta("first.png", own, 600, 400, 0.5, 1.0, SCHEME, model, digest or f"sha256:{number}")
             meta = replace(meta, settings={"prototype_maps": maps is not None})
             store = ResultStore.create(folder / "first", meta, None if maps is None else kept())
             mask = np.zeros((HEIGHT, WIDTH), np.uint8)
