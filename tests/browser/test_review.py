@@ -35,16 +35,16 @@ def write_result(app: Any) -> np.ndarray:
     """A finished result of the small phantom, 512 × 384 mask pixels: a square of tumour in stroma, glass around."""
     with urllib.request.urlopen(f"{app.url}/api/slides") as answer:
         slides = json.load(answer)["slides"]
-    slide_id = next(slide["id"] for slide in slides if slide["name"] == "small-phantom.tif")
+    slide = next(slide for slide in slides if slide["name"] == "small-phantom.tif")
     mask = np.full((384, 512), GLASS, np.uint8)
     mask[40:344, 40:472] = STROMA
     mask[142:242, 206:306] = TUMOUR
     folder = app.results / "20260102-030405-abcdef"
-    record = {"slide_id": slide_id, "slide_name": "small-phantom.tif", "checkpoint": "by hand", "device": "cpu"}
+    record = {"slide_id": slide["id"], "slide_name": "small-phantom.tif", "checkpoint": "by hand", "device": "cpu"}
     more = {"mpp": None, "region_l0": None, "created": 1.7e9, "argv": []}
     write_json_atomically(folder / "job.json", {**record, **more})
     with Run(folder / "small-phantom", "segment"):
-        meta = ResultMeta("small-phantom", "f", 1024, 768, 0.5, 1.0, BCSS, "by hand", "0")
+        meta = ResultMeta("small-phantom", slide["fingerprint"], 1024, 768, 0.5, 1.0, BCSS, "by hand", "0")
         store = ResultStore.create(folder / "small-phantom", meta)
         store.write_mask(0, 0, mask)
         store.commit(Region(0, 0, 1024, 768))
