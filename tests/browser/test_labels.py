@@ -65,7 +65,7 @@ def fail_and_hesitate(page: Page, state: State) -> None:
     assert asked.value.type == "beforeunload"
     page.keyboard.press("Control+z")
     page.locator(".lpd-card", has_text="large-phantom.tif").click()
-    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10")
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 14")
     held[1].continue_()
     page.wait_for_function("!window.__lpd.state.labels.busy")
     page.unroute("**/api/labels/*/edit")
@@ -151,7 +151,7 @@ def test_tiles_are_ticked_and_become_a_data_set(page: Page, app: Any, state: Sta
     page.wait_for_function("window.__lpd.state.labels.busy")
     assert state()["labels"]["selected"] == [[1, 2]]
     page.locator(".lpd-card", has_text="large-phantom.tif").click()
-    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10")
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 14")
     held[0].continue_()
     page.wait_for_function("!window.__lpd.state.labels.busy")
     page.unroute("**/api/labels/*/edit")
@@ -169,7 +169,7 @@ def test_tiles_are_ticked_and_become_a_data_set(page: Page, app: Any, state: Sta
     page.keyboard.press("Enter")  # a proposal, wherever one has clicked to get here
     page.wait_for_function("window.__lpd.state.labels.proposal")
     page.locator(".lpd-card", has_text="large-phantom.tif").click()
-    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10 && !window.__lpd.state.labels.busy")
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 14 && !window.__lpd.state.labels.busy")
     page.keyboard.press("Enter")
     page.wait_for_function("window.__lpd.state.labels.proposal")
     assert {tuple(map(int, key.split(","))) for key in tiles} >= {(1, 1), (2, 1), *row}
@@ -180,7 +180,7 @@ def test_tiles_are_ticked_and_become_a_data_set(page: Page, app: Any, state: Sta
     page.keyboard.press("Enter")
     page.wait_for_function("window.__lpd.state.labels.busy")
     page.locator(".lpd-card", has_text="large-phantom.tif").click()  # before the proposal has come
-    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 10")
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 14")
     for route in held[:]:
         route.continue_()
     page.unroute("**/proposals")
