@@ -36,6 +36,17 @@ def at(page: Page, x_l0: float, y_l0: float) -> tuple[float, float]:
     return box["x"] + (x_l0 - left) / width * box["width"], box["y"] + (y_l0 - top) / height * box["height"]
 
 
+def go_and_come_back(page: Page, held: Any) -> None:
+    """Go to another slide while an edit is on its way, let it arrive, and come back."""
+    page.locator(".lpd-card", has_text="large-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 14")
+    held.continue_()
+    page.wait_for_function("!window.__lpd.state.labels.busy")
+    page.unroute("**/api/labels/*/edit")
+    page.locator(".lpd-card", has_text="small-phantom.tif").click()
+    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 4")
+
+
 def fail_and_hesitate(page: Page, state: State) -> None:
     """Nothing shows as ticked that is not saved, nothing that was taken back stays, and nothing goes without a word."""
     saved = state()["labels"]["tiles"]
@@ -64,13 +75,7 @@ def fail_and_hesitate(page: Page, state: State) -> None:
         page.evaluate("location.reload()")
     assert asked.value.type == "beforeunload"
     page.keyboard.press("Control+z")
-    page.locator(".lpd-card", has_text="large-phantom.tif").click()
-    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 14")
-    held[1].continue_()
-    page.wait_for_function("!window.__lpd.state.labels.busy")
-    page.unroute("**/api/labels/*/edit")
-    page.locator(".lpd-card", has_text="small-phantom.tif").click()
-    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 4")
+    go_and_come_back(page, held[1])
     assert state()["labels"]["tiles"] == {**saved, "2,2": [0]}
 
     page.mouse.click(*at(page, 2.5 * STEP, 2.5 * STEP))
@@ -150,13 +155,7 @@ def test_tiles_are_ticked_and_become_a_data_set(page: Page, app: Any, state: Sta
     page.keyboard.press("2")
     page.wait_for_function("window.__lpd.state.labels.busy")
     assert state()["labels"]["selected"] == [[1, 2]]
-    page.locator(".lpd-card", has_text="large-phantom.tif").click()
-    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 14")
-    held[0].continue_()
-    page.wait_for_function("!window.__lpd.state.labels.busy")
-    page.unroute("**/api/labels/*/edit")
-    page.locator(".lpd-card", has_text="small-phantom.tif").click()
-    page.wait_for_function("window.__lpd.state.labels.grid?.columns === 4")
+    go_and_come_back(page, held[0])
     assert state()["labels"]["tiles"]["1,2"] == [0, 1]
 
     fail_and_hesitate(page, state)

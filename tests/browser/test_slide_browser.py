@@ -192,3 +192,22 @@ def test_a_slide_that_is_replaced_while_it_is_open_is_shown_anew(page: Page, app
     page.wait_for_function("window.__lpd.slideOpen && window.__lpd.state.region[2] >= 3000")
     assert "3,000 × 2,000" in page.locator(".lpd-card", has_text="d.png").inner_text()
     page.evaluate("window.__lpd.errors.length = 0")  # the tiles that were refused
+
+
+def test_a_slide_that_is_replaced_while_it_is_compared_is_shown_anew(
+    page: Page, app: Any, phantom_slides: Path
+) -> None:
+    Image.new("RGB", (4000, 2000), (160, 90, 90)).save(phantom_slides / "e.png")
+    page.goto(app.url)
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_function("window.__lpdCompare?.ready")
+    page.get_by_label("Slide to compare on").select_option(label="e.png")
+    page.wait_for_function("window.__lpdCompare.state.slide === 'e.png' && window.__lpdCompare.state.left.place")
+    Image.new("RGB", (4000, 2000), (90, 160, 90)).save(phantom_slides / "new.part", "PNG")  # of the same size
+    (phantom_slides / "new.part").replace(phantom_slides / "e.png")
+    page.locator(".lpd-stage[data-side=left] .lpd-osd").focus()
+    for key in ("+", "+", "+", "0"):  # asks for tiles that are not there any more
+        page.keyboard.press(key)
+        page.wait_for_timeout(500)
+    page.get_by_text("e.png has been replaced: this is the new file.").wait_for()
+    (phantom_slides / "e.png").unlink()

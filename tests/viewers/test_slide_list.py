@@ -284,7 +284,9 @@ def test_jobs_that_have_ended_are_described_once(
         assert client.get(f"/api/jobs?slide={file.id}").json()["jobs"] == first
     (job.run_folder / "annotations.geojson").unlink()
     assert "geojson" not in client.get("/api/jobs").json()["jobs"][0]["downloads"]
-    Image.new("RGB", (50, 40), "white").save(file.path)  # another slide of the same name
+    with Image.open(file.path) as before:
+        size = before.size
+    Image.new("RGB", size, "white").save(file.path)  # another slide of the same name and size
     all_read(client)
     (after,) = client.get("/api/jobs").json()["jobs"]
     assert (after["has_mask"], "replaced" in after["message"]) == (False, True)
